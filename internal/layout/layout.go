@@ -1,0 +1,82 @@
+// Package layout names the files of a run. The names are the same in a bucket
+// that Argo fills, in one that step writes, and in a directory on one machine:
+//
+//	runs/<run>/summary.json
+//	runs/<run>/summaries/<accelerator>.json
+//	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
+//	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN>{.json,-log.txt,-server.json}
+//	runs/<run>/<accelerator>/parameters/<shape>.json
+//	latest/<model>/<accelerator>/<shape>.json
+package layout
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"wfgen.dev/internal/sweep"
+)
+
+// Names of the files of one point in the output directory of step bench, and of
+// the results of one accelerator in that of step aggregate.
+const (
+	Measurement  = "measurement.json"
+	Reports      = "reports"      // directory: raw report, log and server scrapes
+	Outputs      = "outputs"      // directory: one file per Argo output parameter
+	Parameters   = "parameters"   // directory: <shape>.json
+	Measurements = "measurements" // directory: <shape>-b<batch>.json
+	Summary      = "summary.json"
+	Summaries    = "summaries" // directory: <accelerator>.json, small, what the summary of a run is made of
+	Latest       = "latest"
+)
+
+// Run is the prefix of one run.
+func Run(run string) string { return path.Join("runs", run) }
+
+// Accelerator is the prefix of one accelerator in a run.
+func Accelerator(run, accelerator string) string { return path.Join(Run(run), segment(accelerator)) }
+
+// MeasurementOf is the key of a point's measurement.
+func MeasurementOf(run string, p sweep.Point) string {
+	return path.Join(Accelerator(run, p.Accelerator), Measurements, p.Name()+".json")
+}
+
+// ReportsOf is the prefix of the raw reports of one shape.
+func ReportsOf(run, accelerator string, s sweep.Shape) string {
+	return path.Join(Accelerator(run, accelerator), Reports, s.Slug())
+}
+
+// ParametersFile is the name of the parameters of one shape.
+func ParametersFile(s sweep.Shape) string { return s.Slug() + ".json" }
+
+// LatestOf is the key of the newest accepted parameters.
+func LatestOf(model, accelerator string, s sweep.Shape) string {
+	return path.Join(Latest, segment(model), segment(accelerator), ParametersFile(s))
+}
+
+// ReportName is the base name of a point's raw report. The smallest batch size
+// of the two-run recipe is named synchronous and the largest throughput, so that
+// whoever knows that recipe finds the files that it made.
+func ReportName(batch int, sizes []int) string {
+	largest := batch
+	for _, b := range sizes {
+		largest = max(largest, b)
+	}
+	switch {
+	case batch == 1:
+		return "synchronous"
+	case batch == largest && len(sizes) > 0:
+		return "throughput"
+	default:
+		return fmt.Sprintf("b%d", batch)
+	}
+}
+
+// segment makes a name safe as one path segment: org/model stays readable as org--model.
+func segment(name string) string {
+	name = strings.ReplaceAll(name, "/", "--")
+	if name == "." || name == ".." {
+		return "_" + name
+	}
+	return name
+}

@@ -1,0 +1,165 @@
+// Package measurement holds what one point produced: the small, versioned
+// record from which parameters are estimated, and the pure functions that
+// reduce raw rows and scrapes to it. It does no I/O.
+package measurement
+
+import "wfgen.dev/internal/sweep"
+
+// Schema names the version of the measurement file.
+const Schema = "wfgen.dev/measurement/v1"
+
+// Measurement is one point, reduced. Latencies are in milliseconds, times in
+// Unix seconds, lengths in tokens. It holds no prompts and no outputs.
+type Measurement struct {
+	Schema      string      `json:"schema"`
+	Model       string      `json:"model"`
+	Accelerator string      `json:"accelerator"`
+	Shape       sweep.Shape `json:"shape"`      // asked for
+	BatchSize   int         `json:"batch_size"` // nominal: asked for
+
+	// Taken is what an estimate uses by default, and from which witness.
+	Taken Taken `json:"taken"`
+
+	Client *Witness `json:"client,omitempty"` // as the load generator saw it
+	Server *Witness `json:"server,omitempty"` // as the server's /metrics saw it
+
+	Requests     Requests `json:"requests"`
+	PromptTokens float64  `json:"prompt_tokens"` // counted by the server, mean per request
+	OutputTokens float64  `json:"output_tokens"` // counted by the server, mean per request
+
+	Driver          Driver     `json:"driver"`
+	StartedAt       float64    `json:"started_at"`       // Unix seconds of the first request
+	Seconds         float64    `json:"seconds"`          // first request to last answer
+	OverheadSeconds float64    `json:"overhead_seconds"` // what the point cost beyond Seconds: process start, warm-up of the client, shutdown
+	Partial         bool       `json:"partial,omitempty"`
+	Notes           []string   `json:"notes,omitempty"` // what a reader of the numbers should know
+	Provenance      Provenance `json:"provenance"`
+}
+
+// Witness is one side's view of the steady window of a point.
+type Witness struct {
+	ITL  *Estimate `json:"itl,omitempty"`  // inter-token latency, first token excluded
+	TTFT *Estimate `json:"ttft,omitempty"` // time to first token
+
+	Batch         float64 `json:"batch"`          // time-weighted mean of requests in flight (client) or running (server)
+	Requests      int     `json:"requests"`       // requests of the whole point that this side counted, warm-up included
+	WindowStart   float64 `json:"window_start"`   // Unix seconds
+	WindowSeconds float64 `json:"window_seconds"` // length of the steady window
+	Basis         string  `json:"basis"`          // what the numbers were made of: rows, summary, histograms, console
+
+	// Only the server knows these.
+	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran
+	PrefillMS       *float64 `json:"prefill_ms,omitempty"`        // mean prefill
+	WaitingMean     *float64 `json:"waiting_mean,omitempty"`      // mean of requests waiting over the window
+	Preemptions     *float64 `json:"preemptions,omitempty"`       // count in the whole point
+	PrefixCacheHits *float64 `json:"prefix_cache_hits,omitempty"` // tokens (vLLM) in the whole point
+	KVCacheUsage    *float64 `json:"kv_cache_usage,omitempty"`    // 0..1, largest seen
+}
+
+// Taken is the outcome of weighing the witnesses: the numbers that an estimate
+// uses, who said each, and why the point may not be used.
+type Taken struct {
+	Source   string   `json:"source"` // asked for: auto, server or client
+	ITL      *Value   `json:"itl,omitempty"`
+	TTFT     *Value   `json:"ttft,omitempty"`
+	Batch    float64  `json:"batch"`               // measured batch size
+	Void     []string `json:"void,omitempty"`      // why no parameter may use this point
+	VoidTTFT []string `json:"void_ttft,omitempty"` // why gamma and delta may not use it
+	Warnings []string `json:"warnings,omitempty"`
+
+	// How far the witnesses differ: client over server minus one, percent.
+	ITLDifferencePercent  *float64 `json:"itl_difference_percent,omitempty"`
+	TTFTDifferencePercent *float64 `json:"ttft_difference_percent,omitempty"`
+}
+
+// Value is one number that an estimate uses.
+type Value struct {
+	MS              float64 `json:"ms"`
+	StandardErrorMS float64 `json:"standard_error_ms"` // 0: not known
+	Blocks          int     `json:"blocks,omitempty"`  // blocks behind the standard error
+	From            string  `json:"from"`              // server or client
+	Statistic       string  `json:"statistic"`         // mean or median
+}
+
+// Estimate is a mean with the standard error that respects correlation, ms.
+type Estimate struct {
+	MeanMS          float64 `json:"mean_ms"`
+	MedianMS        float64 `json:"median_ms,omitempty"`         // of requests; 0 where only sums are known
+	StandardErrorMS float64 `json:"standard_error_ms,omitempty"` // of the mean; 0 where it cannot be known
+	Blocks          int     `json:"blocks,omitempty"`            // blocks of time that the standard error was made of
+	Samples         int     `json:"samples"`                     // requests (client) or observations (server) behind the mean
+}
+
+// Requests counts what became of the requests of a point.
+type Requests struct {
+	Successful int            `json:"successful"`
+	Errored    int            `json:"errored"`
+	Incomplete int            `json:"incomplete"`       // cut off by the end of the run
+	InWindow   int            `json:"in_window"`        // successful and wholly inside the steady window
+	Errors     map[string]int `json:"errors,omitempty"` // what went wrong, and how often
+}
+
+// Driver is what made the load.
+type Driver struct {
+	Name    string `json:"name"` // guidellm or native
+	Version string `json:"version,omitempty"`
+}
+
+// Provenance is what else must be equal for two measurements to be comparable.
+type Provenance struct {
+	Target        string            `json:"target,omitempty"`         // URL of the server, without credentials
+	Report        string            `json:"report,omitempty"`         // the raw report that was reduced
+	ServerVersion string            `json:"server_version,omitempty"` // as the server says it
+	MaxModelLen   int               `json:"max_model_len,omitempty"`
+	Node          string            `json:"node,omitempty"`
+	GPU           string            `json:"gpu,omitempty"`
+	Image         string            `json:"image,omitempty"`
+	Tool          string            `json:"tool,omitempty"` // version of step
+	Labels        map[string]string `json:"labels,omitempty"`
+}
+
+// Request is one row of a report. Times are Unix seconds; a time that did not
+// happen is 0.
+type Request struct {
+	Start      float64 // sent
+	FirstToken float64 // first output token arrived
+	LastToken  float64 // last output token arrived
+	End        float64 // answer complete
+
+	PromptTokens int // counted by the server
+	OutputTokens int // counted by the server
+	Status       Status
+}
+
+// Status is what became of a request.
+type Status uint8
+
+// What became of a request.
+const (
+	Successful Status = iota
+	Errored
+	Incomplete
+)
+
+// Scrape is the server's /metrics at one moment: running totals, from which
+// differences over a window are exact. A nil field is one that the server does
+// not report.
+type Scrape struct {
+	Time            float64    `json:"time"` // Unix seconds
+	Running         float64    `json:"running"`
+	Waiting         float64    `json:"waiting"`
+	Successes       *float64   `json:"successes,omitempty"`
+	Preemptions     *float64   `json:"preemptions,omitempty"`
+	PrefixCacheHits *float64   `json:"prefix_cache_hits,omitempty"`
+	KVCacheUsage    *float64   `json:"kv_cache_usage,omitempty"`
+	ITL             *Histogram `json:"itl,omitempty"`
+	TTFT            *Histogram `json:"ttft,omitempty"`
+	Queue           *Histogram `json:"queue,omitempty"`
+	Prefill         *Histogram `json:"prefill,omitempty"`
+}
+
+// Histogram is the exact part of a Prometheus histogram.
+type Histogram struct {
+	SumSeconds float64 `json:"sum_seconds"`
+	Count      float64 `json:"count"`
+}

@@ -1,0 +1,44 @@
+// Package stepcli is the command line of step: one file per command, each thin
+// over the package that does the work.
+package stepcli
+
+import (
+	"context"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/clikit"
+	"wfgen.dev/internal/exit"
+)
+
+// Version is set by the build.
+var Version = "dev"
+
+// Run runs step with args, which do not hold the program's name, and returns
+// its exit code.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app := &cli.App{
+		Name:    "step",
+		Usage:   "the work inside each node of a calibration sweep",
+		Version: Version,
+		Description: `Every flag has an environment variable: STEP_ and the flag's name, as in STEP_TARGET.
+Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
+65 data refused, 69 server unusable, 75 try again.`,
+		Commands: []*cli.Command{
+			simulateCommand(),
+			waitCommand(),
+			benchCommand(),
+			measureCommand(),
+			aggregateCommand(),
+			renderCommand(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return exit.Errorf(exit.Usage, "no command %q; see step --help", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	return clikit.Run(ctx, app, "STEP", args, stdin, stdout, stderr)
+}

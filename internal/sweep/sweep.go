@@ -1,0 +1,187 @@
+// Package sweep says what to measure: one model on accelerators x shapes x
+// batch sizes, validated, and the order in which the points are measured.
+package sweep
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Shape is the size of a request in tokens. Parameters are meaningless without it:
+// beta differs 35-45 times between shapes on the same GPU.
+type Shape struct {
+	PromptTokens int `json:"prompt_tokens"`
+	OutputTokens int `json:"output_tokens"`
+}
+
+// String is the shape as people write it: 128/128.
+func (s Shape) String() string { return fmt.Sprintf("%d/%d", s.PromptTokens, s.OutputTokens) }
+
+// Slug is the shape in file and object names: 128-128.
+func (s Shape) Slug() string { return fmt.Sprintf("%d-%d", s.PromptTokens, s.OutputTokens) }
+
+// ParseShape reads 128/128, or 128-128.
+func ParseShape(text string) (Shape, error) {
+	in, out, ok := strings.Cut(strings.Replace(text, "-", "/", 1), "/")
+	p, err1 := strconv.Atoi(in)
+	o, err2 := strconv.Atoi(out)
+	if !ok || err1 != nil || err2 != nil || p < 1 || o < 2 {
+		return Shape{}, fmt.Errorf("shape %q: expected promptTokens/outputTokens such as 128/128, at least 1/2", text)
+	}
+	return Shape{PromptTokens: p, OutputTokens: o}, nil
+}
+
+// Point is one benchmark: a nominal batch size of one shape on one accelerator.
+type Point struct {
+	Accelerator string `json:"accelerator"`
+	Shape       Shape  `json:"shape"`
+	BatchSize   int    `json:"batch_size"`
+}
+
+// Name is unique within one accelerator's part of a run: 128-128-b8.
+func (p Point) Name() string { return fmt.Sprintf("%s-b%d", p.Shape.Slug(), p.BatchSize) }
+
+// Sweep is everything measured for one model.
+type Sweep struct {
+	Model        string
+	Accelerators []Accelerator
+	Shapes       []Shape
+	BatchSizes   []int
+	MaxSeconds   int    // length of a point; 0 when MaxRequests limits it
+	MaxRequests  int    // requests of a point; 0 means as many as MaxSeconds allow
+	Driver       string // guidellm or native
+}
+
+// Accelerator is a GPU type, named as the autoscaler names it.
+type Accelerator struct {
+	Name       string  // the key of results, as the user wrote it
+	TargetURL  string  // the server of this accelerator; {accelerator} stands for the slug
+	MaxNumSeqs int     // the most requests that its server runs at once; 0: not known
+	GPUCost    float64 // money per GPU and hour; 0: not known
+	Count      int     // GPUs of one server (tensor parallelism)
+}
+
+// Slug is the name in Kubernetes objects: lower case letters, digits and dashes.
+func Slug(name string) string {
+	slug := strings.Trim(notInSlug.ReplaceAllString(strings.ToLower(name), "-"), "-")
+	if slug != "" && slug[0] >= '0' && slug[0] <= '9' {
+		slug = "a" + slug // an Argo task name must not start with a digit
+	}
+	return slug
+}
+
+var notInSlug = regexp.MustCompile(`[^a-z0-9]+`)
+
+// The drivers that make the load.
+const (
+	Guidellm = "guidellm"
+	Native   = "native"
+)
+
+// Validate returns every mistake of the sweep, joined, or nil.
+func (s Sweep) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.Model == "" {
+		bad("model: empty; give the model's name as the server lists it under /v1/models")
+	}
+	if len(s.Accelerators) == 0 {
+		bad("accelerators: none given; name at least one, such as A100,H100")
+	}
+	names := map[string]string{} // slug -> name
+	for _, a := range s.Accelerators {
+		slug := Slug(a.Name)
+		if slug == "" {
+			bad("accelerators: %q has no letter or digit to make a Kubernetes name of", a.Name)
+			continue
+		}
+		if other, dup := names[slug]; dup && other == a.Name {
+			bad("accelerators: %s is given twice; its results would overwrite each other", a.Name)
+		} else if dup {
+			bad("accelerators: %s and %s both become %q in Kubernetes names; rename one", other, a.Name, slug)
+		}
+		names[slug] = a.Name
+		for _, b := range s.BatchSizes {
+			if a.MaxNumSeqs > 0 && b > a.MaxNumSeqs {
+				bad("batch-sizes: %d is above max-num-seqs %d of %s's server: its requests would queue, and the queue would be measured", b, a.MaxNumSeqs, a.Name)
+			}
+		}
+	}
+	if len(s.Shapes) == 0 {
+		bad("prompt-tokens, output-tokens: no shape given")
+	}
+	for i, shape := range s.Shapes {
+		if shape.PromptTokens < 1 {
+			bad("prompt-tokens: %d is below 1", shape.PromptTokens)
+		}
+		if shape.OutputTokens < 2 {
+			bad("output-tokens: %d is below 2; inter-token latency needs two output tokens", shape.OutputTokens)
+		}
+		if slices.Contains(s.Shapes[:i], shape) {
+			bad("prompt-tokens, output-tokens: shape %s is given twice", shape)
+		}
+	}
+	if len(s.BatchSizes) == 0 {
+		bad("batch-sizes: none given")
+	}
+	for i, b := range s.BatchSizes {
+		if b < 1 {
+			bad("batch-sizes: %d is below 1", b)
+		}
+		if slices.Contains(s.BatchSizes[:i], b) {
+			bad("batch-sizes: %d is given twice", b)
+		}
+	}
+	if s.MaxSeconds < 0 {
+		bad("max-seconds: %d is negative", s.MaxSeconds)
+	}
+	if s.MaxRequests < 0 {
+		bad("max-requests: %d is negative", s.MaxRequests)
+	}
+	if s.MaxSeconds == 0 && s.MaxRequests == 0 {
+		bad("max-seconds, max-requests: one of them must limit a point")
+	}
+	if s.Driver != Guidellm && s.Driver != Native {
+		bad("driver: %q is neither %s nor %s", s.Driver, Guidellm, Native)
+	}
+	return errors.Join(errs...)
+}
+
+// Points lists the points of one accelerator in the order in which they are
+// measured: batch sizes ascending within each shape, cheapest first, so that
+// what fails for lack of capacity fails last.
+func (s Sweep) Points(accelerator string) []Point {
+	sizes := slices.Sorted(slices.Values(s.BatchSizes))
+	var points []Point
+	for _, shape := range s.Shapes {
+		for _, b := range sizes {
+			points = append(points, Point{Accelerator: accelerator, Shape: shape, BatchSize: b})
+		}
+	}
+	return points
+}
+
+// ParseBatchSizes reads 1,2,4 or the JSON list [1,2,4] that a workflow parameter holds.
+func ParseBatchSizes(text string) ([]int, error) {
+	if strings.HasPrefix(strings.TrimSpace(text), "[") {
+		var sizes []int
+		if err := json.Unmarshal([]byte(text), &sizes); err != nil {
+			return nil, fmt.Errorf("batch sizes %q: expected a JSON list of integers such as [1,8,64]: %w", text, err)
+		}
+		return sizes, nil
+	}
+	var sizes []int
+	for part := range strings.SplitSeq(text, ",") {
+		b, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil {
+			return nil, fmt.Errorf("batch sizes %q: %q is not an integer; expected a list such as 1,8,64", text, part)
+		}
+		sizes = append(sizes, b)
+	}
+	return sizes, nil
+}
