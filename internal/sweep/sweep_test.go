@@ -1,0 +1,88 @@
+package sweep
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func valid() Sweep {
+	return Sweep{
+		Model:        "org/model",
+		Accelerators: []Accelerator{{Name: "A100"}, {Name: "H100"}},
+		Shapes:       []Shape{{128, 128}, {1024, 64}},
+		BatchSizes:   []int{8, 1, 64},
+		MaxSeconds:   60,
+		Driver:       Native,
+	}
+}
+
+func TestPointsAscendWithinEachShape(t *testing.T) {
+	var names []string
+	for _, p := range valid().Points("A100") {
+		names = append(names, p.Name())
+	}
+	want := "128-128-b1 128-128-b8 128-128-b64 1024-64-b1 1024-64-b8 1024-64-b64"
+	if got := strings.Join(names, " "); got != want {
+		t.Errorf("points %s\nwant   %s", got, want)
+	}
+	if err := valid().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestValidateReportsEveryMistakeAtOnce(t *testing.T) {
+	s := Sweep{
+		Accelerators: []Accelerator{{Name: "A100", MaxNumSeqs: 32}, {Name: "A100"}, {Name: "A-100"}, {Name: "a 100"}, {Name: "-"}},
+		Shapes:       []Shape{{0, 1}, {128, 128}, {128, 128}},
+		BatchSizes:   []int{0, 64, 64},
+		MaxSeconds:   -1,
+		Driver:       "locust",
+	}
+	err := s.Validate()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		"model: empty", "A100 is given twice", `A-100 and a 100 both become "a-100"`, `"-" has no letter`,
+		"prompt-tokens: 0", "output-tokens: 1", "shape 128/128 is given twice", "batch-sizes: 0 is below 1",
+		"batch-sizes: 64 is given twice", "64 is above max-num-seqs 32", "max-seconds: -1", `driver: "locust"`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in:\n%v", want, err)
+		}
+	}
+}
+
+func TestSlug(t *testing.T) {
+	for name, want := range map[string]string{
+		"A100": "a100", "A100-SXM4-80GB": "a100-sxm4-80gb", "NVIDIA L40S": "nvidia-l40s", "4090_Ti": "a4090-ti", "--": "",
+	} {
+		if got := Slug(name); got != want {
+			t.Errorf("Slug(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, text := range []string{"1,8,64", "[1,8,64]", " [1, 8, 64]", "1, 8, 64"} {
+		if sizes, err := ParseBatchSizes(text); err != nil || !slices.Equal(sizes, []int{1, 8, 64}) {
+			t.Errorf("%q: %v, %v", text, sizes, err)
+		}
+	}
+	for _, text := range []string{"", "1,,2", "[1,", "[1.5]", "one"} {
+		if _, err := ParseBatchSizes(text); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+	for _, text := range []string{"1024/64", "1024-64"} {
+		if s, err := ParseShape(text); err != nil || s != (Shape{1024, 64}) {
+			t.Errorf("%q: %v, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"", "128", "128/1", "0/128", "a/b", "-1/5"} {
+		if _, err := ParseShape(text); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
