@@ -1,0 +1,125 @@
+// Package catalogue knows the common accelerators: how a cluster offers them,
+// how a pod selects their nodes, and how fast a server on one of them plausibly
+// is, so that a sweep can be tried without one.
+package catalogue
+
+import (
+	"strconv"
+
+	"github.com/xrash/smetrics"
+
+	"wfgen.dev/internal/sweep"
+)
+
+// Accelerator is one GPU type of the catalogue.
+type Accelerator struct {
+	Name     string // as autoscalers commonly name it
+	Resource string // extended resource that a pod asks for
+	Label    string // node label that tells this type from others
+	Value    string // its value on a node of this type
+
+	MemoryGB  int     // memory of one GPU, 10^9 bytes
+	Bandwidth float64 // of that memory, TB/s: what a decode step waits for
+	Compute   float64 // dense BF16 (FP16 where there is none), TFLOP/s: what a prefill waits for
+}
+
+// The labels are those that the vendors' own discovery sets on nodes: NVIDIA GPU
+// feature discovery, the AMD node labeller, and for Gaudi the label that llm-d's
+// autoscaler discovers capacity by. Memory, bandwidth and compute are the
+// vendors' data sheets. Products come in variants (PCIe, memory size): whoever has
+// another one writes its label into the configuration.
+var accelerators = []Accelerator{
+	nvidia("A100", "NVIDIA-A100-SXM4-80GB", 80, 2.04, 312),
+	nvidia("H100", "NVIDIA-H100-80GB-HBM3", 80, 3.35, 989),
+	nvidia("H200", "NVIDIA-H200", 141, 4.8, 989),
+	nvidia("B200", "NVIDIA-B200", 180, 8.0, 2250),
+	nvidia("GB200", "NVIDIA-GB200", 186, 8.0, 2500),
+	nvidia("L40S", "NVIDIA-L40S", 48, 0.864, 362),
+	nvidia("L4", "NVIDIA-L4", 24, 0.300, 121),
+	nvidia("A10G", "NVIDIA-A10G", 24, 0.600, 70),
+	nvidia("A10", "NVIDIA-A10", 24, 0.600, 125),
+	nvidia("T4", "Tesla-T4", 16, 0.320, 65),
+	nvidia("V100", "Tesla-V100-SXM2-32GB", 32, 0.900, 125),
+	amd("MI300X", "AMD_Instinct_MI300X_OAM", 192, 5.3, 1307),
+	amd("MI325X", "AMD_Instinct_MI325X_OAM", 256, 6.0, 1307),
+	gaudi("Gaudi2", "Intel-Gaudi-2-96GB", 96, 2.45, 432),
+	gaudi("Gaudi3", "Intel-Gaudi-3-128GB", 128, 3.7, 1835),
+}
+
+func nvidia(name, product string, memory int, bandwidth, compute float64) Accelerator {
+	return Accelerator{name, "nvidia.com/gpu", "nvidia.com/gpu.product", product, memory, bandwidth, compute}
+}
+
+func amd(name, product string, memory int, bandwidth, compute float64) Accelerator {
+	return Accelerator{name, "amd.com/gpu", "amd.com/gpu.product-name", product, memory, bandwidth, compute}
+}
+
+func gaudi(name, product string, memory int, bandwidth, compute float64) Accelerator {
+	return Accelerator{name, "habana.ai/gaudi", "habana.ai/product.name", product, memory, bandwidth, compute}
+}
+
+// Find looks an accelerator up by name; case and punctuation do not matter.
+func Find(name string) (Accelerator, bool) {
+	for _, a := range accelerators {
+		if sweep.Slug(a.Name) == sweep.Slug(name) {
+			return a, true
+		}
+	}
+	return Accelerator{}, false
+}
+
+// Names lists the catalogue in its own order.
+func Names() []string {
+	names := make([]string, len(accelerators))
+	for i, a := range accelerators {
+		names[i] = a.Name
+	}
+	return names
+}
+
+// Nearest is the name in the catalogue that is most like an unknown one, empty
+// when none is.
+func Nearest(name string) string {
+	best, score := "", 0.75 // below it a suggestion would puzzle more than help
+	for _, a := range accelerators {
+		if s := smetrics.JaroWinkler(sweep.Slug(a.Name), sweep.Slug(name), 0.7, 4); s > score {
+			best, score = a.Name, s
+		}
+	}
+	return best
+}
+
+// Linear4 are the four parameters of a simulated server: ITL = Alpha + Beta*batch
+// and TTFT = Gamma + Delta*promptTokens*batch.
+type Linear4 struct {
+	Alpha float64 // ms
+	Beta  float64 // ms per request
+	Gamma float64 // ms
+	Delta float64 // ms per prompt token per request
+}
+
+// reference is Llama-3.1-8B at 128/128 tokens on a server of H100 class, as the
+// tutorial of llm-d's workload variant autoscaler worked it out (ITL 7.0 and
+// 8.7 ms, TTFT 15 and 26 ms at batch sizes 1 and 64).
+var reference = Linear4{Alpha: 6.973, Beta: 0.027, Gamma: 14.825, Delta: 0.001364}
+
+// Simulated are plausible parameters of a server of an 8B model at 128/128 tokens
+// on this accelerator: the reference, its decode terms and the fixed part of its
+// prefill scaled by memory bandwidth, its prefill per token by compute. They are
+// for trying a sweep, not for planning capacity.
+func (a Accelerator) Simulated() Linear4 {
+	h100, _ := Find("H100")
+	memory, compute := h100.Bandwidth/a.Bandwidth, h100.Compute/a.Compute
+	return Linear4{
+		Alpha: round(reference.Alpha * memory),
+		Beta:  round(reference.Beta * memory),
+		Gamma: round(reference.Gamma * memory),
+		Delta: round(reference.Delta * compute),
+	}
+}
+
+// round keeps four significant digits: more would look like knowledge.
+func round(x float64) float64 {
+	x, _ = strconv.ParseFloat(strconv.FormatFloat(x, 'g', 4, 64), 64) // it was written by FormatFloat
+	return x
+}

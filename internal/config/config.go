@@ -1,0 +1,183 @@
+// Package config is what a user asks for, from a file, from flags or from both:
+// the sweep itself, and for a cluster where and how it runs there. Fields, flags
+// and the parameters of the workflow share one set of names.
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"wfgen.dev/internal/sweep"
+)
+
+// The version of the configuration file that this package reads.
+const (
+	APIVersion = "wfgen.dev/v1"
+	Kind       = "Sweep"
+)
+
+// Config is a configuration file. The names of its fields are those of the flags.
+type Config struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+
+	// The sweep.
+	Model        string        `json:"model,omitempty"`
+	Accelerators []Accelerator `json:"accelerators,omitempty"`
+	TargetURL    string        `json:"target-url,omitempty"` // {accelerator} stands for the accelerator's slug
+	Shapes       []Shape       `json:"shapes,omitempty"`
+	BatchSizes   []int         `json:"batch-sizes,omitempty"`
+	MaxSeconds   int           `json:"max-seconds"`            // length of a point; 0: MaxRequests limits it
+	MaxRequests  int           `json:"max-requests,omitempty"` // requests of a point; 0: MaxSeconds limits it
+	MaxNumSeqs   int           `json:"max-num-seqs,omitempty"` // of every server; 0: not known
+	Driver       string        `json:"driver,omitempty"`
+	Tokenizer    string        `json:"tokenizer,omitempty"` // for guidellm; empty: the model's own
+	Method       string        `json:"method,omitempty"`    // of the estimate: wls or two-point
+
+	// Where and how it runs in a cluster.
+	Name                      string            `json:"name,omitempty"`
+	Namespace                 string            `json:"namespace,omitempty"`
+	CreateNamespace           bool              `json:"create-namespace,omitempty"`
+	StepImage                 string            `json:"step-image,omitempty"`
+	GuidellmImage             string            `json:"guidellm-image,omitempty"`
+	HFSecretName              string            `json:"hf-secret-name,omitempty"`
+	HFSecretKey               string            `json:"hf-secret-key,omitempty"`
+	APIKeySecretName          string            `json:"api-key-secret-name,omitempty"`
+	APIKeySecretKey           string            `json:"api-key-secret-key,omitempty"`
+	ServiceAccount            string            `json:"service-account,omitempty"` // empty: the name
+	ServiceAccountAnnotations map[string]string `json:"service-account-annotations,omitempty"`
+	ArtifactRepository        string            `json:"artifact-repository,omitempty"` // ConfigMap, or ConfigMap/key
+	S3Bucket                  string            `json:"s3-bucket,omitempty"`
+	S3Endpoint                string            `json:"s3-endpoint,omitempty"`
+	S3Region                  string            `json:"s3-region,omitempty"`
+	S3Prefix                  string            `json:"s3-prefix,omitempty"`
+	S3Secret                  string            `json:"s3-secret,omitempty"` // empty: the credentials of the ServiceAccount
+	Cron                      []string          `json:"cron,omitempty"`
+	Timezone                  string            `json:"timezone,omitempty"`
+	ParallelAccelerators      int               `json:"parallel-accelerators,omitempty"` // 0: all at once
+	Retries                   int               `json:"retries"`
+	WaitTimeout               string            `json:"wait-timeout,omitempty"`   // a Go duration
+	LoadGenerator             string            `json:"load-generator,omitempty"` // inline or cluster
+	LoadGeneratorCPU          string            `json:"load-generator-cpu,omitempty"`
+	LoadGeneratorMemory       string            `json:"load-generator-memory,omitempty"`
+}
+
+// Accelerator is one GPU type of the configuration. In a file it may be its name
+// alone.
+type Accelerator struct {
+	Name         string            `json:"name"`
+	TargetURL    string            `json:"target-url,omitempty"` // its own server instead of the common target-url
+	Resource     string            `json:"resource,omitempty"`
+	NodeSelector map[string]string `json:"node-selector,omitempty"`
+	Count        int               `json:"count,omitempty"`        // GPUs of one server (tensor parallelism); 0: one
+	MaxNumSeqs   int               `json:"max-num-seqs,omitempty"` // of its own server; 0: the common one
+	GPUCost      float64           `json:"gpu-cost,omitempty"`     // money per GPU and hour; 0: not known
+}
+
+// UnmarshalJSON reads a name alone, or an object that describes the accelerator.
+func (a *Accelerator) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		*a = Accelerator{}
+		return json.Unmarshal(data, &a.Name)
+	}
+	type plain Accelerator // without this method
+	return json.Unmarshal(data, (*plain)(a))
+}
+
+// Shape is a sweep.Shape that files write as 128/128.
+type Shape struct {
+	sweep.Shape `json:"-"` // the methods below write and read it
+}
+
+// MarshalJSON writes the shape as 128/128.
+func (s Shape) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// UnmarshalJSON reads 128/128.
+func (s *Shape) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return fmt.Errorf("shape %s: expected text such as 128/128", data)
+	}
+	shape, err := sweep.ParseShape(text)
+	s.Shape = shape
+	return err
+}
+
+// The ways in which the load generator reaches the workflow.
+const (
+	Inline  = "inline"  // its template is in the workflow's own template
+	Cluster = "cluster" // one ClusterWorkflowTemplate serves every namespace
+)
+
+// Methods of the estimate.
+const (
+	WLS      = "wls"
+	TwoPoint = "two-point"
+)
+
+// Defaults of a sweep in a cluster.
+const (
+	DefaultTargetURL = "http://vllm-{accelerator}:8000"
+	// StepImage is the image of step, built by the project's Dockerfile.
+	DefaultStepImage = "wfgen.dev/step:v0.1.0"
+	// GuidellmImage is the newest published image whose reports step reads.
+	DefaultGuidellmImage = "ghcr.io/vllm-project/guidellm:v0.7.3"
+)
+
+// Default is the configuration of a user who said nothing. It names no
+// accelerators and no server: nobody else can.
+func Default() Config {
+	return Config{
+		APIVersion:    APIVersion,
+		Kind:          Kind,
+		Model:         "unsloth/Meta-Llama-3.1-8B",
+		Shapes:        []Shape{{sweep.Shape{PromptTokens: 128, OutputTokens: 128}}},
+		BatchSizes:    []int{1, 2, 4, 8, 16, 32, 64},
+		MaxSeconds:    120,
+		Driver:        sweep.Guidellm,
+		Method:        WLS,
+		Name:          "llm-parameter-estimation",
+		Namespace:     "default",
+		StepImage:     DefaultStepImage,
+		GuidellmImage: DefaultGuidellmImage,
+		HFSecretName:  "huggingface-secret",
+		HFSecretKey:   "token",
+		Retries:       2,
+		WaitTimeout:   "40m",
+		LoadGenerator: Inline,
+	}
+}
+
+// Sweep is what the configuration asks to measure. The targets are resolved:
+// {accelerator} is replaced by the slug.
+func (c Config) Sweep() sweep.Sweep {
+	s := sweep.Sweep{
+		Model:       c.Model,
+		BatchSizes:  c.BatchSizes,
+		MaxSeconds:  c.MaxSeconds,
+		MaxRequests: c.MaxRequests,
+		Driver:      c.Driver,
+	}
+	for _, shape := range c.Shapes {
+		s.Shapes = append(s.Shapes, shape.Shape)
+	}
+	for _, a := range c.Accelerators {
+		target := a.TargetURL
+		if target == "" {
+			target = c.TargetURL
+		}
+		limit := a.MaxNumSeqs
+		if limit == 0 {
+			limit = c.MaxNumSeqs
+		}
+		s.Accelerators = append(s.Accelerators, sweep.Accelerator{
+			Name:       a.Name,
+			TargetURL:  strings.ReplaceAll(target, "{accelerator}", sweep.Slug(a.Name)),
+			MaxNumSeqs: limit,
+			GPUCost:    a.GPUCost,
+			Count:      max(1, a.Count),
+		})
+	}
+	return s
+}

@@ -1,0 +1,236 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wfgen.dev/internal/schematest"
+	"wfgen.dev/internal/sweep"
+)
+
+const header = "apiVersion: wfgen.dev/v1\nkind: Sweep\n"
+
+func TestParse(t *testing.T) {
+	c, err := parse("sweep.yaml", []byte(header+`
+model: org/model
+accelerators:
+- A100
+- name: XPU-9
+  target-url: http://xpu:80
+  resource: example.com/xpu
+  node-selector: {example.com/product: xpu-9}
+  count: 4
+  max-num-seqs: 32
+  gpu-cost: 2.5
+target-url: http://vllm-{accelerator}:8000
+shapes: [128/128, 4096/64]
+batch-sizes: [1, 16]
+max-num-seqs: 64
+retries: 0
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Retries != 0 || c.MaxSeconds != 120 || c.Namespace != "default" {
+		t.Errorf("retries %d, max-seconds %d, namespace %q: a zero in the file must stay, defaults must fill the rest", c.Retries, c.MaxSeconds, c.Namespace)
+	}
+	want := sweep.Sweep{
+		Model:      "org/model",
+		Shapes:     []sweep.Shape{{PromptTokens: 128, OutputTokens: 128}, {PromptTokens: 4096, OutputTokens: 64}},
+		BatchSizes: []int{1, 16},
+		MaxSeconds: 120,
+		Driver:     sweep.Guidellm,
+		Accelerators: []sweep.Accelerator{
+			{Name: "A100", TargetURL: "http://vllm-a100:8000", MaxNumSeqs: 64, Count: 1},
+			{Name: "XPU-9", TargetURL: "http://xpu:80", MaxNumSeqs: 32, Count: 4, GPUCost: 2.5},
+		},
+	}
+	if diff := cmp.Diff(want, c.Sweep()); diff != "" {
+		t.Error(diff)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := c.ValidateCluster(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The structure of a file is judged as a whole, each mistake in the file's words.
+func TestParseMistakes(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"empty", "", []string{"expected fields such as apiVersion: wfgen.dev/v1"}},
+		{"not YAML", "a: [", []string{"not YAML"}},
+		{"twice", header + "model: a\nmodel: b\n", []string{`"model" already set`}},
+		{"no version", "model: a\n", []string{"apiVersion is missing; write apiVersion: wfgen.dev/v1", "kind is missing; write kind: Sweep"}},
+		{"other version", "apiVersion: wfgen.dev/v2\nkind: Sweep\n", []string{`apiVersion: "wfgen.dev/v2" is not wfgen.dev/v1`}},
+		{"unknown field", header + "batchSizes: [1]\nmodle: a\nzzz: 1\n", []string{
+			`unknown field "batchSizes"; did you mean "batch-sizes"?`, `unknown field "modle"; did you mean "model"?`, `unknown field "zzz"`}},
+		{"unknown field of an accelerator", header + "accelerators: [{name: A100, cuont: 1}]\n", []string{`accelerators[0]: unknown field "cuont"; did you mean "count"?`}},
+		{"types", header + "max-seconds: long\nbatch-sizes: [1, two]\naccelerators: [{name: A100, count: x}]\n", []string{
+			"max-seconds: expected integer, found string", "batch-sizes[1]: expected integer, found string", "accelerators[0].count: expected integer, found string"}},
+		{"no name", header + "accelerators: [{count: 1}, A100]\n", []string{"accelerators[0]: name is missing"}},
+		{"shape", header + "shapes: [128x128]\n", []string{`shapes[0]: "128x128": expected promptTokens/outputTokens such as 128/128`}},
+		{"choice", header + "driver: genai-perf\n", []string{`driver: "genai-perf" is not guidellm or native`}},
+		{"too large", header + "max-seconds: 1e30\n", []string{"max-seconds"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := parse("sweep.yaml", []byte(test.text))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(test.want) {
+				t.Errorf("%d mistakes, want %d", len(lines), len(test.want))
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("no %q", want)
+				}
+			}
+			for _, line := range lines {
+				if !strings.HasPrefix(line, "sweep.yaml: ") {
+					t.Errorf("the file is not named: %q", line)
+				}
+			}
+			if t.Failed() {
+				t.Logf("got:\n%v", err)
+			}
+			// What was said about the structure is not said again about the content.
+			c.Accelerators = append(c.Accelerators, Accelerator{Name: "H100"})
+			if err := c.Validate(); err != nil {
+				t.Errorf("the rest: %v", err)
+			}
+		})
+	}
+}
+
+func TestLoadNamesTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "absent.yaml")
+	if _, err := Load(file); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v", err)
+	}
+	if err := os.WriteFile(file, []byte(header), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), c); diff != "" {
+		t.Errorf("a file that says nothing is the default: %s", diff)
+	}
+}
+
+func TestSchemaDescribesTheType(t *testing.T) {
+	schematest.Describes(t, "sweep.schema.json", Config{})
+}
+
+func valid() Config {
+	c := Default()
+	c.Accelerators = []Accelerator{{Name: "A100"}, {Name: "H100"}}
+	c.TargetURL = DefaultTargetURL
+	return c
+}
+
+func TestValid(t *testing.T) {
+	c := valid()
+	c.GuidellmImage = "ghcr.io/vllm-project/guidellm:v0.7.3@sha256:" + strings.Repeat("0a", 32)
+	c.StepImage = "localhost:5000/step"
+	c.Cron = []string{"0 3 * * 0,3", "@weekly"}
+	c.Timezone = "Europe/Zurich"
+	c.S3Bucket, c.S3Endpoint, c.S3Prefix, c.S3Region, c.S3Secret = "results", "http://minio.s3:9000", "team-a/calibration/", "eu-central-1", "s3-credentials"
+	c.LoadGenerator = Cluster
+	c.LoadGeneratorCPU, c.LoadGeneratorMemory = "500m", "1Gi"
+	c.ServiceAccountAnnotations = map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := c.ValidateCluster(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Every bad value gives one line that names its field.
+func TestMistakes(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		bad  func(*Config)
+		want string
+	}{
+		{"model with space", func(c *Config) { c.Model = " m" }, "model: \" m\" has white space"},
+		{"target without scheme", func(c *Config) { c.TargetURL = "vllm:8000" }, `target-url: "vllm:8000": expected http://`},
+		{"target with password", func(c *Config) { c.TargetURL = "http://u:p@vllm" }, `target-url: "http://u:xxxxx@vllm" holds a password`},
+		{"own target", func(c *Config) { c.Accelerators[0].TargetURL = "ftp://x" }, "accelerators: target-url of A100"},
+		{"target with query", func(c *Config) { c.TargetURL = "http://vllm/?key=abc" }, "without a query"},
+		{"negative max-num-seqs", func(c *Config) { c.MaxNumSeqs = -1 }, "max-num-seqs: -1 is negative"},
+		{"method", func(c *Config) { c.Method = "ols" }, `method: "ols" is neither wls nor two-point`},
+		{"two-point with one", func(c *Config) { c.Method, c.BatchSizes = TwoPoint, []int{8} }, "two-point needs two batch sizes"},
+		{"no label", func(c *Config) { c.Accelerators[0].Name = "A100 80GB" }, `"A100 80GB" cannot be the value of the label`},
+		{"negative count", func(c *Config) { c.Accelerators[0].Count = -1 }, "count -1 of A100 is negative"},
+		{"negative limit", func(c *Config) { c.Accelerators[0].MaxNumSeqs = -1 }, "max-num-seqs -1 of A100 is negative"},
+		{"negative cost", func(c *Config) { c.Accelerators[0].GPUCost = -1 }, "gpu-cost -1 of A100 is negative"},
+		{"batch above the server's", func(c *Config) { c.Accelerators[0].MaxNumSeqs = 32 }, "batch-sizes: 64 is above max-num-seqs 32 of A100"},
+
+		{"name", func(c *Config) { c.Name = "Sweep_1" }, `name: "Sweep_1" is not a Kubernetes name`},
+		{"long name", func(c *Config) { c.Name = strings.Repeat("a", 51) }, "has 51 characters, 50 at most"},
+		{"namespace", func(c *Config) { c.Namespace = "" }, `namespace: "" is not`},
+		{"service account", func(c *Config) { c.ServiceAccount = "A" }, `service-account: "A" is not`},
+		{"hf secret", func(c *Config) { c.HFSecretName = "hf_abc" }, `hf-secret-name: "hf_abc" is not`},
+		{"hf key", func(c *Config) { c.HFSecretKey = "a b" }, `hf-secret-key: "a b" is not`},
+		{"api secret", func(c *Config) { c.APIKeySecretName, c.APIKeySecretKey = "S", "k" }, `api-key-secret-name: "S" is not`},
+		{"step image", func(c *Config) { c.StepImage = "" }, `step-image: "" is not an image`},
+		{"guidellm image", func(c *Config) { c.GuidellmImage = "ghcr.io/x@sha256:12" }, `guidellm-image: "ghcr.io/x@sha256:12" is not an image`},
+		{"unknown accelerator", func(c *Config) { c.Accelerators[0].Name = "A1000" }, "A1000 is not in the catalogue; did you mean A100?"},
+		{"unknown accelerator like none", func(c *Config) { c.Accelerators[0].Name = "quantum" }, "quantum is not in the catalogue (A100, H100"},
+		{"half described", func(c *Config) { c.Accelerators[0] = Accelerator{Name: "quantum", Resource: "x.com/q"} }, "quantum is not in the catalogue"},
+		{"resource", func(c *Config) { c.Accelerators[0].Resource = "a b" }, `resource "a b" of A100`},
+		{"node selector", func(c *Config) { c.Accelerators[0].NodeSelector = map[string]string{"a b": "c"} }, "node-selector a b=c of A100"},
+		{"repository", func(c *Config) { c.ArtifactRepository = "a b" }, `artifact-repository: "a b" is not`},
+		{"two places", func(c *Config) { c.ArtifactRepository, c.S3Bucket = "repo/key", "bucket" }, "give one of them"},
+		{"region alone", func(c *Config) { c.S3Region = "eu-central-1" }, `s3-region: "eu-central-1" has no s3-bucket`},
+		{"bucket", func(c *Config) { c.S3Bucket = "s3://bucket" }, `s3-bucket: "s3://bucket" is not the name`},
+		{"endpoint", func(c *Config) { c.S3Bucket, c.S3Endpoint = "bucket", "https://host/path" }, `s3-endpoint: "https://host/path" is not host`},
+		{"prefix", func(c *Config) { c.S3Prefix = "../up" }, `s3-prefix: "../up" is not a path`},
+		{"templated prefix", func(c *Config) { c.S3Prefix = "{{workflow.name}}" }, "s3-prefix"},
+		{"secret alone", func(c *Config) { c.S3Secret = "s3" }, "s3-secret"},
+		{"cron", func(c *Config) { c.Cron = []string{"every day"} }, `cron: "every day" is not a schedule`},
+		{"cron with zone", func(c *Config) { c.Cron = []string{"CRON_TZ=UTC 0 3 * * 0"} }, "use timezone"},
+		{"timezone", func(c *Config) { c.Cron, c.Timezone = []string{"0 3 * * 0"}, "Mars/Base" }, `timezone: "Mars/Base" is not known`},
+		{"timezone alone", func(c *Config) { c.Timezone = "UTC" }, "timezone: UTC has no cron schedule"},
+		{"parallel", func(c *Config) { c.ParallelAccelerators = -1 }, "parallel-accelerators: -1 is negative"},
+		{"retries", func(c *Config) { c.Retries = -1 }, "retries: -1 is not between"},
+		{"wait", func(c *Config) { c.WaitTimeout = "40" }, `wait-timeout: "40" is not a duration`},
+		{"load generator", func(c *Config) { c.LoadGenerator = "sidecar" }, `load-generator: "sidecar" is neither`},
+		{"shared native", func(c *Config) { c.LoadGenerator, c.Driver = Cluster, sweep.Native }, "load-generator: cluster is the shared guidellm"},
+		{"cpu", func(c *Config) { c.LoadGeneratorCPU = "many" }, `load-generator-cpu: "many" is not`},
+		{"memory", func(c *Config) { c.LoadGeneratorMemory = "-1Gi" }, `load-generator-memory: "-1Gi" is not`},
+		{"templating in the model", func(c *Config) { c.Model = "a{{b}}" }, "model: \"a{{b}}\" holds {{"},
+		{"templating in the tokenizer", func(c *Config) { c.Tokenizer = "{{=1}}" }, "tokenizer: "},
+		{"annotation", func(c *Config) { c.ServiceAccountAnnotations = map[string]string{"a b": "c"} }, `service-account-annotations: "a b" is not`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := valid()
+			test.bad(&c)
+			var text string
+			for _, err := range []error{c.Validate(), c.ValidateCluster()} {
+				if err != nil {
+					text += err.Error() + "\n"
+				}
+			}
+			if !strings.Contains(text, test.want) {
+				t.Errorf("no %q in:\n%s", test.want, text)
+			}
+			if n := strings.Count(text, "\n"); n != 1 && test.name != "no label" { // which is not in the catalogue either
+				t.Errorf("%d lines, want one:\n%s", n, text)
+			}
+		})
+	}
+}

@@ -1,0 +1,226 @@
+package config
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"github.com/xrash/smetrics"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+	"sigs.k8s.io/yaml"
+)
+
+// Schema is the JSON Schema of the configuration file.
+//
+//go:embed sweep.schema.json
+var Schema []byte
+
+// Load reads a configuration file over the defaults. An error names the file and
+// every mistake of its structure; the Config then holds all that could be read, so
+// that its content can be judged in the same breath.
+func Load(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Default(), fmt.Errorf("configuration: %w", err)
+	}
+	return parse(path, data)
+}
+
+func parse(path string, data []byte) (Config, error) {
+	c := Default()
+	raw, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		return c, fmt.Errorf("%s: not YAML: %s", path, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	fields, ok := value.(map[string]any)
+	if !ok {
+		return c, fmt.Errorf("%s: expected fields such as apiVersion: %s; wfgen init writes an example", path, APIVersion)
+	}
+
+	var mistakes []error
+	var invalid *jsonschema.ValidationError
+	if err := schema().Validate(value); errors.As(err, &invalid) {
+		for _, leaf := range leaves(invalid) {
+			for _, text := range describe(leaf) {
+				mistakes = append(mistakes, fmt.Errorf("%s: %s", path, text))
+			}
+			drop(fields, leaf)
+		}
+	} else if err != nil {
+		return c, err
+	}
+	rest, err := json.Marshal(fields)
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(rest, &c); err != nil { // what the schema cannot say, such as a number too large
+		mistakes = append(mistakes, fmt.Errorf("%s: %w", path, err))
+	}
+	if len(mistakes) > 0 { // one without a name has been reported
+		c.Accelerators = slices.DeleteFunc(c.Accelerators, func(a Accelerator) bool { return a.Name == "" })
+	}
+	return c, errors.Join(mistakes...)
+}
+
+// drop takes out the field that holds a value of the wrong kind: its default then
+// stands in for it, and the rest can be read.
+func drop(fields map[string]any, e *jsonschema.ValidationError) {
+	switch e.ErrorKind.(type) {
+	case *kind.Required, *kind.AdditionalProperties:
+		return // nothing there to take out
+	}
+	var in map[string]any
+	var name string
+	var at any = fields
+	for _, part := range e.InstanceLocation {
+		switch v := at.(type) {
+		case map[string]any:
+			in, name, at = v, part, v[part]
+		case []any:
+			i, err := strconv.Atoi(part)
+			if err != nil || i >= len(v) {
+				return
+			}
+			at = v[i]
+		}
+	}
+	delete(in, name)
+}
+
+var schema = sync.OnceValue(func() *jsonschema.Schema {
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema))
+	if err != nil {
+		panic(err) // embedded, and compiled by the tests
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("sweep.schema.json", document); err != nil {
+		panic(err)
+	}
+	return c.MustCompile("sweep.schema.json")
+})
+
+// leaves are the mistakes themselves, without the schema's path to them.
+func leaves(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	if len(e.Causes) == 0 {
+		return []*jsonschema.ValidationError{e}
+	}
+	var all []*jsonschema.ValidationError
+	for _, cause := range e.Causes {
+		all = append(all, leaves(cause)...)
+	}
+	return all
+}
+
+// describe says what is wrong in the words of the file.
+func describe(e *jsonschema.ValidationError) []string {
+	at := location(e.InstanceLocation)
+	prefix := at
+	if at != "" {
+		prefix += ": "
+	}
+	switch k := e.ErrorKind.(type) {
+	case *kind.AdditionalProperties:
+		var texts []string
+		for _, name := range slices.Sorted(slices.Values(k.Properties)) {
+			text := fmt.Sprintf("%sunknown field %q", prefix, name)
+			if near := nearest(name, at != ""); near != "" {
+				text += fmt.Sprintf("; did you mean %q?", near)
+			}
+			texts = append(texts, text)
+		}
+		return texts
+	case *kind.Required:
+		var texts []string
+		for _, name := range k.Missing {
+			text := fmt.Sprintf("%s%s is missing", prefix, name)
+			if fixed := map[string]string{"apiVersion": APIVersion, "kind": Kind}[name]; fixed != "" {
+				text += fmt.Sprintf("; write %s: %s", name, fixed)
+			}
+			texts = append(texts, text)
+		}
+		return texts
+	case *kind.Type:
+		return []string{fmt.Sprintf("%sexpected %s, found %s", prefix, strings.Join(k.Want, " or "), k.Got)}
+	case *kind.Enum:
+		return []string{fmt.Sprintf("%s%v is not %s", prefix, quoted(k.Got), alternatives(k.Want))}
+	case *kind.Pattern:
+		return []string{fmt.Sprintf("%s%q: expected promptTokens/outputTokens such as 128/128", prefix, k.Got)}
+	}
+	return []string{prefix + e.ErrorKind.LocalizedString(message.NewPrinter(language.English))}
+}
+
+// location writes the place of a value as people do: accelerators[1].count.
+func location(path []string) string {
+	var at strings.Builder
+	for _, part := range path {
+		switch {
+		case strings.Trim(part, "0123456789") == "":
+			at.WriteString("[" + part + "]")
+		case at.Len() > 0:
+			at.WriteString("." + part)
+		default:
+			at.WriteString(part)
+		}
+	}
+	return at.String()
+}
+
+func quoted(v any) string {
+	if s, ok := v.(string); ok {
+		return fmt.Sprintf("%q", s)
+	}
+	return fmt.Sprint(v)
+}
+
+func alternatives(want []any) string {
+	texts := make([]string, len(want))
+	for i, w := range want {
+		texts[i] = fmt.Sprint(w)
+	}
+	return strings.Join(texts, " or ")
+}
+
+// nearest is the field that an unknown one was probably meant to be.
+func nearest(name string, ofAccelerator bool) string {
+	var document struct {
+		Properties map[string]struct {
+			Items struct {
+				Properties map[string]any
+			}
+		}
+	}
+	if err := json.Unmarshal(Schema, &document); err != nil {
+		return ""
+	}
+	var names []string
+	if ofAccelerator {
+		for n := range document.Properties["accelerators"].Items.Properties {
+			names = append(names, n)
+		}
+	} else {
+		for n := range document.Properties {
+			names = append(names, n)
+		}
+	}
+	best, score := "", 0.8
+	for _, n := range slices.Sorted(slices.Values(names)) {
+		if s := smetrics.JaroWinkler(strings.ToLower(strings.ReplaceAll(n, "-", "")), strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name)), 0.7, 4); s > score {
+			best, score = n, s
+		}
+	}
+	return best
+}
