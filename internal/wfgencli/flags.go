@@ -21,7 +21,7 @@ func sweepFlags() []cli.Flag {
 		&cli.PathFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`; flags win over it (wfgen init writes one)"},
 		&cli.StringSliceFlag{Name: "accelerators", Aliases: []string{"a"}, Usage: "`NAMES` of the GPU types, such as A100,H100"},
 		&cli.StringFlag{Name: "model", Usage: "`NAME` of the model as the servers list it (default: unsloth/Meta-Llama-3.1-8B)"},
-		&cli.StringSliceFlag{Name: "target-url", Aliases: []string{"target"}, Usage: "`URL` of the servers, {accelerator} standing for the name in lower case; or NAME=URL for one of them, repeatable"},
+		&cli.StringSliceFlag{Name: "target-url", Usage: "`URL` of the servers, {accelerator} standing for the name in lower case; or NAME=URL for one of them, repeatable"},
 		&cli.StringFlag{Name: "batch-sizes", Usage: "`LIST` of how many requests run together, a point each (default: 1,2,4,8,16,32,64)"},
 		&cli.StringFlag{Name: "prompt-tokens", Usage: "`LIST` of prompt lengths; the first goes with the first of --output-tokens and so on, a single one with all (default: 128)"},
 		&cli.StringFlag{Name: "output-tokens", Usage: "`LIST` of output lengths (default: 128)"},
