@@ -1,0 +1,46 @@
+# What a developer does here. README says what a user does.
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X wfgen.dev/internal/stepcli.Version=$(VERSION) -X wfgen.dev/internal/wfgencli.Version=$(VERSION)
+TOOLS    := $(CURDIR)/bin/tools
+GOLANGCI := $(TOOLS)/golangci-lint
+GOLANGCI_VERSION := v2.5.0
+
+.PHONY: all test race lint generate bench argolint clean
+
+all: bin/wfgen bin/step
+
+# go build knows best what is up to date
+.PHONY: bin/wfgen bin/step
+bin/wfgen bin/step: bin/%:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+test:
+	go test ./...
+
+race:
+	go test -race ./...
+
+# golangci-lint, or what of it the module proxy gives when it cannot be installed
+lint: | $(TOOLS)
+	gofmt -l . | (! grep .)
+	go vet ./...
+	@if [ -x $(GOLANGCI) ] || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION); \
+	then $(GOLANGCI) run ./...; \
+	else echo 'golangci-lint cannot be installed here: staticcheck instead'; go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...; fi
+
+# examples/, hack/ manifests and JSON Schemas are made from the code
+generate:
+	go generate ./...
+
+bench:
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+# Argo's own linter over the examples; a module of its own, since it is large
+argolint:
+	cd hack/argolint && go run . ../../examples
+
+$(TOOLS):
+	mkdir -p $@
+
+clean:
+	rm -rf bin dist

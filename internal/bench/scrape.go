@@ -1,0 +1,82 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"wfgen.dev/internal/measurement"
+	"wfgen.dev/internal/server"
+)
+
+// ScrapesSchema names the version of the file of scrapes.
+const ScrapesSchema = "wfgen.dev/scrapes/v1"
+
+// scrapeFile is the server's side of a point in the raw, beside the raw report.
+type scrapeFile struct {
+	Schema  string               `json:"schema"`
+	Scrapes []measurement.Scrape `json:"scrapes"`
+}
+
+// scraping reads /metrics before the load, at a steady pace during it, and once
+// after it.
+type scraping struct {
+	client *server.Client
+	model  string
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+
+	series []measurement.Scrape
+	err    error // why the first scrape failed; a server without /metrics is not asked again
+}
+
+func startScraping(ctx context.Context, client *server.Client, model string, seconds float64) *scraping {
+	s := &scraping{client: client, model: model}
+	if s.err = s.once(ctx); s.err != nil {
+		s.cancel = func() {}
+		return s
+	}
+	// Some twenty looks at a point: enough for blocks, too few to disturb it.
+	pace := max(250*time.Millisecond, min(2*time.Second, time.Duration(seconds/20*float64(time.Second))))
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.wait.Go(func() {
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				_ = s.once(ctx) // a scrape that is missing in the middle costs nothing
+			}
+		}
+	})
+	return s
+}
+
+func (s *scraping) once(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	scrape, err := s.client.Scrape(ctx, s.model)
+	if err != nil {
+		return server.Brief(err)
+	}
+	s.series = append(s.series, scrape)
+	return nil
+}
+
+// stop takes the last scrape, a moment after the load: servers count a request
+// just after they have answered it.
+func (s *scraping) stop(ctx context.Context) ([]measurement.Scrape, error) {
+	s.cancel()
+	s.wait.Wait()
+	if s.err != nil {
+		return nil, s.err
+	}
+	time.Sleep(200 * time.Millisecond)
+	if err := s.once(context.WithoutCancel(ctx)); err != nil {
+		return s.series, errors.New("/metrics could not be read after the load, so the counts cannot be compared: " + err.Error())
+	}
+	return s.series, nil
+}
