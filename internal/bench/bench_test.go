@@ -1,0 +1,243 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/driver"
+	"wfgen.dev/internal/driver/native"
+	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/layout"
+	"wfgen.dev/internal/measurement"
+	"wfgen.dev/internal/report"
+	"wfgen.dev/internal/simulate"
+	"wfgen.dev/internal/store"
+	"wfgen.dev/internal/sweep"
+)
+
+func law() simulate.Config {
+	return simulate.Config{Model: "m", Alpha: 4, Beta: 0.5, Gamma: 10, Delta: 0.05, MaxNumSeqs: 4, MaxModelLen: 256}
+}
+
+func handler(t *testing.T, cfg simulate.Config) http.Handler {
+	t.Helper()
+	s, err := simulate.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s.Handler()
+}
+
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func options(target string) Options {
+	return Options{
+		Options: driver.Options{
+			Target: target, Model: "m", Shape: sweep.Shape{PromptTokens: 40, OutputTokens: 16}, BatchSize: 4, MaxSeconds: 2, Seed: 7,
+		},
+		Accelerator: "A100", BatchSizes: []int{1, 4}, Margin: time.Minute, Stderr: io.Discard,
+	}
+}
+
+func run(t *testing.T, o Options) (dir string, m measurement.Measurement, err error) {
+	t.Helper()
+	dir = t.TempDir()
+	out, err := store.New(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err = Run(context.Background(), native.Driver{Tool: "test"}, out, o)
+	return dir, m, err
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+func TestRunKeepsBothWitnesses(t *testing.T) {
+	o := options(serve(t, handler(t, law())))
+	o.ProgressFile = filepath.Join(t.TempDir(), "progress")
+	dir, m, err := run(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		layout.Measurement, "reports/throughput.json", "reports/throughput-log.txt", "reports/throughput-server.json",
+		"outputs/itl", "outputs/ttft", "outputs/batch", "outputs/requests",
+	} {
+		if !exists(dir, name) {
+			t.Errorf("%s was not written", name)
+		}
+	}
+	f, err := os.Open(filepath.Join(dir, layout.Measurement))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	written, err := measurement.Decode(f, layout.Measurement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if written.Server == nil || written.Server.Requests != written.Client.Requests {
+		t.Fatalf("server %+v, client %+v", written.Server, written.Client)
+	}
+	if written.Taken.ITL.From != measurement.Client || written.Taken.TTFT.From != measurement.Server {
+		t.Errorf("ITL from %s, TTFT from %s", written.Taken.ITL.From, written.Taken.TTFT.From)
+	}
+	if math.Abs(written.Taken.ITL.MS/6-1) > 0.25 || math.Abs(written.Taken.TTFT.MS/18-1) > 0.25 {
+		t.Errorf("ITL %.2f, TTFT %.2f ms; the law says 6 and 18", written.Taken.ITL.MS, written.Taken.TTFT.MS)
+	}
+	if m.OverheadSeconds <= 0 || m.Provenance.Target == "" || m.Provenance.MaxModelLen != 256 || m.Driver.Name != sweep.Native {
+		t.Errorf("overhead %v, provenance %+v, driver %+v", m.OverheadSeconds, m.Provenance, m.Driver)
+	}
+	if progress, err := os.ReadFile(o.ProgressFile); err != nil || !strings.Contains(string(progress), "/2") {
+		t.Errorf("progress %q, %v", progress, err)
+	}
+}
+
+func TestAServerWithoutMetricsIsMeasuredByTheClientAlone(t *testing.T) {
+	h := handler(t, law())
+	target := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	_, m, err := run(t, options(target))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Server != nil || m.Taken.TTFT.From != measurement.Client || !strings.Contains(strings.Join(m.Notes, "\n"), "no server witness") {
+		t.Errorf("server %v, TTFT from %s, notes %q", m.Server, m.Taken.TTFT.From, m.Notes)
+	}
+}
+
+// Above what the server runs at once requests queue: the point is good for ITL
+// and void for TTFT, whether or not anyone knew the limit.
+func TestAQueueVoidsTTFT(t *testing.T) {
+	o := options(serve(t, handler(t, law())))
+	o.BatchSize = 8
+	_, m, err := run(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Taken.VoidTTFT) == 0 || len(m.Taken.Void) > 0 {
+		t.Errorf("void %q, void for TTFT %q", m.Taken.Void, m.Taken.VoidTTFT)
+	}
+	if math.Abs(m.Taken.Batch-4) > 0.5 {
+		t.Errorf("measured batch %.2f of a server that runs 4 at once", m.Taken.Batch)
+	}
+}
+
+func TestAnotherClientIsNoticed(t *testing.T) {
+	target := serve(t, handler(t, law()))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		o := options(target).Options
+		o.BatchSize, o.MaxSeconds, o.Report, o.Log, o.Deadline = 1, 60, filepath.Join(t.TempDir(), "other.json"), io.Discard, time.Minute
+		done <- native.Driver{}.Run(ctx, o)
+	}()
+	o := options(target)
+	o.BatchSize = 2
+	_, m, err := run(t, o)
+	cancel()
+	<-done
+	if exit.Code(err) != exit.Refused || !strings.Contains(strings.Join(m.Taken.Void, " "), "somebody else") {
+		t.Errorf("exit %d, %v; void %q", exit.Code(err), err, m.Taken.Void)
+	}
+}
+
+func TestWhatCannotWorkIsSaidBeforeAnyLoad(t *testing.T) {
+	target := serve(t, handler(t, law()))
+	for name, tc := range map[string]struct {
+		point func(*Options)
+		code  int
+		says  string
+	}{
+		"above max-num-seqs": {func(o *Options) { o.MaxNumSeqs = 2 }, exit.Unusable, "max-num-seqs 2"},
+		"too long":           {func(o *Options) { o.Shape.PromptTokens = 500 }, exit.Unusable, "max-model-len 256"},
+		"other model":        {func(o *Options) { o.Model = "x" }, exit.Unusable, `not "x"`},
+		"unreachable":        {func(o *Options) { o.Target = "http://127.0.0.1:1" }, exit.TryAgain, "not ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(target)
+			tc.point(&o)
+			dir, _, err := run(t, o)
+			if exit.Code(err) != tc.code || err == nil || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("exit %d, %v; want %d and %q", exit.Code(err), err, tc.code, tc.says)
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("it left %v", left)
+			}
+		})
+	}
+}
+
+func TestInterruptionLeavesAPartialMeasurementThatNothingTakesForOne(t *testing.T) {
+	dir := t.TempDir()
+	out, err := store.New(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	o := options(serve(t, handler(t, law())))
+	o.MaxSeconds = 60
+	_, err = Run(ctx, native.Driver{}, out, o)
+	if exit.Code(err) != exit.TryAgain || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+	if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") || !exists(dir, "reports/throughput.json") {
+		t.Error("want the partial measurement and the report, and no measurement")
+	}
+}
+
+// broken leaves a report in which nothing succeeded, as guidellm does with exit 0.
+type broken struct{ native.Driver }
+
+func (broken) Run(_ context.Context, o driver.Options) error {
+	f, err := os.Create(o.Report)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w, err := report.NewNativeWriter(f, report.NativeHeader{Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize, StartedAt: 1})
+	if err != nil {
+		return err
+	}
+	for i := range 6 {
+		if err := w.Add(report.NativeRequest{Start: 1 + float64(i), EndMS: 10, Status: report.NativeErrored, Error: "HTTP 500"}); err != nil {
+			return err
+		}
+	}
+	return w.Close(report.NativeEnd{EndedAt: 10})
+}
+
+func TestADriversWordIsNotTaken(t *testing.T) {
+	out, err := store.New(context.Background(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Run(context.Background(), broken{}, out, options(serve(t, handler(t, law()))))
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "HTTP 500") || !strings.Contains(err.Error(), "6") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+}
