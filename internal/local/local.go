@@ -126,7 +126,7 @@ func (r *Runner) accelerator(ctx context.Context, a sweep.Accelerator, points []
 	target := strings.ReplaceAll(a.TargetURL, "{accelerator}", sweep.Slug(a.Name))
 	_, err := r.step(ctx, "wait", "--target", target, "--model", r.Sweep.Model, "--timeout", r.WaitTimeout.String())
 	if ctx.Err() != nil {
-		return nil
+		return ctx.Err()
 	}
 	if err != nil {
 		r.failed("%s: %v", a.Name, err)
@@ -136,7 +136,7 @@ func (r *Runner) accelerator(ctx context.Context, a sweep.Accelerator, points []
 		begin := time.Now()
 		line, err := r.point(ctx, a, target, p)
 		if ctx.Err() != nil {
-			return nil
+			return ctx.Err()
 		}
 		switch {
 		case err == nil:

@@ -40,10 +40,13 @@ func Simulate(ctx context.Context, step, model string, truth catalogue.Linear4, 
 		_ = cmd.Wait()
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err == nil {
+		err = fmt.Errorf("it said %q", line)
+	}
 	url, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
 	if !ok {
 		stop()
-		return "", nil, fmt.Errorf("the simulated server did not start: %s %v", strings.TrimSpace(stderr.String()), err)
+		return "", nil, fmt.Errorf("the simulated server did not start: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	return url, stop, nil
 }

@@ -192,7 +192,10 @@ sglang:inter_token_latency_seconds_count{model_name="m"} 9
 
 func TestStatusErrorsSayWhatTheServerSaid(t *testing.T) {
 	c := serve(t, law(), "")
-	_, err := c.Do(context.Background(), "/v1/completions", map[string]any{"model": "org/model", "prompt": "a", "max_tokens": 100000})
+	resp, err := c.Do(context.Background(), "/v1/completions", map[string]any{"model": "org/model", "prompt": "a", "max_tokens": 100000})
+	if err == nil {
+		resp.Body.Close()
+	}
 	if err == nil || !strings.Contains(err.Error(), "HTTP 400") || !strings.Contains(err.Error(), "512") {
 		t.Errorf("%v", err)
 	}
