@@ -438,10 +438,10 @@ func (b *benchmark) reduce() {
 		out.note("read from a console log, which has one decimal: an ITL is known to 0.05 ms at best, so that a beta of 0.02 ms per request is lost, and there are no standard errors")
 		b.fromSummary(out, measurement.BasisConsole)
 	} else if why := b.fromRows(out); why != "" {
-		out.note("the report's own statistics over the whole run are used, in which start-up and drain are included and whose standard errors take requests as independent, which they are not; the reason: %s", why)
+		out.note("made of the report's own statistics, in which start-up and drain are included and whose standard errors take requests as independent, which they are not; the reason: %s", why)
 		b.fromSummary(out, measurement.BasisSummary)
 	}
-	if failed, n := out.requests.Errored, out.requests.Successful+out.requests.Errored; failed*100 > n {
+	if failed, n := out.requests.Errored, out.requests.Successful+out.requests.Errored; failed*100 > n && len(out.void) == 0 {
 		out.note("%d of %d requests failed: %s", failed, n, describe(out.requests.Errors))
 	}
 }
@@ -468,7 +468,7 @@ func (b *benchmark) fromRows(out *reduced) string {
 	case set.dropped:
 		return fmt.Sprintf("the report holds %d requests, more than the %d that are kept in memory", set.count[0]+set.count[1]+set.count[2], MaxRows)
 	case set.count[measurement.Successful] != want.Successful, set.count[measurement.Errored] < want.Errored, set.count[measurement.Incomplete] < want.Incomplete:
-		return fmt.Sprintf("the report keeps a sample of %d requests of %d", set.count[0]+set.count[1]+set.count[2], want.Successful+want.Errored+want.Incomplete)
+		return fmt.Sprintf("the report keeps only %d of %d requests", set.count[0]+set.count[1]+set.count[2], want.Successful+want.Errored+want.Incomplete)
 	}
 	streams := out.batch
 	if streams < 1 { // a throughput run that does not say its bound

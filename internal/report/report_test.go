@@ -408,7 +408,7 @@ func TestRowsAreUsedOnlyWhenComplete(t *testing.T) {
 		rows := in(b, "requests")
 		rows["successful"] = rows["successful"].([]any)[:63]
 	})
-	if b != "summary" || !strings.Contains(notes, "a sample of 63 requests of 64") {
+	if b != "summary" || !strings.Contains(notes, "keeps only 63 of 64 requests") {
 		t.Errorf("sample: %s, notes %q", b, notes)
 	}
 	if b, _ := basis(func(_, b map[string]any) { in(b, "metrics", "request_totals")["errored"] = 1 }); b != "summary" {
