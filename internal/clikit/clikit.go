@@ -83,6 +83,8 @@ func withEnvironment(prefix string, flags []cli.Flag) []cli.Flag {
 			f.EnvVars = append(f.EnvVars, env...)
 		case *cli.PathFlag:
 			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.GenericFlag:
+			f.EnvVars = append(f.EnvVars, env...)
 		default:
 			panic(fmt.Sprintf("flag %s: no environment variable for a %T", f.Names()[0], f))
 		}

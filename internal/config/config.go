@@ -118,10 +118,11 @@ const (
 
 // Defaults of a sweep in a cluster.
 const (
+	// DefaultTargetURL are Services in the namespace of the sweep.
 	DefaultTargetURL = "http://vllm-{accelerator}:8000"
-	// StepImage is the image of step, built by the project's Dockerfile.
+	// DefaultStepImage is the image of step, built by the project's Dockerfile.
 	DefaultStepImage = "wfgen.dev/step:v0.1.0"
-	// GuidellmImage is the newest published image whose reports step reads.
+	// DefaultGuidellmImage is the newest published image whose reports step reads.
 	DefaultGuidellmImage = "ghcr.io/vllm-project/guidellm:v0.7.3"
 )
 
@@ -147,6 +148,14 @@ func Default() Config {
 		WaitTimeout:   "40m",
 		LoadGenerator: Inline,
 	}
+}
+
+// InCluster fills in what only a cluster has a usual value for: the servers' names.
+func (c Config) InCluster() Config {
+	if c.TargetURL == "" {
+		c.TargetURL = DefaultTargetURL
+	}
+	return c
 }
 
 // Sweep is what the configuration asks to measure. The targets are resolved:

@@ -60,7 +60,23 @@ func (c Config) Validate() error {
 			m.add("accelerators: gpu-cost %g of %s is negative", a.GPUCost, a.Name)
 		}
 	}
+	if len(m) == 0 { // a target that is wrong has been said to be
+		c.checkServersDiffer(&m)
+	}
 	return errors.Join(m...)
+}
+
+// checkServersDiffer refuses one server for two accelerators: it has one GPU type,
+// and its numbers would be given to the other as well.
+func (c Config) checkServersDiffer(m *mistakes) {
+	of := map[string]string{}
+	for _, a := range c.Sweep().Accelerators {
+		if other, taken := of[a.TargetURL]; taken && a.TargetURL != "" && other != a.Name {
+			m.add("target-url: %s and %s would both be measured on %s; put {accelerator} into it, or give NAME=URL for each", other, a.Name, a.TargetURL)
+		} else {
+			of[a.TargetURL] = a.Name
+		}
+	}
 }
 
 func (c Config) checkTarget(m *mistakes, field, target string) {
@@ -69,8 +85,10 @@ func (c Config) checkTarget(m *mistakes, field, target string) {
 	}
 	u, err := url.Parse(strings.ReplaceAll(target, "{accelerator}", "a"))
 	switch {
+	case err != nil && strings.Contains(target, "@"): // not repeated: it may hold a password
+		m.add("%s: not a URL; expected http://host:port or https://host", field)
 	case err != nil:
-		m.add("%s: %q is not a URL: %v", field, target, err)
+		m.add("%s: %q is not a URL; expected http://host:port or https://host", field, target)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		m.add("%s: %q: expected http://host:port or https://host", field, target)
 	case u.User != nil:

@@ -40,6 +40,12 @@ func sweepFlags() []cli.Flag {
 // holds every mistake of the sweep; what is needed only in a cluster is left to
 // config.ValidateCluster.
 func configFrom(c *cli.Context) (config.Config, error) {
+	cfg, mistakes := readConfig(c)
+	return cfg, usage(mistakes...)
+}
+
+// readConfig is configFrom with the mistakes apart, for who finds more of them.
+func readConfig(c *cli.Context) (config.Config, []error) {
 	cfg, mistakes := config.Default(), []error(nil)
 	if path := c.Path("config"); path != "" {
 		var err error
@@ -48,8 +54,7 @@ func configFrom(c *cli.Context) (config.Config, error) {
 		}
 	}
 	mistakes = append(mistakes, applySweepFlags(c, &cfg)...)
-	mistakes = append(mistakes, cfg.Validate())
-	return cfg, usage(mistakes...)
+	return cfg, append(mistakes, cfg.Validate())
 }
 
 // usage makes one error of all mistakes, nil of none.

@@ -1,7 +1,224 @@
 package wfgencli
 
-import "github.com/urfave/cli/v2"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/manifest"
+	"wfgen.dev/templates"
+)
+
+// generateCommand is what wfgen does without a subcommand.
 func generateCommand() *cli.Command {
-	return &cli.Command{Name: "generate"}
+	return &cli.Command{
+		Name: "generate",
+		Description: `Without a subcommand wfgen writes the Argo Workflows objects of the sweep. Every flag
+has an environment variable: WFGEN_ and the flag's name, as in WFGEN_MODEL.
+
+Examples:
+  wfgen --accelerators A100,H100 | kubectl apply -f -
+  wfgen --accelerators A100,H100 --target-url http://vllm-{accelerator}:8000 \
+    --prompt-tokens 128,1024 --output-tokens 128 --cron '0 3 * * 0' --timezone Europe/Zurich \
+    --format dir --output sweep && kubectl apply -k sweep --server-side
+  wfgen init > sweep.yaml && wfgen --config sweep.yaml`,
+		Flags:  append(sweepFlags(), clusterFlags()...),
+		Action: generate,
+	}
+}
+
+// list is a flag that can be given several times, whose values may hold commas; in
+// an environment variable they are separated by semicolons.
+type list []string
+
+func (l *list) Set(text string) error {
+	for part := range strings.SplitSeq(text, ";") {
+		if part = strings.TrimSpace(part); part != "" {
+			*l = append(*l, part)
+		}
+	}
+	return nil
+}
+
+func (l *list) String() string { return strings.Join(*l, "; ") }
+
+// clusterFlags say where and how the sweep runs in a cluster.
+func clusterFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "name", Usage: "`NAME` of the WorkflowTemplate and of what belongs to it (default: llm-parameter-estimation)"},
+		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "of all objects (default: default)"},
+		&cli.BoolFlag{Name: "create-namespace", Usage: "write the Namespace too, enforcing Pod Security restricted"},
+		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step (default: " + config.DefaultStepImage + ")"},
+		&cli.StringFlag{Name: "guidellm-image", Usage: "`IMAGE` of guidellm, unmodified; a digest is accepted (default: " + config.DefaultGuidellmImage + ")"},
+		&cli.StringFlag{Name: "hf-secret-name", Usage: "Secret with a Hugging Face token, which need not exist (default: huggingface-secret)"},
+		&cli.StringFlag{Name: "hf-secret-key", Usage: "key of the token in it (default: token)"},
+		&cli.StringFlag{Name: "api-key-secret-name", Usage: "Secret with the servers' API key (default: none)"},
+		&cli.StringFlag{Name: "api-key-secret-key", Usage: "key of the API key in it (default: api-key)"},
+		&cli.StringFlag{Name: "service-account", Usage: "ServiceAccount of the pods (default: the name)"},
+		&cli.StringFlag{Name: "artifact-repository", Usage: "`CONFIGMAP[/KEY]` of the artifact repository (default: the namespace's)"},
+		&cli.StringFlag{Name: "s3-bucket", Usage: "bucket for the results instead"},
+		&cli.StringFlag{Name: "s3-endpoint", Usage: "`HOST[:PORT]` of the object store; http:// in front for one without TLS (default: s3.amazonaws.com)"},
+		&cli.StringFlag{Name: "s3-region", Usage: "region of the bucket"},
+		&cli.StringFlag{Name: "s3-prefix", Usage: "put before every key of the results, whatever the repository"},
+		&cli.StringFlag{Name: "s3-secret", Usage: "Secret with accessKey and secretKey (default: the credentials of the ServiceAccount)"},
+		&cli.GenericFlag{Name: "cron", Value: &list{}, Usage: "`SCHEDULE` on which the sweep runs by itself, such as '0 3 * * 0'; repeatable"},
+		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich (default: the controller's)"},
+		&cli.IntFlag{Name: "parallel-accelerators", Usage: "how many accelerators are measured side by side; 0 for all (default: 0)"},
+		&cli.IntFlag{Name: "retries", Usage: "how often a point is tried again after a failure that another attempt may mend (default: 2)"},
+		&cli.StringFlag{Name: "wait-timeout", Usage: "`DURATION` to wait for a server to serve the model (default: 40m)"},
+		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces (default: inline)"},
+		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load (default: 4 for guidellm, 2 for native)"},
+		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it (default: 4Gi for guidellm, 512Mi for native)"},
+		&cli.StringFlag{Name: "format", Value: "yaml", Usage: "yaml: one stream for kubectl apply -f -; dir: a file per object and kustomization.yaml"},
+		&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "`PATH` of the file (yaml; default: stdout) or of the directory (dir)"},
+	}
+}
+
+func applyClusterFlags(c *cli.Context, cfg *config.Config) {
+	for name, to := range map[string]*string{
+		"name": &cfg.Name, "namespace": &cfg.Namespace, "step-image": &cfg.StepImage, "guidellm-image": &cfg.GuidellmImage,
+		"hf-secret-name": &cfg.HFSecretName, "hf-secret-key": &cfg.HFSecretKey,
+		"api-key-secret-name": &cfg.APIKeySecretName, "api-key-secret-key": &cfg.APIKeySecretKey,
+		"service-account": &cfg.ServiceAccount, "artifact-repository": &cfg.ArtifactRepository,
+		"s3-bucket": &cfg.S3Bucket, "s3-endpoint": &cfg.S3Endpoint, "s3-region": &cfg.S3Region, "s3-prefix": &cfg.S3Prefix, "s3-secret": &cfg.S3Secret,
+		"timezone": &cfg.Timezone, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
+		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
+	} {
+		setString(c, name, to)
+	}
+	setInt(c, "parallel-accelerators", &cfg.ParallelAccelerators)
+	setInt(c, "retries", &cfg.Retries)
+	if c.IsSet("create-namespace") {
+		cfg.CreateNamespace = c.Bool("create-namespace")
+	}
+	if c.IsSet("cron") {
+		cfg.Cron = *c.Generic("cron").(*list)
+	}
+}
+
+func generate(c *cli.Context) error {
+	if c.Args().Present() {
+		return exit.Errorf(exit.Usage, "no command %q; see wfgen --help", c.Args().First())
+	}
+	cfg, mistakes := readConfig(c)
+	applyClusterFlags(c, &cfg)
+	mistakes = append(mistakes, cfg.ValidateCluster())
+	format, output := c.String("format"), c.Path("output")
+	switch {
+	case format != "yaml" && format != "dir":
+		mistakes = append(mistakes, fmt.Errorf("format: %q is neither yaml nor dir", format))
+	case format == "dir" && output == "":
+		mistakes = append(mistakes, errors.New("output: format dir needs a directory to write to"))
+	}
+	if err := usage(mistakes...); err != nil {
+		return err
+	}
+
+	cfg = cfg.InCluster()
+	files, err := render(cfg)
+	if err != nil {
+		return err
+	}
+	switch {
+	case format == "dir":
+		return writeDir(c, output, cfg, files)
+	case output != "":
+		if err := writeFile(output, stream(files)); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.ErrWriter, "wrote %s; deploy it with: kubectl apply -f %s\n", output, output)
+		return nil
+	default:
+		_, err := c.App.Writer.Write(stream(files))
+		return err
+	}
+}
+
+// file is an object as it is written.
+type file struct {
+	name    string
+	data    []byte
+	example bool
+}
+
+func render(cfg config.Config) ([]file, error) {
+	var files []file
+	for _, o := range templates.Objects(cfg) {
+		data, err := manifest.YAML(o.Value, o.Comments...)
+		if errors.Is(err, manifest.ErrTooLarge) {
+			return nil, exit.Errorf(exit.Usage, "%s is %w: give each part of the %d accelerators a sweep of its own name", o.File, err, len(cfg.Accelerators))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.File, err)
+		}
+		files = append(files, file{o.File, data, o.Example})
+	}
+	return files, nil
+}
+
+// stream is all that can be applied, as one YAML stream.
+func stream(files []file) []byte {
+	var out bytes.Buffer
+	for _, f := range files {
+		if !f.example {
+			out.WriteString("---\n")
+			out.Write(f.data)
+		}
+	}
+	return out.Bytes()
+}
+
+// kustomization lists the files to apply, for kubectl apply -k.
+type kustomization struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Resources  []string `json:"resources"`
+}
+
+func writeDir(c *cli.Context, dir string, cfg config.Config, files []file) error {
+	k := kustomization{APIVersion: "kustomize.config.k8s.io/v1beta1", Kind: "Kustomization"}
+	for _, f := range files {
+		if !f.example {
+			k.Resources = append(k.Resources, f.name)
+		}
+	}
+	data, err := manifest.YAML(k, manifest.Comment{Path: "apiVersion", Text: "kubectl apply -k . --server-side"})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	for _, f := range append(files, file{name: "kustomization.yaml", data: data}) {
+		if err := writeFile(filepath.Join(dir, f.name), f.data); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.App.ErrWriter, "wrote %d files to %s; deploy them with: kubectl apply -k %s --server-side\nthen run: argo submit -n %s --from workflowtemplate/%s --watch\n",
+		len(files)+1, dir, dir, cfg.Namespace, cfg.Name)
+	return nil
+}
+
+// writeFile writes a file whole or not at all.
+func writeFile(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	defer os.Remove(temporary.Name()) // gone already when all went well
+	_, err = temporary.Write(data)
+	if err := errors.Join(err, temporary.Chmod(0o644), temporary.Close()); err != nil {
+		return fmt.Errorf("output: %s: %w", path, err)
+	}
+	if err := os.Rename(temporary.Name(), path); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	return nil
 }

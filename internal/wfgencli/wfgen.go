@@ -19,11 +19,12 @@ var Version = "dev"
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	generate := generateCommand()
 	app := &cli.App{
-		Name:    "wfgen",
-		Usage:   "calibrate the latency of LLM servers on every accelerator of a fleet",
-		Version: Version,
-		Flags:   generate.Flags,
-		Action:  generate.Action, // without a subcommand wfgen generates
+		Name:        "wfgen",
+		Usage:       "calibrate the latency of LLM servers on every accelerator of a fleet",
+		Version:     Version,
+		Description: generate.Description,
+		Flags:       generate.Flags,
+		Action:      generate.Action, // without a subcommand wfgen generates
 		Commands: []*cli.Command{
 			runCommand(),
 			planCommand(),

@@ -1,0 +1,77 @@
+package templates
+
+import (
+	"fmt"
+	"strings"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+
+	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/layout"
+)
+
+// accelerator measures one accelerator: wait for its server, run the points of one
+// shape after another, estimate. A point that fails does not keep the others from
+// the estimate; nothing to estimate from fails the accelerator.
+func accelerator(c config.Config) wfv1.Template {
+	in := inputs(pAccelerator, pSlug, pTargetURL)
+	in.Parameters = append(in.Parameters, wfv1.Parameter{Name: pMaxNumSeqs, Default: wfv1.AnyStringPtr("0")})
+	results := runKey(c, input(pAccelerator))
+	target := parameter(pTargetURL, targetOfAccelerator)
+	return wfv1.Template{
+		Name:        acceleratorTemplate,
+		Inputs:      in,
+		Parallelism: ptr(int64(1)),
+		DAG: &wfv1.DAGTemplate{
+			FailFast: ptr(false),
+			Tasks: []wfv1.DAGTask{
+				{
+					Name:      waitTemplate,
+					Template:  waitTemplate,
+					Arguments: arguments(target),
+				}, {
+					Name:      shapeTemplate,
+					Template:  shapeTemplate,
+					Depends:   waitTemplate,
+					WithParam: shapeItems(c),
+					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs), target,
+						parameter(pResults, results),
+						parameter(pPromptTokens, item(pPromptTokens)),
+						parameter(pOutputTokens, item(pOutputTokens)),
+					)...),
+				}, {
+					Name:      aggregateTemplate,
+					Template:  aggregateTemplate,
+					Depends:   finished(shapeTemplate),
+					Arguments: arguments(append(forward(pAccelerator, pSlug), parameter(pResults, results))...),
+				},
+			},
+		},
+	}
+}
+
+// targetOfAccelerator fills the accelerator into a URL that servers share.
+const targetOfAccelerator = `{{=sprig.replace("{accelerator}", inputs.parameters.slug, inputs.parameters["target-url"])}}`
+
+// shapeItems are the shapes as Argo loops over them. The first is the one that can
+// be changed at submit.
+func shapeItems(c config.Config) string {
+	items := []string{fmt.Sprintf(`{%q: %q, %q: %q}`, pPromptTokens, global(pPromptTokens), pOutputTokens, global(pOutputTokens))}
+	for _, s := range c.Shapes[1:] {
+		items = append(items, fmt.Sprintf(`{%q: "%d", %q: "%d"}`, pPromptTokens, s.PromptTokens, pOutputTokens, s.OutputTokens))
+	}
+	return "[" + strings.Join(items, ", ") + "]"
+}
+
+// shapeList is the same as step reads it.
+func shapeList(c config.Config) string {
+	list := []string{global(pPromptTokens) + "/" + global(pOutputTokens)}
+	for _, s := range c.Shapes[1:] {
+		list = append(list, s.String())
+	}
+	return strings.Join(list, ",")
+}
+
+// measurementsKey is the prefix under which the points of an accelerator leave
+// their measurements, given the key of its results.
+func measurementsKey(results string) string { return results + "/" + layout.Measurements }

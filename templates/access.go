@@ -1,0 +1,57 @@
+package templates
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wfgen.dev/internal/config"
+)
+
+// namespace enforces on every pod what the sweep's pods keep to.
+func namespace(c config.Config) Object {
+	l := labels(c)
+	l["pod-security.kubernetes.io/enforce"] = "restricted"
+	return Object{File: "namespace.yaml", Value: corev1.Namespace{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+		ObjectMeta: metav1.ObjectMeta{Name: c.Namespace, Labels: l},
+	}}
+}
+
+func accountName(c config.Config) string {
+	if c.ServiceAccount != "" {
+		return c.ServiceAccount
+	}
+	return c.Name
+}
+
+func serviceAccount(c config.Config) Object {
+	m := meta(c, accountName(c))
+	m.Annotations = c.ServiceAccountAnnotations
+	return Object{File: "serviceaccount.yaml", Value: corev1.ServiceAccount{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+		ObjectMeta: m,
+	}}
+}
+
+// role is what Argo's executor needs, and nothing more: it reports results.
+func role(c config.Config) Object {
+	return Object{File: "role.yaml", Value: rbacv1.Role{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
+		ObjectMeta: meta(c, c.Name),
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{"argoproj.io"},
+			Resources: []string{"workflowtaskresults"},
+			Verbs:     []string{"create", "patch"},
+		}},
+	}}
+}
+
+func roleBinding(c config.Config) Object {
+	return Object{File: "rolebinding.yaml", Value: rbacv1.RoleBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},
+		ObjectMeta: meta(c, c.Name),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: c.Name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: accountName(c), Namespace: c.Namespace}},
+	}}
+}

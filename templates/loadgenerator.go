@@ -1,0 +1,40 @@
+package templates
+
+import (
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/manifest"
+)
+
+// loadGeneratorName is the ClusterWorkflowTemplate that workflows of every namespace
+// share.
+const loadGeneratorName = "guidellm-load-generator"
+
+// loadGenerator is the template of a point for the whole cluster. Its pods run in
+// the namespace, with the ServiceAccount and the Secrets of the workflow that calls
+// it.
+func loadGenerator(c config.Config) Object {
+	value := wfv1.ClusterWorkflowTemplate{
+		TypeMeta: metav1.TypeMeta{APIVersion: argoAPI, Kind: "ClusterWorkflowTemplate"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   loadGeneratorName,
+			Labels: map[string]string{"app.kubernetes.io/managed-by": "wfgen"},
+			Annotations: map[string]string{
+				"workflows.argoproj.io/title":       "guidellm load generator",
+				"workflows.argoproj.io/description": "Runs one point of a calibration: batch-size requests at a time against an OpenAI-compatible server.",
+				"workflows.argoproj.io/version":     ">= 3.6.0",
+			},
+		},
+		Spec: wfv1.WorkflowSpec{Templates: []wfv1.Template{point(c)}},
+	}
+	return Object{
+		File:  "clusterworkflowtemplate.yaml",
+		Value: value,
+		Comments: append([]manifest.Comment{{
+			Path: "apiVersion",
+			Text: "Needs an Argo installed for the whole cluster, whose controller may read clusterworkflowtemplates\n(a namespaced installation may not), and a user who may create them.",
+		}}, pointComments(c, "spec.templates["+pointTemplate+"]")...),
+	}
+}

@@ -1,0 +1,35 @@
+package templates
+
+import (
+	"fmt"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+
+	"wfgen.dev/internal/config"
+)
+
+// wait holds an accelerator's points back until its server serves the model.
+func wait(c config.Config) wfv1.Template {
+	t := stepPod(c, waitTemplate, waitDeadline(c), small,
+		"wait",
+		"--target="+input(pTargetURL),
+		"--model="+global(pModel),
+		"--timeout="+c.WaitTimeout,
+	)
+	t.Inputs = inputs(pTargetURL)
+	t.Container.Env = apiKeyEnv(c)
+	// It waits by itself; only a lost pod is worth another.
+	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)
+	return t
+}
+
+// waitDeadline is the deadline of the pod in seconds: the timeout of step wait, and
+// time to start.
+func waitDeadline(c config.Config) int {
+	timeout, err := time.ParseDuration(c.WaitTimeout)
+	if err != nil {
+		panic(fmt.Sprintf("wait-timeout %q was not validated", c.WaitTimeout))
+	}
+	return int(timeout/time.Second) + 600
+}
