@@ -38,9 +38,9 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// TestMemory reads a report three times as large as the memory it may take.
+// TestMemory reads a report twice as large as the memory it may take.
 func TestMemory(t *testing.T) {
-	const most, size = 64 << 20, 192 << 20
+	const most, size = 64 << 20, 128 << 20
 	s := newStream(t, 1, 512)
 	rows := size / len(s.next())
 	runtime.GC()

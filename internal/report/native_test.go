@@ -15,6 +15,7 @@ import (
 
 	"wfgen.dev/internal/exit"
 	"wfgen.dev/internal/measurement"
+	"wfgen.dev/internal/schematest"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -114,6 +115,22 @@ func TestNativeNothingUsable(t *testing.T) {
 	}
 }
 
+func TestNativeTooManyRows(t *testing.T) {
+	d := document{}
+	d.nativeDocument = nativeDocument{NativeHeader: header, End: &NativeEnd{}}
+	for range MaxRows + 1 {
+		d.Requests.add(measurement.Request{})
+	}
+	all, err := d.native("n.json", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	void(t, all[0], "fewer seconds")
+	if all[0].Requests.Successful != MaxRows+1 {
+		t.Errorf("%+v", all[0].Requests)
+	}
+}
+
 func TestNativeUnknownStatus(t *testing.T) {
 	data := write(t, header, []NativeRequest{{Start: 1, Status: "fine"}}, NativeEnd{})
 	_, err := Read(bytes.NewReader(data), "n.json", Options{})
@@ -139,6 +156,20 @@ func TestNativeWriterIsValidJSON(t *testing.T) {
 			t.Errorf("%d requests: %+v", n, v)
 		}
 	}
+}
+
+func TestNativeSchema(t *testing.T) {
+	const file = "report.schema.json"
+	failed := NativeRequest{Start: 1, EndMS: 5, Status: NativeErrored, Error: "HTTP 500", Warmup: true}
+	schematest.Validate(t, file,
+		write(t, header, append(steady(2, 2), failed), NativeEnd{EndedAt: 5, Interrupted: true}),
+		write(t, header, nil, NativeEnd{EndedAt: 5}))
+	schematest.Refute(t, file, []byte(`{"schema": "wfgen.dev/report/v1", "requests": []}`))
+	schematest.Describes(t, file, struct {
+		NativeHeader
+		Requests []NativeRequest `json:"requests"`
+		End      NativeEnd       `json:"end"`
+	}{})
 }
 
 func TestNativeWriterManyStreams(t *testing.T) {

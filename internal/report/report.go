@@ -49,6 +49,10 @@ func Read(r io.Reader, name string, o Options) ([]measurement.Measurement, error
 	src := &source{r: r}
 	buffered := bufio.NewReaderSize(src, 64<<10)
 	head, _ := buffered.Peek(512)
+	if bytes.HasPrefix(head, byteOrderMark) { // as Windows editors leave it
+		head = head[len(byteOrderMark):]
+		_, _ = buffered.Discard(len(byteOrderMark)) // it was just peeked at
+	}
 	if src.err == nil {
 		if err := sniff(head); err != nil {
 			return nil, exit.Errorf(exit.Refused, "%s: %w", name, err)
@@ -102,9 +106,11 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // sniff tells apart what people mistake for a report.
 func sniff(head []byte) error {
-	text := bytes.TrimLeftFunc(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), unicode.IsSpace)
+	text := bytes.TrimLeftFunc(head, unicode.IsSpace)
 	switch {
 	case len(text) == 0:
 		return errors.New("is empty: the driver ended before it wrote its report; look into its log")

@@ -253,6 +253,13 @@ func TestOrderOfFieldsDoesNotMatter(t *testing.T) {
 	}
 }
 
+func TestByteOrderMark(t *testing.T) {
+	data := content(t, "worked-example/synchronous.json")
+	if diff := cmp.Diff(read(t, data, Options{}), read(t, append([]byte("\xef\xbb\xbf"), data...), Options{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestStrategies(t *testing.T) {
 	strategy := func(s map[string]any) []byte {
 		return report(t, "v0.7.3-concurrent-sweep.json.gz", func(_, b map[string]any) { in(b, "config")["strategy"] = s })
@@ -417,6 +424,25 @@ func TestRowsAreUsedOnlyWhenComplete(t *testing.T) {
 	b, notes = basis(func(_, b map[string]any) { in(b, "config", "strategy")["streams"] = 70 })
 	if b != "summary" || !strings.Contains(notes, "never all busy") {
 		t.Errorf("no steady window: %s, notes %q", b, notes)
+	}
+}
+
+func TestTooManyRows(t *testing.T) {
+	var b benchmark
+	set := &rowSet{}
+	for range MaxRows + 1 {
+		set.add(measurement.Request{})
+	}
+	if !set.dropped || len(set.rows) > 0 || set.count[measurement.Successful] != MaxRows+1 {
+		t.Errorf("dropped %t, %d rows, counted %d", set.dropped, len(set.rows), set.count)
+	}
+	b.rows = set
+	b.OldTotals = &totals{Successful: MaxRows + 1}
+	b.Config.Strategy = strategy{Type: "synchronous"}
+	b.Metrics.ITL.Successful.Mean, b.Metrics.TTFT.Successful.Mean = 7, 15
+	b.reduce()
+	if c := b.reduced.client; c == nil || c.Basis != "summary" || !strings.Contains(strings.Join(b.reduced.notes, ""), "more than the 150000 that are kept") {
+		t.Errorf("%+v, notes %q", c, b.reduced.notes)
 	}
 }
 
