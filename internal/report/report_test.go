@@ -99,6 +99,10 @@ func TestEveryFamily(t *testing.T) {
 			{"0.3.x", llama, "http://vllm:8000", example, 1, "summary", 7, 15, 1, 398, 0}}},
 		{"worked-example/throughput.json", []point{
 			{"0.3.x", llama, "http://vllm:8000", example, 64, "summary", 8.7, 26, 64, 20352, 0}}},
+		{"v0.2.1-concurrent.json.gz", []point{
+			{"0.2.x", "sim", "http://127.0.0.1:18471", sweep.Shape{PromptTokens: 32, OutputTokens: 16}, 2, "rows", 9.045, 27.095, 1.933, 24, 0}}},
+		{"v0.5.4-concurrent.json.gz", []point{
+			{"0.5.4", "sim", "http://127.0.0.1:18471", sweep.Shape{PromptTokens: 32, OutputTokens: 16}, 2, "rows", 9.092, 24.691, 1.983, 24, 0}}},
 		{"v0.3.1-concurrent-sweep.json.gz", []point{
 			{"0.3.x", mock, local, shape, 1, "summary", 9.554, 30.924, 0.991, 64, 0},
 			{"0.3.x", mock, local, shape, 4, "summary", 10.839, 48.707, 3.899, 64, 0}}},
@@ -197,17 +201,7 @@ func in(v any, path ...string) map[string]any {
 	return v.(map[string]any)
 }
 
-func TestOlderFamilies(t *testing.T) {
-	t.Run("0.2 has no 50th percentile", func(t *testing.T) {
-		data := report(t, "v0.3.1-concurrent-sweep.json.gz", func(_, b map[string]any) {
-			for _, m := range in(b, "metrics") {
-				delete(in(m, "successful", "percentiles"), "p50")
-			}
-		})
-		if v := read(t, data, Options{})[0].Driver.Version; v != "0.2.x" {
-			t.Errorf("version %q", v)
-		}
-	})
+func TestWhereNamesStand(t *testing.T) {
 	t.Run("0.5 names target and model in args", func(t *testing.T) {
 		data := report(t, "v0.6.1-concurrent-sweep.json.gz", func(r, b map[string]any) {
 			in(r, "metadata")["guidellm_version"] = "0.5.4"
