@@ -77,11 +77,9 @@ func NewNativeWriter(w io.Writer, h NativeHeader) (*NativeWriter, error) {
 		return nil, fmt.Errorf("native report: %w", err)
 	}
 	n := &NativeWriter{w: bufio.NewWriter(w)}
-	n.w.Write(header[:len(header)-1]) // without its closing brace
-	n.w.WriteString(`,"requests":[`)
 	// Flushed, so that a place that cannot be written is found out at once.
-	if err := n.w.Flush(); err != nil {
-		return nil, fmt.Errorf("native report: %w", err)
+	if err := n.write(true, string(header[:len(header)-1]), `,"requests":[`); err != nil {
+		return nil, err
 	}
 	return n, nil
 }
@@ -97,15 +95,12 @@ func (n *NativeWriter) Add(r NativeRequest) error {
 	if n.ended {
 		return errors.New("native report: a request was added after the end")
 	}
-	if n.any {
-		n.w.WriteByte(',')
+	separator := ",\n"
+	if !n.any {
+		separator = "\n"
 	}
 	n.any = true
-	n.w.WriteByte('\n')
-	if _, err := n.w.Write(line); err != nil { // a bufio.Writer keeps its first error
-		return fmt.Errorf("native report: %w", err)
-	}
-	return nil
+	return n.write(false, separator, string(line))
 }
 
 // Close ends the report and flushes it.
@@ -120,10 +115,18 @@ func (n *NativeWriter) Close(e NativeEnd) error {
 		return errors.New("native report: it was ended twice")
 	}
 	n.ended = true
-	n.w.WriteString("\n],\"end\":")
-	n.w.Write(end)
-	n.w.WriteString("}\n")
-	if err := n.w.Flush(); err != nil {
+	return n.write(true, "\n],\"end\":", string(end), "}\n")
+}
+
+func (n *NativeWriter) write(flush bool, parts ...string) error {
+	var err error
+	for _, part := range parts {
+		_, err = n.w.WriteString(part) // the first error is kept and returned again
+	}
+	if flush {
+		err = n.w.Flush()
+	}
+	if err != nil {
 		return fmt.Errorf("native report: %w", err)
 	}
 	return nil

@@ -277,9 +277,17 @@ func TestNativeRoundTrip(t *testing.T) {
 
 func ExampleNativeWriter() {
 	var b bytes.Buffer
-	w, _ := NewNativeWriter(&b, NativeHeader{Tool: "dev", Model: "m", Target: "http://vllm:8000", Endpoint: "/v1/completions", Shape: sweep.Shape{PromptTokens: 128, OutputTokens: 3}, BatchSize: 1, StartedAt: 1})
-	w.Add(NativeRequest{Start: 1.5, FirstTokenMS: 20.25, EndMS: 40.5, GapsUS: []int64{10000, 10100}, PromptTokens: 128, OutputTokens: 3, Status: NativeSuccessful})
-	w.Close(NativeEnd{EndedAt: 2})
+	w, err := NewNativeWriter(&b, NativeHeader{Tool: "dev", Model: "m", Target: "http://vllm:8000", Endpoint: "/v1/completions", Shape: sweep.Shape{PromptTokens: 128, OutputTokens: 3}, BatchSize: 1, StartedAt: 1})
+	if err != nil {
+		panic(err)
+	}
+	err = errors.Join(
+		w.Add(NativeRequest{Start: 1.5, FirstTokenMS: 20.25, EndMS: 40.5, GapsUS: []int64{10000, 10100}, PromptTokens: 128, OutputTokens: 3, Status: NativeSuccessful}),
+		w.Close(NativeEnd{EndedAt: 2}),
+	)
+	if err != nil {
+		panic(err)
+	}
 	fmt.Print(b.String())
 	// Output:
 	// {"schema":"wfgen.dev/report/v1","tool":"dev","model":"m","target":"http://vllm:8000","endpoint":"/v1/completions","shape":{"prompt_tokens":128,"output_tokens":3},"batch_size":1,"seed":0,"started_at":1,"requests":[

@@ -100,7 +100,7 @@ type source struct {
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.n += int64(n)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
 	}
 	return n, err
@@ -146,7 +146,7 @@ func excerpt(text []byte) string {
 // atEnd refuses what follows a report: two reports in one file, or a log.
 func atEnd(dec *jsontext.Decoder) error {
 	if kind := dec.PeekKind(); kind == jsontext.KindInvalid {
-		if _, err := dec.ReadToken(); err == io.EOF {
+		if _, err := dec.ReadToken(); errors.Is(err, io.EOF) {
 			return nil
 		}
 	}
