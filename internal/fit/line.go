@@ -62,9 +62,8 @@ type xy struct {
 }
 
 // fitLine fits a line to the largest range of points, from the smallest x on, in
-// which one holds to within tolerance, relative to the values. describe names an x
-// in reasons.
-func fitLine(points []xy, tolerance float64, describe func(x float64) string) (*Line, error) {
+// which one holds to within tolerance, relative to the values.
+func fitLine(points []xy, tolerance float64) (*Line, error) {
 	points = slices.Clone(points)
 	slices.SortStableFunc(points, func(a, b xy) int { return cmp.Compare(a.x, b.x) })
 	n := linearRange(points, tolerance)
@@ -106,8 +105,8 @@ func fitLine(points []xy, tolerance float64, describe func(x float64) string) (*
 	if len(beyond) > 0 {
 		l.BendFrom = new(beyond[0].x)
 		for _, p := range beyond {
-			l.Out = append(l.Out, Exclusion{p.index, fmt.Sprintf("%s lies %+.1f %% off the line of the points up to %s: beyond the linear range",
-				describe(p.x), 100*(p.sample.MS/l.At(p.x)-1), describe(l.LinearTo))})
+			l.Out = append(l.Out, Exclusion{p.index, fmt.Sprintf("batch %.4g lies %+.1f %% off the line of the batches up to %.4g: beyond the linear range",
+				p.level, 100*(p.sample.MS/l.At(p.x)-1), used[n-1].level)})
 		}
 	}
 	l.Influential = influential(r, used)

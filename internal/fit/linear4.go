@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Methods of the linear4 fit.
@@ -73,11 +74,9 @@ func FitLinear4(points []Point, method string) Linear4 {
 		}
 		return p.Batch * p.PromptTokens, p.TTFT, void
 	})
-	byBatch := func(x float64) string { return fmt.Sprintf("batch %.4g", x) }
-	byTokens := func(x float64) string { return fmt.Sprintf("%.4g prompt tokens x batch", x) }
 
 	if method == WLS {
-		itl := f.line(&f.ITL, "alpha, beta", itl, itlOut, bendTolerance, byBatch)
+		itl := f.line(&f.ITL, "alpha, beta", itl, itlOut, bendTolerance)
 		// gamma and delta: the server must be in its linear range, and busy.
 		var within []xy
 		for _, p := range ttft {
@@ -88,7 +87,7 @@ func FitLinear4(points []Point, method string) Linear4 {
 			within = append(within, p)
 		}
 		ttft, ttftOut = withoutIdle(within, ttftOut)
-		f.line(&f.TTFT, "gamma, delta", ttft, ttftOut, ttftTolerance, byTokens)
+		f.line(&f.TTFT, "gamma, delta", ttft, ttftOut, ttftTolerance)
 	} else {
 		f.twoPoint(&f.ITL, "alpha, beta", itl, itlOut)
 		f.twoPoint(&f.TTFT, "gamma, delta", ttft, ttftOut)
@@ -168,13 +167,13 @@ func distinct(xs []float64) int {
 }
 
 // line fits one of the two lines, or refuses.
-func (f *Linear4) line(to **Line, names string, points []xy, out []Exclusion, tolerance float64, describe func(float64) string) *Line {
+func (f *Linear4) line(to **Line, names string, points []xy, out []Exclusion, tolerance float64) *Line {
 	if !f.enough(names, points, out) {
 		return nil
 	}
-	line, err := fitLine(points, tolerance, describe)
+	line, err := fitLine(points, tolerance)
 	if err != nil {
-		f.Verdict.Refuse("%s: %v", names, err)
+		f.refuse(names, err.Error())
 		return nil
 	}
 	line.Out = append(out, line.Out...)
@@ -201,9 +200,9 @@ func (f *Linear4) twoPoint(to **Line, names string, points []xy, out []Exclusion
 			out = append(out, Exclusion{p.index, "the method two-point uses the smallest and the largest batch only"})
 		}
 	}
-	line, err := fitLine([]xy{low, high}, 0, nil)
+	line, err := fitLine([]xy{low, high}, 0)
 	if err != nil {
-		f.Verdict.Refuse("%s: %v", names, err)
+		f.refuse(names, err.Error())
 		return
 	}
 	line.Out = out
@@ -212,21 +211,32 @@ func (f *Linear4) twoPoint(to **Line, names string, points []xy, out []Exclusion
 
 // enough refuses fewer than two different batches.
 func (f *Linear4) enough(names string, points []xy, out []Exclusion) bool {
-	n := different(points)
-	if n >= 2 {
+	if different(points) >= 2 {
 		return true
 	}
-	why := ""
+	reason := fmt.Sprintf("all %d points that can be used are at one batch size; a line needs two", len(points))
+	switch len(points) {
+	case 0:
+		reason = "no point can be used"
+	case 1:
+		reason = "only one point can be used; a line needs two batch sizes"
+	}
 	if len(out) > 0 {
-		why = fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
+		reason += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
 	}
-	switch {
-	case len(points) == 0:
-		f.Verdict.Refuse("%s: no point can be used%s", names, why)
-	default:
-		f.Verdict.Refuse("%s: all points that can be used (%d) are at one batch size; a line needs two%s", names, len(points), why)
-	}
+	f.refuse(names, reason)
 	return false
+}
+
+// refuse says once what keeps all four parameters from being estimated.
+func (f *Linear4) refuse(names, reason string) {
+	if n := len(f.Verdict.Reasons); n > 0 {
+		if before, found := strings.CutSuffix(f.Verdict.Reasons[n-1], ": "+reason); found {
+			f.Verdict.Reasons[n-1] = before + ", " + names + ": " + reason
+			return
+		}
+	}
+	f.Verdict.Refuse("%s: %s", names, reason)
 }
 
 func predictionErrors(points []Point, l *Line, of func(Point) (x, measured float64)) []float64 {

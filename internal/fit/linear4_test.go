@@ -123,7 +123,7 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{"good", func(ps []Point) []Point { return ps }, Accepted, ""},
 		{"no points", func([]Point) []Point { return nil }, Refused, "no point"},
-		{"one point", func(ps []Point) []Point { return ps[:1] }, Refused, "at one batch size"},
+		{"one point", func(ps []Point) []Point { return ps[:1] }, Refused, "alpha, beta, gamma, delta: only one point"},
 		{"equal batches", func(ps []Point) []Point { return []Point{ps[3], ps[3], ps[3]} }, Refused, "at one batch size"},
 		{"four points", func(ps []Point) []Point { return ps[2:6] }, Warned, "4 points"},
 		{"all void", func(ps []Point) []Point {

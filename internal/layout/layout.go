@@ -49,6 +49,11 @@ func ReportsOf(run, accelerator string, s sweep.Shape) string {
 // ParametersFile is the name of the parameters of one shape.
 func ParametersFile(s sweep.Shape) string { return s.Slug() + ".json" }
 
+// ParametersOf is the key of the parameters of one shape, relative to its run.
+func ParametersOf(accelerator string, s sweep.Shape) string {
+	return path.Join(segment(accelerator), Parameters, ParametersFile(s))
+}
+
 // LatestOf is the key of the newest accepted parameters.
 func LatestOf(model, accelerator string, s sweep.Shape) string {
 	return path.Join(Latest, segment(model), segment(accelerator), ParametersFile(s))

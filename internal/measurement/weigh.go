@@ -62,6 +62,11 @@ func (m *Measurement) Weigh(source, ttft string) Taken {
 		before := m.weigh(m.Taken.Source, Auto)
 		void, voidTTFT = without(void, before.Void), without(voidTTFT, before.VoidTTFT)
 	}
+	if len(void) > 0 && t.ITL == nil && t.TTFT == nil {
+		// The reader said why there is nothing; that there is nothing is no news.
+		t.Void, t.VoidTTFT = slices.Clone(void), slices.Clone(voidTTFT)
+		return t
+	}
 	t.Void = append(slices.Clone(void), without(t.Void, void)...)
 	t.VoidTTFT = append(slices.Clone(voidTTFT), without(t.VoidTTFT, voidTTFT)...)
 	return t

@@ -100,6 +100,9 @@ func TestWeighReasons(t *testing.T) {
 			m.Client.ITL.MeanMS, m.Client.TTFT.MeanMS, m.Client.TTFT.MedianMS = 10000, 40000, 40000
 		}, void: "look like microseconds", ttftFrom: Client},
 		{name: "a capped batch", change: func(m *Measurement) { m.Server.Batch = 5 }, warning: "ran 5 requests together", ttftFrom: Server},
+		{name: "nothing, said by the reader", change: func(m *Measurement) {
+			m.Client, m.Server, m.Taken.Void = nil, nil, []string{"all failed"}
+		}, void: "all failed"},
 		{name: "said by the reader", change: func(m *Measurement) { m.Taken.Void = []string{"no successful requests"} }, void: "no successful requests", ttftFrom: Server},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -118,6 +121,9 @@ func TestWeighReasons(t *testing.T) {
 				if want == "" && what != "warnings" && len(list) > 0 || want != "" && !mentions(list, want) {
 					t.Errorf("%s %q, want %q", what, list, want)
 				}
+			}
+			if c.name == "nothing, said by the reader" && len(got.Void) != 1 {
+				t.Errorf("void %q: more than the reason", got.Void)
 			}
 			check(got.Void, c.void, "void")
 			check(got.VoidTTFT, c.voidTTFT, "void_ttft")

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,7 +15,7 @@ import (
 )
 
 // Validate fails the test unless every document is valid under the schema in the
-// file.
+// file. Schemas may refer by their $id to others that lie beside it.
 func Validate(t *testing.T, file string, documents ...[]byte) {
 	t.Helper()
 	for _, d := range documents {
@@ -34,7 +35,27 @@ func Refute(t *testing.T, file string, document []byte) {
 
 func validate(t *testing.T, file string, document []byte) error {
 	t.Helper()
-	schema, err := jsonschema.NewCompiler().Compile(file)
+	c := jsonschema.NewCompiler()
+	beside, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range beside {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(f)
+		f.Close()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		id, _ := doc.(map[string]any)["$id"].(string)
+		if err := c.AddResource(id, doc); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	schema, err := c.Compile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +87,9 @@ func compare(t *testing.T, root, schema map[string]any, typ reflect.Type, path s
 		typ = typ.Elem()
 	}
 	if ref, ok := schema["$ref"].(string); ok {
+		if !strings.HasPrefix(ref, "#") {
+			return // another file, with a test of its own
+		}
 		defs, _ := root["$defs"].(map[string]any)
 		schema, ok = defs[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
 		if !ok {
