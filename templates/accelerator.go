@@ -18,6 +18,10 @@ func accelerator(c config.Config) wfv1.Template {
 	in.Parameters = append(in.Parameters, wfv1.Parameter{Name: pMaxNumSeqs, Default: wfv1.AnyStringPtr("0")})
 	results := runKey(c, input(pAccelerator))
 	target := parameter(pTargetURL, targetOfAccelerator)
+	estimate := []wfv1.Parameter{parameter(pAccelerator, input(pAccelerator)), parameter(pResults, results)}
+	if outputsOfWorkflow(c) {
+		estimate = append(estimate, forward(pSlug)...)
+	}
 	return wfv1.Template{
 		Name:        acceleratorTemplate,
 		Inputs:      in,
@@ -43,7 +47,7 @@ func accelerator(c config.Config) wfv1.Template {
 					Name:      aggregateTemplate,
 					Template:  aggregateTemplate,
 					Depends:   finished(shapeTemplate),
-					Arguments: arguments(append(forward(pAccelerator, pSlug), parameter(pResults, results))...),
+					Arguments: arguments(estimate...),
 				},
 			},
 		},

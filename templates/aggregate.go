@@ -10,7 +10,7 @@ import (
 // aggregate estimates the parameters of one accelerator from the measurements that
 // its points left.
 func aggregate(c config.Config) wfv1.Template {
-	measurements, latest := inDir+"/"+layout.Measurements, outDir+"/"+layout.Latest
+	measurements := inDir + "/" + layout.Measurements
 	t := stepPod(c, aggregateTemplate, 900, medium,
 		"aggregate",
 		measurements,
@@ -18,14 +18,14 @@ func aggregate(c config.Config) wfv1.Template {
 		"--method="+global(pMethod),
 		"--shapes="+shapeList(c),
 		"--expect="+input(pAccelerator),
-		"--latest="+latest,
+		"--latest="+outDir,
 	)
-	t.Inputs = inputs(pAccelerator, pSlug, pResults)
+	t.Inputs = inputs(aggregateInputs(c)...)
 	t.Inputs.Artifacts = []wfv1.Artifact{directory(layout.Measurements, measurements, measurementsKey(input(pResults)))}
 	t.RetryStrategy = retry(c, `lastRetry.exitCode == "75" || lastRetry.status == "Error"`)
 
 	t.Outputs.Parameters = outputParameters("alpha", "beta", "gamma", "delta", "verdict", "reasons")
-	if len(c.Accelerators) < maxTasks { // more would not fit into the status of the workflow
+	if outputsOfWorkflow(c) {
 		for i, p := range t.Outputs.Parameters {
 			if p.Name != "reasons" {
 				t.Outputs.Parameters[i].GlobalName = p.Name + "-" + input(pSlug)
@@ -33,12 +33,23 @@ func aggregate(c config.Config) wfv1.Template {
 		}
 	}
 	t.Outputs.Artifacts = []wfv1.Artifact{
-		artifact(layout.Parameters, outDir+"/"+layout.Parameters, input(pResults)+"/"+layout.Parameters),
+		artifact(layout.Parameters, outDir+"/"+input(pAccelerator)+"/"+layout.Parameters, input(pResults)+"/"+layout.Parameters),
 		artifact("summary", outDir+"/"+layout.Summary, runKey(c, layout.Summaries, input(pAccelerator)+".json")),
-		artifact(layout.Latest, latest, key(c, layout.Latest)),
+		artifact(layout.Latest, outDir+"/"+layout.Latest, key(c, layout.Latest)),
 	}
 	t.Metrics = &wfv1.Metrics{Prometheus: gauges()}
 	return t
+}
+
+// outputsOfWorkflow says whether the estimates are outputs of the workflow as well,
+// not of its nodes alone: those of a large fleet would not fit into its status.
+func outputsOfWorkflow(c config.Config) bool { return len(c.Accelerators) < maxTasks }
+
+func aggregateInputs(c config.Config) []string {
+	if outputsOfWorkflow(c) {
+		return []string{pAccelerator, pResults, pSlug}
+	}
+	return []string{pAccelerator, pResults}
 }
 
 // gauges show the parameters of the first shape to Prometheus.

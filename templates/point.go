@@ -116,8 +116,10 @@ func intoGuidellm(c config.Config, t *wfv1.Template) {
 func pointComments(c config.Config, at string) []manifest.Comment {
 	comments := []manifest.Comment{
 		{Path: at + ".synchronization", Text: "One point at a time on a server, also when several workflows run."},
-		{Path: at + ".retryStrategy", Text: "75: try again (connection lost, driver crashed). What cannot heal fails at once."},
 		{Path: at + ".container.resources.requests.cpu", Text: "With too few CPUs the load generator's own contention is measured as latency."},
+	}
+	if c.Retries > 0 {
+		comments = append(comments, manifest.Comment{Path: at + ".retryStrategy", Text: "75: try again (connection lost, driver crashed). What cannot heal fails at once."})
 	}
 	if c.Driver == sweep.Guidellm {
 		comments = append(comments,

@@ -33,9 +33,6 @@ func repositoryRef(c config.Config) *wfv1.ArtifactRepositoryRef {
 func artifactRepository(c config.Config) Object {
 	endpoint, insecure := strings.CutPrefix(c.S3Endpoint, "http://")
 	endpoint = strings.TrimSuffix(strings.TrimPrefix(endpoint, "https://"), "/")
-	if endpoint == "" {
-		endpoint = "s3.amazonaws.com"
-	}
 	bucket := wfv1.S3Bucket{Endpoint: endpoint, Bucket: c.S3Bucket, Region: c.S3Region}
 	if insecure {
 		bucket.Insecure = ptr(true)

@@ -29,6 +29,11 @@ type Object struct {
 // Objects are all objects of a valid configuration, in the order in which they are
 // applied.
 func Objects(c config.Config) []Object {
+	if len(c.Accelerators) == 1 && c.Accelerators[0].TargetURL != "" { // then target-url is its server
+		only := c.Accelerators[0]
+		c.TargetURL, only.TargetURL = only.TargetURL, ""
+		c.Accelerators = []config.Accelerator{only}
+	}
 	var objects []Object
 	if c.CreateNamespace {
 		objects = append(objects, namespace(c))

@@ -93,9 +93,9 @@ func parameters(c config.Config) []wfv1.Parameter {
 	if err != nil {
 		panic(err) // integers
 	}
-	list := []wfv1.Parameter{
-		describe(pModel, c.Model, "Model to measure, as its servers list it under /v1/models."),
-		describe(pTargetURL, c.TargetURL, "URL of the servers; {accelerator} stands for the accelerator's name in lower case."),
+	list := []wfv1.Parameter{describe(pModel, c.Model, "Model to measure, as its servers list it under /v1/models.")}
+	if slices.ContainsFunc(c.Accelerators, func(a config.Accelerator) bool { return a.TargetURL == "" }) {
+		list = append(list, describe(pTargetURL, c.TargetURL, "URL of the servers; {accelerator} stands for the accelerator's name in lower case."))
 	}
 	for _, a := range ownTargets(c) {
 		list = append(list, describe(ownTarget(a), a.TargetURL, "URL of the server of "+a.Name+hardware(a)+"."))

@@ -144,16 +144,22 @@ func Default() Config {
 		GuidellmImage: DefaultGuidellmImage,
 		HFSecretName:  "huggingface-secret",
 		HFSecretKey:   "token",
-		Retries:       2,
-		WaitTimeout:   "40m",
-		LoadGenerator: Inline,
+
+		APIKeySecretKey: "api-key",
+		Retries:         2,
+		WaitTimeout:     "40m",
+		LoadGenerator:   Inline,
 	}
 }
 
-// InCluster fills in what only a cluster has a usual value for: the servers' names.
+// InCluster fills in what has a usual value in a cluster alone: the servers' names,
+// and where a bucket is.
 func (c Config) InCluster() Config {
 	if c.TargetURL == "" {
 		c.TargetURL = DefaultTargetURL
+	}
+	if c.S3Bucket != "" && c.S3Endpoint == "" {
+		c.S3Endpoint = "s3.amazonaws.com"
 	}
 	return c
 }

@@ -1,13 +1,19 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"wfgen.dev/internal/catalogue"
 	"wfgen.dev/internal/schematest"
 	"wfgen.dev/internal/sweep"
 )
@@ -234,5 +240,85 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("%d lines, want one:\n%s", n, text)
 			}
 		})
+	}
+}
+
+// The example says what the defaults are, and nothing that is not so.
+func TestExampleShowsTheDefaults(t *testing.T) {
+	got, err := parse("example.yaml", Example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default().InCluster()
+	want.Accelerators = []Accelerator{{Name: "A100"}, {Name: "H100"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, name := range catalogue.Names() {
+		if !bytes.Contains(Example, []byte(name)) {
+			t.Errorf("the catalogue knows %s, the example does not", name)
+		}
+	}
+}
+
+// With every line of it in use the example is still valid, and holds every field.
+func TestExampleShowsEveryField(t *testing.T) {
+	inUse := regexp.MustCompile(`(?m)^#([^ \n]|  )`).ReplaceAll(Example, []byte("$1"))
+	c, err := parse("example.yaml", inUse)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, inUse)
+	}
+	c.ArtifactRepository = "" // beside a bucket it is a mistake
+	c.BatchSizes = []int{1, 32}
+	if err := errors.Join(c.Validate(), c.ValidateCluster()); err != nil {
+		t.Error(err)
+	}
+	var names struct {
+		Properties map[string]struct {
+			Items struct{ Properties map[string]any }
+		}
+	}
+	if err := json.Unmarshal(Schema, &names); err != nil {
+		t.Fatal(err)
+	}
+	for name, property := range names.Properties {
+		if !regexp.MustCompile(`(?m)^` + name + `:`).Match(inUse) {
+			t.Errorf("%s is not in the example", name)
+		}
+		for name := range property.Items.Properties {
+			if !regexp.MustCompile(`(?m)^[ -] ` + name + `:`).Match(inUse) {
+				t.Errorf("accelerators[].%s is not in the example", name)
+			}
+		}
+	}
+}
+
+func TestSchemaSaysTheDefaults(t *testing.T) {
+	var schema struct {
+		Properties map[string]struct{ Default any }
+	}
+	if err := json.Unmarshal(Schema, &schema); err != nil {
+		t.Fatal(err)
+	}
+	c := Default()
+	c.S3Bucket = "bucket" // whose endpoint has a default
+	data, err := json.Marshal(c.InCluster())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(data, &fields); err != nil {
+		t.Fatal(err)
+	}
+	delete(fields, "s3-bucket")
+	for name, property := range schema.Properties {
+		want, set := fields[name]
+		switch {
+		case name == "apiVersion" || name == "kind":
+		case !set && property.Default != nil && !slices.Contains([]any{"", 0.0, false}, property.Default):
+			t.Errorf("%s: the schema says %v, there is none", name, property.Default)
+		case set && !cmp.Equal(want, property.Default):
+			t.Errorf("%s: the schema says %v, it is %v", name, property.Default, want)
+		}
 	}
 }

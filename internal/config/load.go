@@ -224,3 +224,8 @@ func nearest(name string, ofAccelerator bool) string {
 	}
 	return best
 }
+
+// Example is a configuration file with every field explained.
+//
+//go:embed example.yaml
+var Example []byte
