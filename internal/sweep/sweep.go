@@ -83,6 +83,10 @@ const (
 	Native   = "native"
 )
 
+// MinPerStream is how many requests each stream must make at least: fewer leave
+// none that lies wholly inside the steady window.
+const MinPerStream = 3
+
 // Validate returns every mistake of the sweep, joined, or nil.
 func (s Sweep) Validate() error {
 	var errs []error
@@ -142,6 +146,9 @@ func (s Sweep) Validate() error {
 	}
 	if s.MaxRequests < 0 {
 		bad("max-requests: %d is negative", s.MaxRequests)
+	}
+	if least := MinPerStream * slices.Max(append([]int{0}, s.BatchSizes...)); s.MaxRequests > 0 && s.MaxRequests < least {
+		bad("max-requests: %d is below %d, %d per stream of the largest batch; 10 per stream is a good number", s.MaxRequests, least, MinPerStream)
 	}
 	if s.MaxSeconds == 0 && s.MaxRequests == 0 {
 		bad("max-seconds, max-requests: one of them must limit a point")

@@ -37,6 +37,7 @@ func TestValidateReportsEveryMistakeAtOnce(t *testing.T) {
 		Shapes:       []Shape{{0, 1}, {128, 128}, {128, 128}},
 		BatchSizes:   []int{0, 64, 64},
 		MaxSeconds:   -1,
+		MaxRequests:  100,
 		Driver:       "locust",
 	}
 	err := s.Validate()
@@ -46,7 +47,7 @@ func TestValidateReportsEveryMistakeAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"model: empty", "A100 is given twice", `A-100 and a 100 both become "a-100"`, `"-" has no letter`,
 		"prompt-tokens: 0", "output-tokens: 1", "shape 128/128 is given twice", "batch-sizes: 0 is below 1",
-		"batch-sizes: 64 is given twice", "64 is above max-num-seqs 32", "max-seconds: -1", `driver: "locust"`,
+		"batch-sizes: 64 is given twice", "64 is above max-num-seqs 32", "max-seconds: -1", "max-requests: 100 is below 192", `driver: "locust"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing %q in:\n%v", want, err)

@@ -21,10 +21,6 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
-// minPerStream is how many requests each stream makes at least, whatever the
-// seconds: fewer leave no request that lies wholly inside the steady window.
-const minPerStream = 3
-
 // Driver is the built-in driver; its version is that of the program.
 type Driver struct{ Tool string }
 
@@ -190,8 +186,8 @@ func (l *load) stop(err error) {
 	l.cancel()
 }
 
-// watch ends the load when its time is over and each stream has made enough
-// requests on average, and tells the progress meanwhile.
+// watch ends the load when its time is over and the streams have made enough
+// requests, sweep.MinPerStream each on average, and tells the progress meanwhile.
 func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
 	total := until.Sub(begin).Seconds()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -201,7 +197,7 @@ func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
 		case <-finished:
 			return
 		case now := <-tick.C:
-			enough := l.answered.Load() >= int64(minPerStream*l.BatchSize)
+			enough := l.answered.Load() >= int64(sweep.MinPerStream*l.BatchSize)
 			if l.MaxSeconds > 0 && now.After(until) && enough {
 				l.full.Store(true)
 			}

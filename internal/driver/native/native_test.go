@@ -114,7 +114,7 @@ func TestASecondsLimitStillMakesEnoughRequests(t *testing.T) {
 	if err := (Driver{}).Run(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
-	if m := read(t, o); m.Requests.Successful < minPerStream*o.BatchSize || m.Requests.InWindow == 0 {
+	if m := read(t, o); m.Requests.Successful < sweep.MinPerStream*o.BatchSize || m.Requests.InWindow == 0 {
 		t.Errorf("requests %+v", m.Requests)
 	}
 }
