@@ -1,0 +1,283 @@
+package simulate
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server is a simulated LLM server. Make it with New and end it with Close.
+type Server struct {
+	config  Config
+	engine  *engine
+	metrics *metrics
+	handler http.Handler
+	created int64         // Unix time
+	ready   time.Duration // on the engine's clock
+	number  atomic.Uint64 // of requests that passed validation
+
+	close  sync.Once
+	closed chan struct{}
+}
+
+// New starts a server; zeros of config that have a default get it. The error
+// holds every mistake of config.
+func New(config Config) (*Server, error) {
+	config = config.WithDefaults()
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{config: config, created: time.Now().Unix(), ready: config.StartDelay, closed: make(chan struct{})}
+	s.metrics = newMetrics(config, func() (int, int, int) { return s.engine.load() })
+	var err error
+	s.engine, err = startEngine(scheduler{
+		law:        linear4{alpha: config.Alpha, beta: config.Beta, gamma: config.Gamma, delta: config.Delta},
+		jitter:     newJitter(config.Jitter),
+		maxNumSeqs: config.MaxNumSeqs,
+		iteration:  func(tokens int) { s.metrics.iteration.Observe(float64(tokens)) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the engine: %w", err)
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Handler answers the server's HTTP requests.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Close ends the engine and cuts the requests that still wait for tokens.
+func (s *Server) Close() {
+	s.close.Do(func() {
+		close(s.closed)
+		s.engine.stop()
+	})
+}
+
+// shutdownGrace is how long open streams may go on after Serve was told to end.
+const shutdownGrace = 300 * time.Millisecond
+
+// Serve answers on l, which it closes, until ctx ends; streams that are open
+// then are cut soon after. The error is nil unless accepting failed.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: time.Minute}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		_ = server.Close() // its listener is closed already, which is all it could complain about
+	}
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		if s.starting() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"version": s.config.Version})
+	})
+	mux.Handle("GET /metrics", s.metrics.handler())
+	mux.HandleFunc("GET /v1/models", s.started(s.models))
+	mux.HandleFunc("POST /tokenize", s.started(s.tokenize))
+	mux.HandleFunc("POST /v1/completions", s.started(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, false) }))
+	mux.HandleFunc("POST /v1/chat/completions", s.started(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, true) }))
+	return mux
+}
+
+func (s *Server) starting() bool { return s.engine.now() < s.ready }
+
+// started refuses requests before the start delay is over, and under /v1 those
+// without the key, as vLLM does.
+func (s *Server) started(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case s.starting():
+			writeError(w, &requestError{
+				Message: "The model is still loading.", Type: "ServiceUnavailableError", Code: http.StatusServiceUnavailable,
+			})
+		case s.config.APIKey != "" && r.URL.Path != "/tokenize" && !s.authorized(r):
+			writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "Unauthorized"})
+		default:
+			next(w, r)
+		}
+	}
+}
+
+func (s *Server) authorized(r *http.Request) bool {
+	given := []byte(r.Header.Get("Authorization"))
+	return subtle.ConstantTimeCompare(given, []byte("Bearer "+s.config.APIKey)) == 1
+}
+
+func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]any{
+		"object": "list",
+		"data": []any{map[string]any{
+			"id": s.config.Model, "object": "model", "created": s.created, "owned_by": "vllm",
+			"root": s.config.Model, "parent": nil, "max_model_len": s.config.MaxModelLen,
+			"permission": []any{map[string]any{
+				"id": fmt.Sprintf("modelperm-%032x", s.created), "object": "model_permission", "created": s.created,
+				"allow_create_engine": false, "allow_sampling": true, "allow_logprobs": true,
+				"allow_search_indices": false, "allow_view": true, "allow_fine_tuning": false,
+				"organization": "*", "group": nil, "is_blocking": false,
+			}},
+		}},
+	})
+}
+
+func (s *Server) checkModel(q *request) error {
+	if q.Model == "" || q.Model == s.config.Model {
+		return nil
+	}
+	param := "model"
+	return &requestError{
+		Message: fmt.Sprintf("The model `%s` does not exist.", q.Model),
+		Type:    "NotFoundError", Param: &param, Code: http.StatusNotFound,
+	}
+}
+
+func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
+	q, err := readRequest(w, r)
+	if err == nil {
+		err = s.checkModel(q)
+	}
+	var words []string
+	if err == nil {
+		words, err = q.words(len(q.Messages) > 0)
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	ids := make([]uint32, len(words))
+	for i, word := range words {
+		h := fnv.New32a()
+		h.Write([]byte(word))
+		ids[i] = h.Sum32() % 128_000 // a vocabulary of usual size
+	}
+	answer := map[string]any{"count": len(words), "max_model_len": s.config.MaxModelLen, "tokens": ids, "token_strs": nil}
+	if q.ReturnTokenStrings {
+		answer["token_strs"] = words
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// generate answers a request for tokens, from /v1/chat/completions if chat.
+func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
+	arrived := s.engine.now()
+	q, err := readRequest(w, r)
+	if err == nil {
+		err = s.checkModel(q)
+	}
+	var prompt, output int
+	if err == nil {
+		prompt, output, err = q.limits(s.config, chat)
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	if s.config.Hang {
+		s.hang(r)
+	}
+	f := s.config.fate(s.number.Add(1) - 1)
+	if f.fail {
+		writeError(w, &requestError{
+			Message: "Internal server error", Type: "InternalServerError", Code: http.StatusInternalServerError,
+		})
+		return
+	}
+	finish := finishLength
+	if natural := max(f.natural, q.MinTokens); !q.IgnoreEOS && natural <= output {
+		output, finish = natural, finishStop
+	}
+	var stream *http.ResponseController
+	if q.Stream {
+		// The status goes out at once, as it does from vLLM: clients must not
+		// take it for the first token.
+		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		stream = http.NewResponseController(w)
+		if stream.Flush() != nil {
+			return
+		}
+	}
+	answer := newResponse(s.config, q, chat, prompt, finish, f)
+	s.deliver(w, r, stream, newSequence(prompt, output, arrived, f), answer, f)
+}
+
+// hang keeps a request until its client, or the server, has enough.
+func (s *Server) hang(r *http.Request) {
+	select {
+	case <-r.Context().Done():
+	case <-s.closed:
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// deliver runs a request through the engine and hands its tokens over as they
+// come, or all together where stream is nil.
+func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.ResponseController, q *sequence, answer *response, f fate) {
+	end := q.output
+	if f.abort {
+		// At least one token where there are two, and never the last.
+		end = min(1+int(f.abortAt*float64(q.output-1)), q.output-1)
+	}
+	tokens := timing{metrics: s.metrics, sequence: q}
+	abandon := func() {
+		s.engine.leave(q)
+		s.metrics.finished.WithLabelValues(finishAbort).Inc()
+		panic(http.ErrAbortHandler) // closes the connection without an end of the response
+	}
+	s.engine.submit(q)
+	for tokens.tokens < end {
+		select {
+		case <-q.wake:
+		case <-r.Context().Done():
+			abandon()
+		case <-s.closed:
+			abandon()
+		}
+		n := min(int(q.released.Load()), end) - tokens.tokens
+		if n == 0 {
+			continue // told twice of the same token
+		}
+		// The counts must be right when the client sees its last bytes, so
+		// they come before the write.
+		tokens.delivered(n, s.engine.now())
+		last := tokens.tokens == q.output
+		if last {
+			tokens.complete(answer.finish)
+		}
+		if stream == nil {
+			continue
+		}
+		_, err := w.Write(answer.chunks(n, last))
+		if err == nil {
+			err = stream.Flush()
+		}
+		if err != nil && !last { // a finished request is no longer aborted
+			abandon()
+		}
+	}
+	switch {
+	case f.abort:
+		abandon()
+	case stream == nil:
+		writeJSON(w, http.StatusOK, answer.whole(q.output))
+	}
+}
