@@ -1,7 +1,144 @@
 package stepcli
 
-import "github.com/urfave/cli/v2"
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/bench"
+	"wfgen.dev/internal/clikit"
+	"wfgen.dev/internal/driver"
+	"wfgen.dev/internal/driver/guidellm"
+	"wfgen.dev/internal/driver/native"
+	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/measurement"
+	"wfgen.dev/internal/store"
+	"wfgen.dev/internal/sweep"
+)
 
 func benchCommand() *cli.Command {
-	return &cli.Command{Name: "bench"}
+	return &cli.Command{
+		Name:  "bench",
+		Usage: "run one point: load a server with N streams and measure ITL and TTFT",
+		Description: `Writes into --output: measurement.json, reports/ (the raw report, the log, the
+server's scrapes) and outputs/ (one file per value, for Argo). Exits with 69 when
+the server cannot run the point, 75 when a later attempt may succeed, 65 when the
+point was measured but cannot be used.
+
+Examples:
+  step bench --target http://127.0.0.1:8000 --model simulated --batch-size 8 --output out
+  step bench --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --accelerator A100 \
+    --batch-size 64 --prompt-tokens 1024 --output-tokens 256 --max-seconds 120 \
+    --driver guidellm --output s3://results/a100-b64`,
+		Flags: []cli.Flag{
+			targetFlag(), modelFlag(), apiKeyFlag(),
+			&cli.StringFlag{Name: "accelerator", Value: "unknown", Usage: "`NAME` that the results are keyed by"},
+			&cli.IntFlag{Name: "batch-size", Required: true, Usage: "requests that the server shall run together"},
+			&cli.StringFlag{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
+			&cli.IntFlag{Name: "prompt-tokens", Value: 128, Usage: "tokens of each prompt"},
+			&cli.IntFlag{Name: "output-tokens", Value: 128, Usage: "tokens of each answer"},
+			&cli.Float64Flag{Name: "max-seconds", Value: 120, Usage: "length of the measurement; 0: --max-requests decides"},
+			&cli.IntFlag{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
+			&cli.IntFlag{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
+			&cli.StringFlag{Name: "driver", Value: sweep.Native, Usage: "what makes the load: native or guidellm"},
+			&cli.StringFlag{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
+			&cli.StringFlag{Name: "tokenizer", Usage: "for guidellm: directory or model id of the tokenizer; the model's own otherwise"},
+			&cli.Int64Flag{Name: "seed", Usage: "prompts are drawn from it; a different one each time otherwise, since a repeated prompt is answered from the cache"},
+			&cli.DurationFlag{Name: "margin", Value: 3 * time.Minute, Usage: "how long beyond --max-seconds the driver may take before it is stopped"},
+			&cli.StringFlag{Name: "output", Required: true, Usage: "directory or s3://bucket/prefix"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := clikit.NoArgs(c); err != nil {
+				return err
+			}
+			o, err := benchOptions(c)
+			if err != nil {
+				return exit.With(exit.Usage, err)
+			}
+			var d driver.Driver = native.Driver{Tool: Version}
+			if c.String("driver") == sweep.Guidellm {
+				if d, err = guidellm.Find(c.String("guidellm")); err != nil {
+					return err
+				}
+			}
+			out, err := store.New(c.Context, c.String("output"))
+			if err != nil {
+				return err
+			}
+			m, err := bench.Run(c.Context, d, out, o)
+			if m.Schema != "" {
+				fmt.Fprintln(c.App.Writer, bench.Describe(m))
+			}
+			return err
+		},
+	}
+}
+
+// benchOptions reads the flags and reports every mistake among them.
+func benchOptions(c *cli.Context) (bench.Options, error) {
+	o := bench.Options{
+		Options: driver.Options{
+			Target: c.String("target"), Model: c.String("model"), APIKey: c.String("api-key"),
+			Shape:     sweep.Shape{PromptTokens: c.Int("prompt-tokens"), OutputTokens: c.Int("output-tokens")},
+			BatchSize: c.Int("batch-size"), MaxSeconds: c.Float64("max-seconds"), MaxRequests: c.Int("max-requests"),
+			Seed: c.Int64("seed"), Tokenizer: c.String("tokenizer"),
+		},
+		Accelerator:  c.String("accelerator"),
+		MaxNumSeqs:   c.Int("max-num-seqs"),
+		Provenance:   provenance(),
+		Margin:       c.Duration("margin"),
+		ProgressFile: os.Getenv("ARGO_PROGRESS_FILE"),
+		Stderr:       c.App.ErrWriter,
+	}
+	var errs []error
+	if text := c.String("batch-sizes"); text != "" {
+		sizes, err := sweep.ParseBatchSizes(text)
+		errs, o.BatchSizes = append(errs, err), sizes
+	}
+	for _, n := range []struct {
+		flag  string
+		value float64
+		least float64
+	}{
+		{"batch-size", float64(o.BatchSize), 1}, {"prompt-tokens", float64(o.Shape.PromptTokens), 1},
+		{"output-tokens", float64(o.Shape.OutputTokens), 2}, {"max-seconds", o.MaxSeconds, 0},
+		{"max-requests", float64(o.MaxRequests), 0}, {"max-num-seqs", float64(o.MaxNumSeqs), 0},
+		{"margin", o.Margin.Seconds(), 1},
+	} {
+		if !(n.value >= n.least) {
+			errs = append(errs, fmt.Errorf("--%s: %v is below %v", n.flag, n.value, n.least))
+		}
+	}
+	if o.MaxSeconds == 0 && o.MaxRequests == 0 {
+		errs = append(errs, errors.New("--max-seconds and --max-requests are both 0: one must end the point"))
+	}
+	if o.MaxRequests > 0 && o.MaxRequests < sweep.MinPerStream*o.BatchSize {
+		errs = append(errs, fmt.Errorf("--max-requests: %d is below %d, %d per stream: none would lie in the steady window; 10 per stream is a good number",
+			o.MaxRequests, sweep.MinPerStream*o.BatchSize, sweep.MinPerStream))
+	}
+	if d := c.String("driver"); d != sweep.Native && d != sweep.Guidellm {
+		errs = append(errs, fmt.Errorf("--driver: %q is neither %s nor %s", d, sweep.Native, sweep.Guidellm))
+	}
+	if !c.IsSet("seed") {
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // never fails
+		o.Seed = int64(binary.LittleEndian.Uint64(b[:]) >> 33)
+	}
+	return o, errors.Join(errs...)
+}
+
+// provenance is what the environment tells of where a point ran; wfgen sets it
+// from the downward API and from what it knows of the server.
+func provenance() measurement.Provenance {
+	return measurement.Provenance{
+		Tool:  "step " + Version,
+		Node:  os.Getenv("STEP_NODE"),
+		GPU:   os.Getenv("STEP_GPU"),
+		Image: os.Getenv("STEP_SERVER_IMAGE"),
+	}
 }
