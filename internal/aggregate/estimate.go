@@ -256,8 +256,9 @@ func ends(p *parameters.Parameters, f fit.Linear4, ms []Source, points []fit.Poi
 	if f.TTFT != nil {
 		p.InputTokens = 0
 		for _, i := range f.TTFT.Used {
-			p.InputTokens += points[i].PromptTokens / float64(len(f.TTFT.Used))
+			p.InputTokens += points[i].PromptTokens
 		}
+		p.InputTokens /= float64(len(f.TTFT.Used))
 	}
 }
 

@@ -28,10 +28,11 @@ const readers = 16
 
 // Load reads what lies at the locations: files, directories or s3:// prefixes
 // that hold measurements, raw reports, parameters and summaries in any mixture.
-// output is where the results will go; its own earlier summary is no input.
+// output is where the results will go; its own earlier summary is no input. With
+// o nil, raw reports are none of these.
 // Files in a directory that are none of these are skipped and say so in skipped;
 // one named directly is an error.
-func Load(ctx context.Context, locations []string, output string, o report.Options) (in Inputs, skipped []string, err error) {
+func Load(ctx context.Context, locations []string, output string, o *report.Options) (in Inputs, skipped []string, err error) {
 	var files []file
 	for _, l := range locations {
 		found, err := find(ctx, l, output)
@@ -153,7 +154,7 @@ func alreadyMeasured(keys []string) func(key string) bool {
 // write it.
 var schemaAt = regexp.MustCompile(`^\s*\{\s*"schema"\s*:\s*"(wfgen\.dev/[^"]+)"`)
 
-func (f file) read(ctx context.Context, o report.Options) (in Inputs, err error) {
+func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error) {
 	body, err := f.open(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return in, exit.Errorf(exit.Usage, "%s: not found", f.name)
@@ -203,7 +204,10 @@ func (f file) read(ctx context.Context, o report.Options) (in Inputs, err error)
 		}
 		in.Parameters, in.Failures = s.Parameters, s.Failures
 	default:
-		ms, err := report.Read(whole, f.name, o)
+		if o == nil {
+			return in, exit.Errorf(exit.Refused, "%s: holds no parameters and no summary; make them with step aggregate", f.name)
+		}
+		ms, err := report.Read(whole, f.name, *o)
 		if err != nil {
 			return in, err
 		}

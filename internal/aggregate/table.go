@@ -100,7 +100,7 @@ func (t *table) one(p parameters.Parameters) {
 		if d.line == nil {
 			continue
 		}
-		text := fmt.Sprintf("  %s: %s up to batch %.4g, largest error %.2g %%, RMSE %.3g ms", d.name, counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.LargestErrorPercent, d.line.RMSEMS)
+		text := fmt.Sprintf("  %s: %s up to batch %.4g, largest error %.2f %%, RMSE %.4f ms", d.name, counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.LargestErrorPercent, d.line.RMSEMS)
 		if d.line.R2 != nil {
 			text += fmt.Sprintf(", R2 %.4f", *d.line.R2)
 		}

@@ -40,12 +40,45 @@ func Run(ctx context.Context, app *cli.App, prefix string, args []string, stdin 
 		c.Flags = withEnvironment(prefix, c.Flags)
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
+		c.Before = required(c.Flags)
 	}
 	err := app.RunContext(ctx, append([]string{app.Name}, permute(app, args)...))
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", app.Name, err)
 	}
 	return exit.Code(err)
+}
+
+// required takes over from the library what it says about missing flags: it
+// prints the help on stdout and gives no exit code.
+func required(flags []cli.Flag) cli.BeforeFunc {
+	var names []string
+	for _, f := range flags {
+		if r, ok := f.(cli.RequiredFlag); !ok || !r.IsRequired() {
+			continue
+		}
+		names = append(names, f.Names()[0])
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.Required = false
+		case *cli.IntFlag:
+			f.Required = false
+		default:
+			panic(fmt.Sprintf("flag %s: a %T cannot be required", f.Names()[0], f))
+		}
+	}
+	return func(c *cli.Context) error {
+		var missing []string
+		for _, name := range names {
+			if !c.IsSet(name) {
+				missing = append(missing, "--"+name)
+			}
+		}
+		if len(missing) > 0 {
+			return exit.Errorf(exit.Usage, "%s: not given; see --help", strings.Join(missing, ", "))
+		}
+		return nil
+	}
 }
 
 func usageError(_ *cli.Context, err error, _ bool) error {

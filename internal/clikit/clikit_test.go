@@ -77,3 +77,28 @@ func TestMistakesOfTheCommandLineExitWithUsage(t *testing.T) {
 		}
 	}
 }
+
+func TestMissingFlagsAreAMistakeOfTheCommandLine(t *testing.T) {
+	for args, want := range map[string]string{
+		"work":             "tool: --target, --size: not given; see --help\n",
+		"work --size 3":    "tool: --target: not given; see --help\n",
+		"work --size 3 -t": "tool: flag needs an argument: -t; see --help\n",
+	} {
+		app := &cli.App{Name: "tool", Commands: []*cli.Command{{
+			Name:   "work",
+			Flags:  []cli.Flag{&cli.StringFlag{Name: "target", Aliases: []string{"t"}, Required: true}, &cli.IntFlag{Name: "size", Required: true}, &cli.StringFlag{Name: "other"}},
+			Action: func(*cli.Context) error { return nil },
+		}}}
+		var stdout, stderr bytes.Buffer
+		if code := Run(context.Background(), app, "TOOL", strings.Fields(args), strings.NewReader(""), &stdout, &stderr); code != exit.Usage || stdout.Len() > 0 || stderr.String() != want {
+			t.Errorf("%q: exit %d, stdout %q, stderr %q", args, code, &stdout, &stderr)
+		}
+	}
+	t.Setenv("TOOL_TARGET", "x")
+	app := &cli.App{Name: "tool", Commands: []*cli.Command{{
+		Name: "work", Flags: []cli.Flag{&cli.StringFlag{Name: "target", Required: true}}, Action: func(*cli.Context) error { return nil },
+	}}}
+	if code := Run(context.Background(), app, "TOOL", []string{"work"}, strings.NewReader(""), io.Discard, io.Discard); code != 0 {
+		t.Errorf("given by the environment: exit %d", code)
+	}
+}

@@ -254,6 +254,7 @@ func predictionErrors(points []Point, l *Line, of func(Point) (x, measured float
 // judge applies the rules of the verdict to the numbers.
 func (f *Linear4) judge(points []Point) {
 	f.judgeUnits(points)
+	var uncertain []string
 	for _, p := range []struct {
 		name string
 		Parameter
@@ -276,10 +277,13 @@ func (f *Linear4) judge(points []Point) {
 		case p.Value <= 0:
 			f.Verdict.Refuse("%s is %.4g, not above 0: the points do not follow the model; were requests queueing?", p.name, p.Value)
 		case !p.HasInterval():
-			f.Verdict.Warn("%s has no interval: two points without errors of their own say nothing of their certainty", p.name)
+			uncertain = append(uncertain, p.name)
 		case p.High-p.Low > widestRange*p.Value:
 			f.Verdict.Warn("%s is uncertain by %.3g %% (interval [%.4g, %.4g]); %s", p.name, 50*(p.High-p.Low)/p.Value, p.Low, p.High, p.more)
 		}
+	}
+	if len(uncertain) > 0 {
+		f.Verdict.Warn("%s: no interval: two points without errors of their own say nothing of their certainty", strings.Join(uncertain, ", "))
 	}
 	f.judgeLine(points, "ITL", f.ITL, "alpha", "beta", 0)
 	idle := 0

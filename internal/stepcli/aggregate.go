@@ -68,7 +68,7 @@ func runAggregate(c *cli.Context) error {
 		}
 	}
 
-	in, skipped, err := aggregate.Load(c.Context, c.Args().Slice(), c.String("output"), report.Options{Model: c.String("model"), Accelerator: c.String("accelerator")})
+	in, skipped, err := aggregate.Load(c.Context, c.Args().Slice(), c.String("output"), &report.Options{Model: c.String("model"), Accelerator: c.String("accelerator")})
 	if err != nil {
 		return err
 	}
