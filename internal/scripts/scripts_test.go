@@ -6,13 +6,15 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"os"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"wfgen.dev/internal/clikit"
@@ -41,13 +43,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
 			"simulate": simulated,
-		},
-		Condition: func(cond string) (bool, error) {
-			if name, ok := strings.CutPrefix(cond, "shared:"); ok {
-				_, err := os.Stat(filepath.Join(root, "..", "shared", name))
-				return err == nil, nil
-			}
-			return false, errors.New("unknown condition")
+			"s3":       s3,
 		},
 	})
 }
@@ -70,6 +66,21 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != want {
 		ts.Fatalf("%s exits with %d, not %d", strings.Join(args[1:], " "), code, want)
 	}
+}
+
+// s3 BUCKET starts an S3 server with one bucket and points the script at it.
+func s3(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: s3 BUCKET")
+	}
+	backend := s3mem.New()
+	ts.Check(backend.CreateBucket(args[0]))
+	server := httptest.NewServer(gofakes3.New(backend).Server())
+	ts.Defer(server.Close)
+	ts.Setenv("AWS_ENDPOINT_URL", server.URL)
+	ts.Setenv("AWS_ACCESS_KEY_ID", "user")
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+	ts.Setenv("AWS_REGION", "us-east-1")
 }
 
 // simulate VARIABLE FLAGS… starts step simulate for the rest of the script and
