@@ -1,0 +1,90 @@
+package stepcli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/exit"
+)
+
+func TestSimulateAnnouncesItselfAndEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stdout, out := io.Pipe()
+	var stderr bytes.Buffer
+	code := make(chan int, 1)
+	go func() {
+		code <- Run(ctx, []string{"simulate", "--listen", "127.0.0.1:0", "--model", "m", "--alpha", "20.5"}, strings.NewReader(""), out, &stderr)
+		out.Close()
+	}()
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() {
+		t.Fatalf("no line on stdout; stderr: %s", stderr.String())
+	}
+	url, ok := strings.CutPrefix(lines.Text(), "listening on ")
+	if !ok {
+		t.Fatalf("stdout %q", lines.Text())
+	}
+	response, err := http.Get(url + "/v1/models")
+	if err != nil {
+		t.Fatal(err)
+	}
+	models, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil || !bytes.Contains(models, []byte(`"id":"m"`)) {
+		t.Errorf("/v1/models: %s, %v", models, err)
+	}
+	cancel()
+	select {
+	case got := <-code:
+		if got != exit.Done {
+			t.Errorf("exit code %d", got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("the server goes on after it was told to end")
+	}
+	if lines.Scan() {
+		t.Errorf("another line on stdout: %q", lines.Text())
+	}
+	if !strings.Contains(stderr.String(), "alpha 20.5 ms") {
+		t.Errorf("stderr does not say the truth: %q", stderr.String())
+	}
+}
+
+func TestSimulateMistakes(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"all at once", []string{"--listen", "nowhere", "--beta", "-1", "--max-num-seqs", "0", "--abort-rate", "2"}, []string{"listen: \"nowhere\"", "beta: -1", "max-num-seqs: 0", "abort-rate: 2"}},
+		{"port in use", []string{"--listen", taken.Addr().String()}, []string{"in use by another process", "--listen"}},
+		{"unknown flag", []string{"--gama", "3"}, []string{"-gama"}},
+		{"argument", []string{"A100"}, []string{"takes no arguments", "A100"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			code := Run(t.Context(), append([]string{"simulate"}, c.args...), strings.NewReader(""), &stdout, &stderr)
+			if code != exit.Usage || stdout.Len() > 0 {
+				t.Errorf("exit code %d, stdout %q, want code %d and nothing", code, stdout.String(), exit.Usage)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("stderr does not say %q:\n%s", want, stderr.String())
+				}
+			}
+		})
+	}
+}
