@@ -8,8 +8,8 @@ import (
 	"wfgen.dev/internal/manifest"
 )
 
-// cronWorkflow submits the sweep on its schedules. After three failed runs in all it
-// stops, rather than holding GPUs for nothing every night.
+// cronWorkflow submits the sweep on its schedules. It stops when three runs or more
+// have failed, and more than succeeded, rather than holding GPUs for nothing.
 func cronWorkflow(c config.Config) Object {
 	value := wfv1.CronWorkflow{
 		TypeMeta:   metav1.TypeMeta{APIVersion: argoAPI, Kind: "CronWorkflow"},
@@ -21,7 +21,7 @@ func cronWorkflow(c config.Config) Object {
 			StartingDeadlineSeconds:    ptr(int64(3600)),
 			SuccessfulJobsHistoryLimit: ptr(int32(3)),
 			FailedJobsHistoryLimit:     ptr(int32(3)),
-			StopStrategy:               &wfv1.StopStrategy{Expression: "cronworkflow.failed >= 3"},
+			StopStrategy:               &wfv1.StopStrategy{Expression: "cronworkflow.failed >= 3 && cronworkflow.failed > cronworkflow.succeeded"},
 			WorkflowSpec:               wfv1.WorkflowSpec{WorkflowTemplateRef: &wfv1.WorkflowTemplateRef{Name: c.Name}},
 		},
 	}
@@ -30,7 +30,7 @@ func cronWorkflow(c config.Config) Object {
 		Value: value,
 		Comments: []manifest.Comment{
 			{Path: "spec.startingDeadlineSeconds", Text: "A run that the controller missed by less than this is made up for."},
-			{Path: "spec.stopStrategy", Text: "To go on afterwards: argo cron resume " + c.Name},
+			{Path: "spec.stopStrategy", Text: "Then nothing is scheduled any more. To start again: kubectl delete cronworkflow -n " + c.Namespace + " " + c.Name + ", and apply this."},
 			{Path: "spec.workflowSpec", Text: "Other values than the template's: arguments: {parameters: [{name: max-seconds, value: \"360\"}]}"},
 		},
 	}

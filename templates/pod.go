@@ -54,7 +54,6 @@ func podSecurity(user int64) *corev1.PodSecurityContext {
 	return &corev1.PodSecurityContext{
 		RunAsNonRoot:   ptr(true),
 		RunAsUser:      ptr(user),
-		FSGroup:        ptr(user),
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 }

@@ -6,12 +6,12 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
+	"wfgen.dev/internal/argolimits"
 	"wfgen.dev/internal/config"
 	"wfgen.dev/internal/sweep"
 )
 
-// maxTasks is how many tasks a DAG may have on Argo 4.
-const maxTasks = 200
+const maxTasks = argolimits.MaxTasks
 
 // sweepTemplates are the entrypoint, a task per accelerator and then the summary,
 // and where one DAG cannot hold all accelerators, the DAGs that hold them.

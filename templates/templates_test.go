@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"wfgen.dev/internal/argolimits"
 	"wfgen.dev/internal/config"
 	"wfgen.dev/internal/config/configtest"
 	"wfgen.dev/internal/layout"
@@ -346,62 +347,35 @@ func checkReadsBack(t fataler, o Object, data []byte) {
 	}
 }
 
-var (
-	argoName = regexp.MustCompile(`^[a-zA-Z0-9][-a-zA-Z0-9]*$`)
-	metric   = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-)
-
-// checkLimits are those of Argo 4, which its API server enforces.
+// checkLimits are those of Argo 4, which its API server enforces, and that names are
+// given once, pods have deadlines and only they have locks.
 func checkLimits(t fataler, spec wfv1.WorkflowSpec) {
-	if len(spec.Templates) > 200 {
-		t.Errorf("%d templates", len(spec.Templates))
+	if err := argolimits.Check(spec); err != nil {
+		t.Errorf("%v", err)
 	}
-	names := map[string]bool{}
-	name := func(kind, in, n string) {
-		if !argoName.MatchString(n) || len(n) > 128 {
-			t.Errorf("%s %q in %s is not a name", kind, n, in)
+	seen := map[string]bool{}
+	once := func(what, name string) {
+		if seen[what+name] {
+			t.Errorf("%s %s twice", what, name)
 		}
-		if key := kind + in + "/" + n; names[key] {
-			t.Errorf("%s %q twice in %s", kind, n, in)
-		} else {
-			names[key] = true
-		}
+		seen[what+name] = true
 	}
 	for _, p := range spec.Arguments.Parameters {
-		name("parameter", "the workflow", p.Name)
+		once("parameter ", p.Name)
 	}
 	for _, tmpl := range spec.Templates {
-		name("template", "", tmpl.Name)
-		if len(tmpl.Inputs.Parameters) > 500 {
-			t.Errorf("%s: %d inputs", tmpl.Name, len(tmpl.Inputs.Parameters))
-		}
-		if tmpl.Metrics != nil {
-			if len(tmpl.Metrics.Prometheus) > 100 {
-				t.Errorf("%s: %d metrics", tmpl.Name, len(tmpl.Metrics.Prometheus))
-			}
-			for _, m := range tmpl.Metrics.Prometheus {
-				if !metric.MatchString(m.Name) || m.Gauge == nil || m.Gauge.Realtime == nil || len(m.Gauge.Value) > 256 {
-					t.Errorf("%s: metric %+v", tmpl.Name, m)
-				}
-			}
-		}
+		once("template ", tmpl.Name)
 		if tmpl.DAG == nil {
 			if tmpl.ActiveDeadlineSeconds == nil {
 				t.Errorf("%s: no deadline", tmpl.Name)
 			}
 			continue
 		}
-		if tmpl.ActiveDeadlineSeconds != nil || tmpl.Timeout != "" || tmpl.Synchronization != nil {
-			t.Errorf("%s: what only a pod may have", tmpl.Name)
-		}
-		if len(tmpl.DAG.Tasks) > 200 {
-			t.Errorf("%s: %d tasks", tmpl.Name, len(tmpl.DAG.Tasks))
+		if tmpl.Synchronization != nil {
+			t.Errorf("%s: a lock on what is no pod", tmpl.Name)
 		}
 		for _, task := range tmpl.DAG.Tasks {
-			name("task", tmpl.Name, task.Name)
-			if task.Name[0] >= '0' && task.Name[0] <= '9' {
-				t.Errorf("task %s starts with a digit", task.Name)
-			}
+			once("task "+tmpl.Name+"/", task.Name)
 		}
 	}
 }

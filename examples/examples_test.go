@@ -1,0 +1,102 @@
+package examples
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"wfgen.dev/internal/wfgencli"
+)
+
+var update = flag.Bool("update", false, "write the examples anew")
+
+// examples are the directories and the command line that makes each.
+var examples = map[string]string{
+	"minimal":                "--accelerators A100,H100 --output minimal/sweep.yaml",
+	"fleet-with-shapes":      "--config fleet-with-shapes/wfgen.yaml --format dir --output fleet-with-shapes",
+	"cron":                   "--config cron/wfgen.yaml --format dir --output cron",
+	"cluster-load-generator": "--config cluster-load-generator/wfgen.yaml --format dir --output cluster-load-generator",
+	"s3-irsa":                "--config s3-irsa/wfgen.yaml --format dir --output s3-irsa",
+}
+
+// written by hand, beside what wfgen writes.
+const configuration = "wfgen.yaml"
+
+func TestExamples(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, line := range examples {
+		t.Run(dir, func(t *testing.T) {
+			if !bytes.Contains(readme, []byte("wfgen "+line)) {
+				t.Errorf("README.md does not say how it is made: wfgen %s", line)
+			}
+			if *update {
+				for name := range files(t, dir) {
+					if name != configuration {
+						if err := os.Remove(filepath.Join(dir, name)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				generate(t, line)
+			}
+			made := filepath.Join(t.TempDir(), dir)
+			if err := os.Mkdir(made, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			generate(t, strings.Replace(line, "--output "+dir, "--output "+made, 1))
+			got, want := files(t, made), files(t, dir)
+			delete(want, configuration)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("not what wfgen writes; make generate writes it anew (-example +wfgen):\n%s", diff)
+			}
+		})
+	}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if _, known := examples[e.Name()]; e.IsDir() && !known {
+			t.Errorf("nothing makes %s", e.Name())
+		}
+	}
+}
+
+func generate(t *testing.T, line string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := wfgencli.Run(context.Background(), strings.Fields(line), strings.NewReader(""), &stdout, &stderr); code != 0 {
+		t.Fatalf("wfgen %s: exit %d: %s", line, code, &stderr)
+	}
+	if stdout.Len() > 0 {
+		t.Errorf("wfgen %s: writes to stdout as well", line)
+	}
+}
+
+// files are the contents of a directory, by name.
+func files(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	contents := map[string]string{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(filepath.Join(dir, path))
+		contents[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return contents
+}
