@@ -5,7 +5,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all test race lint generate bench argolint clean
+.PHONY: all images test race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -13,6 +13,11 @@ all: bin/wfgen bin/step
 .PHONY: bin/wfgen bin/step
 bin/wfgen bin/step: bin/%:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+# the image that the workflows run; its name is the one that wfgen writes
+IMAGE ?= wfgen.dev/step:$(VERSION)
+images:
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
 
 test:
 	go test ./...
