@@ -165,12 +165,12 @@ func TestServerWitness(t *testing.T) {
 	// 30 ms and 200 gaps of 15 ms; before the window all was slower.
 	var scrapes []Scrape
 	itl, ttft, queue := Histogram{SumSeconds: 3, Count: 50}, Histogram{SumSeconds: 9, Count: 8}, Histogram{}
-	successes, preemptions, hits := 100.0, 3.0, 640.0
+	successes, hits := 100.0, 640.0
 	for i := range 61 {
 		s := Scrape{
 			Time: 1000 + 0.5*float64(i), Running: 4, Waiting: 0.5, KVCacheUsage: new(0.01 * float64(i)),
 			ITL: new(itl), TTFT: new(ttft), Queue: new(queue), Prefill: new(Histogram{}),
-			Successes: new(successes), Preemptions: new(preemptions), PrefixCacheHits: new(hits),
+			Successes: new(successes), Preemptions: new(3.0), PrefixCacheHits: new(hits),
 		}
 		scrapes = append(scrapes, s)
 		slow := 1.0

@@ -128,8 +128,8 @@ func TestWeighReasons(t *testing.T) {
 			check(got.Void, c.void, "void")
 			check(got.VoidTTFT, c.voidTTFT, "void_ttft")
 			check(got.Warnings, c.warning, "warnings")
-			if from := ""; got.TTFT != nil {
-				if from = got.TTFT.From; from != c.ttftFrom {
+			if got.TTFT != nil {
+				if from := got.TTFT.From; from != c.ttftFrom {
 					t.Errorf("TTFT from %q, want %q", from, c.ttftFrom)
 				}
 			} else if c.ttftFrom != "" {

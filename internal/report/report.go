@@ -155,14 +155,15 @@ func atEnd(dec *jsontext.Decoder) error {
 
 // explain says where the JSON is broken, and what to do about it.
 func explain(dec *jsontext.Decoder, err error, size int64) error {
-	offset, where := dec.InputOffset(), string(dec.StackPointer())
+	where := string(dec.StackPointer())
 	var syntax *jsontext.SyntacticError
 	var meaning *json.SemanticError
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("is cut off at byte %d, inside %s: it was not written or not copied to its end; copy it again, or measure again", size, place(where))
 	case errors.As(err, &syntax):
-		offset, where = syntax.ByteOffset, cmp.Or(string(syntax.JSONPointer), where)
+		offset := syntax.ByteOffset
+		where = cmp.Or(string(syntax.JSONPointer), where)
 		if bareNumber.MatchString(syntax.Err.Error()) {
 			return fmt.Errorf("holds NaN or Infinity at byte %d, in %s, which JSON does not know; make them null: sed -E 's/-?(NaN|Infinity)/null/g' FILE | step measure -", offset, place(where))
 		}

@@ -193,7 +193,7 @@ func TestWholeAnswers(t *testing.T) {
 		if err := json.NewDecoder(post(t, url+path, body).Body).Decode(&answer); err != nil {
 			t.Fatal(err)
 		}
-		text := ""
+		var text string
 		if m := answer.Choices[0].Message; m != nil {
 			text = m.Content
 		} else {

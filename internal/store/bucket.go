@@ -145,7 +145,7 @@ func (b *bucket) Put(ctx context.Context, key string, r io.Reader) error {
 // fails never begins one: up to one part into memory, more into a temporary file.
 func rewindable(r io.Reader) (body io.ReaderAt, size int64, done func(), err error) {
 	var head bytes.Buffer
-	if size, err = io.CopyN(&head, r, partSize); err == io.EOF {
+	if size, err = io.CopyN(&head, r, partSize); errors.Is(err, io.EOF) {
 		return bytes.NewReader(head.Bytes()), size, func() {}, nil
 	}
 	if err != nil {

@@ -368,7 +368,7 @@ func TestRetry(t *testing.T) {
 			if r.Method != http.MethodPut || failed.Add(1) > failures {
 				return false
 			}
-			io.Copy(io.Discard, r.Body)
+			_, _ = io.Copy(io.Discard, r.Body)
 			http.Error(w, "<Error><Code>SlowDown</Code></Error>", http.StatusServiceUnavailable)
 			return true
 		}
@@ -419,7 +419,7 @@ func TestReadGoesOnWhereItBroke(t *testing.T) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 		w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprintf("%x", md5.Sum([]byte(data)))))
 		w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
-		io.WriteString(w, data[:1_000_000])
+		_, _ = io.WriteString(w, data[:1_000_000])
 		panic(http.ErrAbortHandler)
 	}
 	if text, err := read(t, st, "key"); text != data || err != nil {

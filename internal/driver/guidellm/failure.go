@@ -1,6 +1,7 @@
 package guidellm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -81,7 +82,7 @@ func lastLines(text string) string {
 func (g *Guidellm) failure(end outcome, o driver.Options, said string) error {
 	words := lastLines(said)
 	switch {
-	case end.stopped == errDeadline:
+	case errors.Is(end.stopped, errDeadline):
 		return exit.Errorf(exit.TryAgain, "guidellm %s had not ended %s after its start and was stopped: it waits for a server that does not answer, or the deadline leaves too little time for its start%s",
 			g.version, o.Deadline, words)
 	case end.stopped != nil:

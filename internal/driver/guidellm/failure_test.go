@@ -53,7 +53,7 @@ func TestFailure(t *testing.T) {
 					t.Errorf("%q does not say %q", err, part)
 				}
 			}
-			if test.end.stopped == context.Canceled && !errors.Is(err, context.Canceled) {
+			if errors.Is(test.end.stopped, context.Canceled) && !errors.Is(err, context.Canceled) {
 				t.Errorf("%v does not wrap its cause", err)
 			}
 		})

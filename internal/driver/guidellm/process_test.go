@@ -117,7 +117,7 @@ func TestDeadlineEndsTheGroup(t *testing.T) {
 	p.deadline = time.Second
 	begin := time.Now()
 	end, err := p.run(t.Context())
-	if err != nil || end.stopped != errDeadline || end.signal != syscall.SIGKILL {
+	if err != nil || !errors.Is(end.stopped, errDeadline) || end.signal != syscall.SIGKILL {
 		t.Errorf("%+v, %v", end, err)
 	}
 	if took := time.Since(begin); took < time.Second || took > 10*time.Second {
@@ -141,7 +141,7 @@ func TestCancelEndsTheGroup(t *testing.T) {
 		cancel(why)
 	}()
 	end, err := p.run(ctx)
-	if err != nil || end.stopped != why {
+	if err != nil || !errors.Is(end.stopped, why) {
 		t.Errorf("%+v, %v", end, err)
 	}
 	if alive(t, p.dir, "child") || alive(t, p.dir, "grandchild") {
@@ -154,7 +154,7 @@ func TestTermSuffices(t *testing.T) {
 	p, out := shell(t, `trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.05; done`)
 	p.deadline, p.grace = 500*time.Millisecond, time.Minute
 	end, err := p.run(t.Context())
-	if err != nil || end.code != 3 || end.stopped != errDeadline || !strings.HasSuffix(out.String(), "bye\n") || end.seconds > 20 {
+	if err != nil || end.code != 3 || !errors.Is(end.stopped, errDeadline) || !strings.HasSuffix(out.String(), "bye\n") || end.seconds > 20 {
 		t.Errorf("%+v, %v, output %q", end, err, out)
 	}
 }
