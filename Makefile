@@ -5,7 +5,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images test race lint generate bench argolint clean
+.PHONY: all images test test-guidellm race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -23,7 +23,13 @@ test:
 	go test ./...
 
 race:
-	go test -race ./...
+	go test -race -short ./...
+
+# the real guidellm, as installed from PyPI, against step simulate
+GUIDELLM ?= 0.3.1 0.7.3
+test-guidellm:
+	hack/guidellm/install.sh $(GUIDELLM)
+	go test -tags guidellm -timeout 40m ./internal/driver/guidellm
 
 # golangci-lint, or what of it the module proxy gives when it cannot be installed
 lint: | $(TOOLS)

@@ -69,7 +69,7 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 	o.Log = io.MultiWriter(log, o.Stderr)
 	o.Report = filepath.Join(work, "report.json")
 	o.Progress = progressFile(o.ProgressFile)
-	o.Deadline = time.Duration(o.MaxSeconds*float64(time.Second)) + o.Margin
+	o.Deadline = o.deadline()
 
 	scrapes := startScraping(ctx, client, o.Model, o.MaxSeconds)
 	failure := d.Run(ctx, o.Options)
@@ -128,6 +128,17 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 		return m, exit.Errorf(exit.Refused, "%s at batch size %d cannot be used: %s", o.Shape, o.BatchSize, strings.Join(m.Taken.Void, "; "))
 	}
 	return m, nil
+}
+
+// unlimited is how long a point may take that only its requests limit.
+const unlimited = 4 * time.Hour
+
+// deadline is when the driver is stopped, whatever it does.
+func (o Options) deadline() time.Duration {
+	if o.MaxSeconds == 0 {
+		return unlimited
+	}
+	return time.Duration(o.MaxSeconds*float64(time.Second)) + o.Margin
 }
 
 // check asks the server, before any load, whether the point can work there.

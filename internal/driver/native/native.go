@@ -22,7 +22,10 @@ import (
 )
 
 // Driver is the built-in driver; its version is that of the program.
-type Driver struct{ Tool string }
+type Driver struct {
+	Tool  string
+	Stall time.Duration // after which a silent request is given up; 0: two minutes
+}
 
 // Name is native.
 func (Driver) Name() string { return sweep.Native }
@@ -38,6 +41,9 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	if err != nil {
 		return err
 	}
+	if d.Stall == 0 {
+		d.Stall = stall
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Deadline,
 		exit.Errorf(exit.TryAgain, "the server had not answered everything %s after the start; the point was stopped", o.Deadline))
 	defer cancel()
@@ -46,7 +52,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	// warm-up: the server counts them too.
 	var early []report.NativeRequest
 	ask := func(prompt string, tokens int) (answer, error) {
-		a, err := complete(ctx, client, o.Model, prompt, tokens)
+		a, err := complete(ctx, client, o.Model, prompt, tokens, d.Stall)
 		early = append(early, row(0, a, err, true))
 		return a, err
 	}
@@ -86,7 +92,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 			return err
 		}
 	}
-	l := &load{Options: o, client: client, prompts: prompts, out: w, cancel: cancel}
+	l := &load{Options: o, stall: d.Stall, client: client, prompts: prompts, out: w, cancel: cancel}
 	ramp := expected
 	if o.MaxSeconds > 0 {
 		ramp = min(ramp, time.Duration(o.MaxSeconds*float64(time.Second))/4)
@@ -110,6 +116,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 // load is the closed loop of one point.
 type load struct {
 	driver.Options
+	stall   time.Duration
 	client  *server.Client
 	prompts prompter
 	out     *report.NativeWriter
@@ -149,7 +156,7 @@ func (l *load) run(ctx context.Context, ramp time.Duration) {
 }
 
 func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
-	a, err := complete(ctx, l.client, l.Model, l.prompts.prompt(random), l.Shape.OutputTokens)
+	a, err := complete(ctx, l.client, l.Model, l.prompts.prompt(random), l.Shape.OutputTokens, l.stall)
 	r := row(stream, a, err, false)
 	if err != nil && ctx.Err() != nil {
 		r.Status, r.Error = report.NativeIncomplete, ""

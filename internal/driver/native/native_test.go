@@ -217,6 +217,16 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+func TestASilentServerIsGivenUp(t *testing.T) {
+	cfg := law()
+	cfg.Hang = true
+	o := options(t, serve(t, cfg))
+	err := Driver{Stall: 100 * time.Millisecond}.Run(context.Background(), o)
+	if exit.Code(err) != exit.TryAgain || err == nil || !strings.Contains(err.Error(), "sent nothing for 100ms") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+}
+
 func TestSomeFailuresAreCountedAndTheRestIsMeasured(t *testing.T) {
 	cfg := law()
 	cfg.FailRate, cfg.Seed = 0.2, 3

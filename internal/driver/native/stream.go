@@ -38,9 +38,26 @@ var (
 	done = []byte("[DONE]")
 )
 
+// stall is how long an answer may stand still before it is given up: longer than
+// any queue that a point may sensibly have.
+const stall = 2 * time.Minute
+
 // complete sends a prompt and reads the answer, noting when each token came. An
 // answer that came in part is returned beside the error.
-func complete(ctx context.Context, s *server.Client, model, prompt string, tokens int) (answer, error) {
+func complete(ctx context.Context, s *server.Client, model, prompt string, tokens int, stall time.Duration) (answer, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(stall, func() { cancel(fmt.Errorf("the server sent nothing for %s", stall)) })
+	defer patience.Stop()
+	a, err := stream(ctx, s, model, prompt, tokens, func() { patience.Reset(stall) })
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return a, err
+}
+
+// stream is complete without its patience; alive is called for every line.
+func stream(ctx context.Context, s *server.Client, model, prompt string, tokens int, alive func()) (answer, error) {
 	a := answer{chunks: make([]time.Time, 0, tokens+1), start: time.Now()}
 	resp, err := s.Do(ctx, "/v1/completions", completion{
 		Model: model, Prompt: prompt, MaxTokens: tokens, IgnoreEOS: true, Stream: true,
@@ -55,6 +72,7 @@ func complete(ctx context.Context, s *server.Client, model, prompt string, token
 	for {
 		line, err := lines.ReadSlice('\n')
 		now := time.Now()
+		alive()
 		if payload, ok := bytes.CutPrefix(line, data); ok {
 			payload = bytes.TrimSpace(payload)
 			if bytes.Equal(payload, done) {
