@@ -133,13 +133,22 @@ func generate(c *cli.Context) error {
 		if err := writeFile(output, stream(files)); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.App.ErrWriter, "wrote %s; deploy it with: kubectl apply -f %s\n", output, output)
+		fmt.Fprintf(c.App.ErrWriter, "wrote %s; deploy it with: kubectl apply --server-side -f %s\n", output, output)
 		return nil
 	default:
+		for _, f := range files {
+			if len(f.data) > lastApplied {
+				fmt.Fprintf(c.App.ErrWriter, "%s is large: deploy it with kubectl apply --server-side\n", f.name)
+			}
+		}
 		_, err := c.App.Writer.Write(stream(files))
 		return err
 	}
 }
+
+// lastApplied is about how large an object may be that kubectl applies without
+// --server-side: it keeps a copy in an annotation, and those end at 256 KiB.
+const lastApplied = 240 << 10
 
 // file is an object as it is written.
 type file struct {
