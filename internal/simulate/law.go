@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// linear4 is the latency law, parameters in ms.
+// linear4 is the law of latencies, parameters in ms.
 type linear4 struct{ alpha, beta, gamma, delta float64 }
 
 // prefill is the time from admission to the first token with n requests running.
@@ -17,6 +17,18 @@ func (l linear4) prefill(promptTokens, n int) time.Duration {
 // gap is the time between two tokens of one request with n requests running.
 func (l linear4) gap(n int) time.Duration {
 	return milliseconds(l.alpha + l.beta*float64(n))
+}
+
+// iterationLaw is the law of an engine's iterations, parameters in ms: what an
+// iteration takes at least, for each decoding sequence, for each token of their
+// contexts, for each prefilled token, and for each pair of tokens that attention
+// brings together in a prefill (in*in of a whole prompt).
+type iterationLaw struct{ base, seq, ctx, pre, pre2 float64 }
+
+// duration of an iteration that decodes so many sequences with so many tokens of
+// context in all, and prefills so many tokens with so many pairs.
+func (l iterationLaw) duration(decoding, context, prefilled, pairs int) time.Duration {
+	return milliseconds(l.base + l.seq*float64(decoding) + l.ctx*float64(context) + l.pre*float64(prefilled) + l.pre2*float64(pairs))
 }
 
 func milliseconds(ms float64) time.Duration {
@@ -40,12 +52,38 @@ func (j jitter) draw(random *rand.Rand) float64 {
 	return math.Exp(j.mu + j.sigma*random.NormFloat64())
 }
 
-// stretch is d times a drawn factor.
-func (j jitter) stretch(d time.Duration, factor float64) time.Duration {
-	if j.sigma == 0 {
-		return d
-	}
+// stretch is d times a factor.
+func stretch(d time.Duration, factor float64) time.Duration {
 	return time.Duration(math.Round(float64(d) * factor))
+}
+
+// wander is a server whose speed drifts, as clocks, temperatures and neighbours
+// make it: a factor on all times whose logarithm is an autoregressive process of
+// first order over the engine's iterations. Its mean over iterations is one, so
+// that the mean over tokens is what the law says.
+type wander struct {
+	jitter
+	keep   float64 // of the deviation from one iteration to the next
+	state  float64 // standard normal
+	random *rand.Rand
+	factor float64 // of the current iteration
+}
+
+// newWander makes a wander of the given relative standard deviation that forgets
+// 63 % within so many iterations. It begins anywhere.
+func newWander(deviation, memory float64, random *rand.Rand) *wander {
+	w := &wander{jitter: newJitter(deviation), keep: math.Exp(-1 / memory), state: random.NormFloat64(), random: random}
+	w.factor = math.Exp(w.mu + w.sigma*w.state)
+	return w
+}
+
+// step goes on to the next iteration.
+func (w *wander) step() {
+	if w.sigma == 0 {
+		return
+	}
+	w.state = w.keep*w.state + math.Sqrt(1-w.keep*w.keep)*w.random.NormFloat64()
+	w.factor = math.Exp(w.mu + w.sigma*w.state)
 }
 
 // meanNaturalLength is the mean number of tokens, as far as max_tokens allows,

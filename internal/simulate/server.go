@@ -15,11 +15,11 @@ import (
 // Server is a simulated LLM server. Make it with New and end it with Close.
 type Server struct {
 	config  Config
-	engine  *engine
+	pacer   *pacer
 	metrics *metrics
 	handler http.Handler
 	created int64         // Unix time
-	ready   time.Duration // on the engine's clock
+	ready   time.Duration // on the pacer's clock
 	number  atomic.Uint64 // of requests that passed validation
 
 	close  sync.Once
@@ -34,16 +34,11 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: config, created: time.Now().Unix(), ready: config.StartDelay, closed: make(chan struct{})}
-	s.metrics = newMetrics(config, func() (int, int, int) { return s.engine.load() })
+	s.metrics = newMetrics(config, func() (int, int, int) { return s.pacer.load() })
 	var err error
-	s.engine, err = startEngine(scheduler{
-		law:        linear4{alpha: config.Alpha, beta: config.Beta, gamma: config.Gamma, delta: config.Delta},
-		jitter:     newJitter(config.Jitter),
-		maxNumSeqs: config.MaxNumSeqs,
-		iteration:  func(tokens int) { s.metrics.iteration.Observe(float64(tokens)) },
-	})
+	s.pacer, err = startPacer(newScheduler(config, func(tokens int) { s.metrics.iteration.Observe(float64(tokens)) }))
 	if err != nil {
-		return nil, fmt.Errorf("start the engine: %w", err)
+		return nil, fmt.Errorf("start the clock: %w", err)
 	}
 	s.handler = s.routes()
 	return s, nil
@@ -52,11 +47,11 @@ func New(config Config) (*Server, error) {
 // Handler answers the server's HTTP requests.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Close ends the engine and cuts the requests that still wait for tokens.
+// Close ends the clock and cuts the requests that still wait for tokens.
 func (s *Server) Close() {
 	s.close.Do(func() {
 		close(s.closed)
-		s.engine.stop()
+		s.pacer.stop()
 	})
 }
 
@@ -100,7 +95,7 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-func (s *Server) starting() bool { return s.engine.now() < s.ready }
+func (s *Server) starting() bool { return s.pacer.now() < s.ready }
 
 // started refuses requests before the start delay is over, and under /v1 those
 // without the key, as vLLM does.
@@ -179,7 +174,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 
 // generate answers a request for tokens, from /v1/chat/completions if chat.
 func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
-	arrived := s.engine.now()
+	arrived := s.pacer.now()
 	q, err := readRequest(w, r)
 	if err == nil {
 		err = s.checkModel(q)
@@ -229,7 +224,7 @@ func (s *Server) hang(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// deliver runs a request through the engine and hands its tokens over as they
+// deliver runs a request through the scheduler and hands its tokens over as they
 // come, or all together where stream is nil.
 func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.ResponseController, q *sequence, answer *response, f fate) {
 	end := q.output
@@ -239,11 +234,11 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.Re
 	}
 	tokens := timing{metrics: s.metrics, sequence: q}
 	abandon := func() {
-		s.engine.leave(q)
+		s.pacer.leave(q)
 		s.metrics.finished.WithLabelValues(finishAbort).Inc()
 		panic(http.ErrAbortHandler) // closes the connection without an end of the response
 	}
-	s.engine.submit(q)
+	s.pacer.submit(q)
 	for tokens.tokens < end {
 		select {
 		case <-q.wake:
@@ -258,7 +253,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.Re
 		}
 		// The counts must be right when the client sees its last bytes, so
 		// they come before the write.
-		tokens.delivered(n, s.engine.now())
+		tokens.delivered(n, s.pacer.now())
 		last := tokens.tokens == q.output
 		if last {
 			tokens.complete(answer.finish)

@@ -1,13 +1,17 @@
 // Package simulate is an OpenAI-compatible LLM server without a model. It
 // speaks vLLM's protocol (completions, chat, SSE streaming, /tokenize,
-// /metrics) and delivers tokens at the times that the linear4 model of its
-// configuration says, so that a calibration against it has a known answer.
+// /metrics) and delivers tokens at the times that its configuration says, so that
+// a calibration against it has a known answer: either at those of the linear4
+// model, or at those of an engine that batches as vLLM's does, iteration by
+// iteration, where queueing, bends and the waits of a busy server come from a
+// mechanism.
 //
 // One whitespace-separated word is one token, of prompts as of outputs.
 //
-// The parts, from the outside in: Server answers HTTP; engine owns the clock
-// and wakes the streams; scheduler decides, as a pure function of time, when
-// each token is due. Another kind of server behaviour is another scheduler.
+// The parts, from the outside in: Server answers HTTP; pacer owns the clock and
+// wakes the streams; a scheduler decides, as a pure function of time, when each
+// token comes. Each kind of server behaviour is a scheduler. Closed runs one in
+// virtual time, without a server.
 package simulate
 
 import (
@@ -22,31 +26,64 @@ const (
 	DefaultModel       = "simulated"
 	DefaultMaxNumSeqs  = 256
 	DefaultMaxModelLen = 16384
+
+	// DefaultMaxNumBatchedTokens is vLLM's on most GPUs.
+	DefaultMaxNumBatchedTokens = 2048
+
+	// DefaultWanderMemory is about half a second of a GPU that decodes.
+	DefaultWanderMemory = 64
 )
 
-// Config says what server to simulate. Times are in milliseconds, as in the
-// linear4 model:
+// The kinds of latency.
+const (
+	Linear4 = "linear4"
+	Engine  = "engine"
+)
+
+// Config says what server to simulate. Times are in milliseconds. Under Linear4
 //
 //	ITL  = Alpha + Beta*n
 //	TTFT = Gamma + Delta*promptTokens*n
 //
-// where n is the number of requests running, including the one concerned.
+// where n is the number of requests running, including the one concerned. Under
+// Engine, an iteration takes
+//
+//	Base + Seq*decoding + Ctx*context + Pre*prefilled + Pre2*pairs
+//
+// for the sequences that it decodes, the tokens of their contexts, and the prompt
+// tokens that it prefills; pairs add up to the square of a prompt's length.
 type Config struct {
 	Model   string // the only model served; empty: DefaultModel
 	Version string // what /version reports; empty: "simulate"
 
+	Latency string // Linear4 or Engine; empty: Linear4
+
+	// Of Linear4.
 	Alpha float64 // ms
 	Beta  float64 // ms per request
 	Gamma float64 // ms
 	Delta float64 // ms per prompt token per request
 
-	// Jitter is the relative standard deviation of every TTFT and every token
-	// gap. Their means stay what the model says.
-	Jitter float64
-	Seed   int64 // of jitter, faults and early ends
+	// Of Engine.
+	Base float64 // ms per iteration, above 0
+	Seq  float64 // ms per decoding sequence
+	Ctx  float64 // ms per token of context of the decoding sequences
+	Pre  float64 // ms per prefilled token
+	Pre2 float64 // ms per prefilled token squared
 
-	MaxNumSeqs  int // requests that run at once, the others wait; 0: DefaultMaxNumSeqs
-	MaxModelLen int // tokens of a prompt and its output; 0: DefaultMaxModelLen
+	// Jitter is the relative standard deviation of every TTFT and every token
+	// gap (Linear4) or of every iteration (Engine), each drawn by itself. Wander
+	// is that of a speed which all share and which changes slowly: it is
+	// forgotten within WanderMemory iterations (0: DefaultWanderMemory). The
+	// means stay what the model says.
+	Jitter       float64
+	Wander       float64
+	WanderMemory float64
+	Seed         int64 // of jitter, wander, faults and early ends
+
+	MaxNumSeqs          int // requests that run at once, the others wait; 0: DefaultMaxNumSeqs
+	MaxNumBatchedTokens int // of Engine: tokens of an iteration; 0: DefaultMaxNumBatchedTokens, or MaxNumSeqs if that is more
+	MaxModelLen         int // tokens of a prompt and its output; 0: DefaultMaxModelLen
 
 	APIKey string // demanded under /v1 when it is not empty
 
@@ -68,6 +105,15 @@ func (c Config) WithDefaults() Config {
 	if c.MaxNumSeqs == 0 {
 		c.MaxNumSeqs = DefaultMaxNumSeqs
 	}
+	if c.Latency == "" {
+		c.Latency = Linear4
+	}
+	if c.MaxNumBatchedTokens == 0 {
+		c.MaxNumBatchedTokens = max(DefaultMaxNumBatchedTokens, c.MaxNumSeqs)
+	}
+	if c.WanderMemory == 0 {
+		c.WanderMemory = DefaultWanderMemory
+	}
 	if c.MaxModelLen == 0 {
 		c.MaxModelLen = DefaultMaxModelLen
 	}
@@ -82,16 +128,34 @@ func (c Config) Validate() error {
 	if c.Model == "" {
 		bad("model: empty; give the name under which clients ask for the model")
 	}
+	if c.Latency != Linear4 && c.Latency != Engine {
+		bad("latency: %q is neither %s nor %s", c.Latency, Linear4, Engine)
+	}
 	for _, p := range []struct {
 		name  string
 		value float64
-	}{{"alpha", c.Alpha}, {"beta", c.Beta}, {"gamma", c.Gamma}, {"delta", c.Delta}} {
+	}{
+		{"alpha", c.Alpha}, {"beta", c.Beta}, {"gamma", c.Gamma}, {"delta", c.Delta},
+		{"base", c.Base}, {"seq", c.Seq}, {"ctx", c.Ctx}, {"pre", c.Pre}, {"pre2", c.Pre2},
+	} {
 		if !(p.value >= 0) || math.IsInf(p.value, 1) {
 			bad("%s: %v is not a time; give milliseconds, 0 or more", p.name, p.value)
 		}
 	}
 	if !(c.Jitter >= 0 && c.Jitter <= 1) {
 		bad("jitter: %v is outside 0 to 1; it is a relative standard deviation, 0.05 for 5 %%", c.Jitter)
+	}
+	if c.Latency == Engine && c.Base == 0 {
+		bad("base: 0; an iteration that decodes nothing and prefills nothing still takes time, give milliseconds above 0")
+	}
+	if !(c.Wander >= 0 && c.Wander <= 1) {
+		bad("wander: %v is outside 0 to 1; it is a relative standard deviation, 0.02 for 2 %%", c.Wander)
+	}
+	if !(c.WanderMemory > 0) || math.IsInf(c.WanderMemory, 1) {
+		bad("wander-memory: %v; give a number of iterations above 0", c.WanderMemory)
+	}
+	if c.Latency == Engine && c.MaxNumBatchedTokens < max(1, c.MaxNumSeqs) {
+		bad("max-num-batched-tokens: %d is below the %d of max-num-seqs; each running request needs a token in every iteration", c.MaxNumBatchedTokens, c.MaxNumSeqs)
 	}
 	if c.MaxNumSeqs < 1 {
 		bad("max-num-seqs: %d is below 1", c.MaxNumSeqs)

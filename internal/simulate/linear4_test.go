@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -14,16 +15,19 @@ const ms = time.Millisecond
 // testLaw has a TTFT of 10 + n ms for 10 prompt tokens and a gap of 5 + n ms.
 var testLaw = linear4{alpha: 5, beta: 1, gamma: 10, delta: 0.1}
 
-func newTestScheduler(maxNumSeqs int) *scheduler {
-	return &scheduler{law: testLaw, jitter: newJitter(0), maxNumSeqs: maxNumSeqs, iteration: func(int) {}}
+func newTestScheduler(maxNumSeqs int) *lawful {
+	return &lawful{law: testLaw, jitter: newJitter(0), wander: still(), maxNumSeqs: maxNumSeqs, iteration: func(int) {}}
 }
+
+// still is a wander that does not.
+func still() *wander { return newWander(0, 1, rand.New(rand.NewPCG(0, 0))) }
 
 func testSequence(output int, arrived time.Duration) *sequence {
 	return newSequence(10, output, arrived, Config{}.fate(0))
 }
 
 // play advances s at every due time and records when q gets its tokens.
-func play(s *scheduler, q *sequence) []time.Duration {
+func play(s scheduler, q *sequence) []time.Duration {
 	var times []time.Duration
 	for {
 		due, ok := s.next()
