@@ -168,7 +168,8 @@ func outputParameters(names ...string) []wfv1.Parameter {
 	return parameters
 }
 
-// retry tries a pod again while the expression holds.
+// retry tries a pod again while the expression holds. Argo judges it only after the
+// backoff, which is therefore short: a failure for good waits for it as well.
 func retry(c config.Config, expression string) *wfv1.RetryStrategy {
 	if c.Retries == 0 {
 		return nil
@@ -177,6 +178,6 @@ func retry(c config.Config, expression string) *wfv1.RetryStrategy {
 		Limit:       ptr(intstr.FromString(fmt.Sprint(c.Retries))),
 		RetryPolicy: wfv1.RetryPolicyAlways,
 		Expression:  expression,
-		Backoff:     &wfv1.Backoff{Duration: "30s", Factor: ptr(intstr.FromString("2"))},
+		Backoff:     &wfv1.Backoff{Duration: "10s", Factor: ptr(intstr.FromString("3"))},
 	}
 }
