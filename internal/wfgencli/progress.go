@@ -20,16 +20,53 @@ type progress struct {
 	w           io.Writer
 	bar         *progressbar.ProgressBar // nil without a terminal
 	done, total int
+	begin       time.Time
+	expected    time.Duration // of all points
+	stop        func()
 }
 
-func newProgress(w io.Writer, total int) *progress {
-	p := &progress{w: w, total: total}
+func newProgress(w io.Writer, total int, expected time.Duration) *progress {
+	p := &progress{w: w, total: total, begin: time.Now(), expected: expected, stop: func() {}}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription("points"),
-			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish(),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
+		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetWidth(30))
+		p.stop = p.tick()
 	}
 	return p
+}
+
+// tick draws the bar now and every second, for the time left. The returned function
+// ends it.
+func (p *progress) tick() (stop func()) {
+	draw := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		// Points are few and long: what the plan expects tells more about the
+		// time left than how many are done.
+		left := max(0, p.expected-time.Since(p.begin)).Round(time.Second)
+		p.bar.Describe(fmt.Sprintf("points, about %s left", left))
+		_ = p.bar.RenderBlank()
+	}
+	draw()
+	ticker, ended := time.NewTicker(time.Second), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-ticker.C:
+				draw()
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(ended)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		_ = p.bar.Clear()
+	}
 }
 
 func (p *progress) line(text string) {

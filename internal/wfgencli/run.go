@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wfgen.dev/internal/budget"
 	"wfgen.dev/internal/catalogue"
 	"wfgen.dev/internal/clikit"
 	"wfgen.dev/internal/config"
@@ -171,7 +172,9 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 	default:
 		say(fmt.Sprintf("run %s: %d points in %s", run, all, r.Location()))
 	}
-	r.Progress = newProgress(stderr, left)
+	expected := budget.Expect(s, budget.Options{Parallel: r.Parallel, RequestSeconds: requestSeconds}).Seconds * float64(left) / float64(all)
+	bar := newProgress(stderr, left, time.Duration(expected*float64(time.Second)))
+	r.Progress = bar
 
 	truths := map[string]catalogue.Linear4{}
 	if c.Bool("simulate") {
@@ -190,6 +193,7 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 	}
 
 	failures, err := r.Measure(ctx, pending)
+	bar.stop()
 	if ctx.Err() != nil {
 		say(fmt.Sprintf("interrupted; what was measured is kept in %s\ngo on with the same command and --run %s, or estimate from what there is: step aggregate %s --output %s",
 			r.Location(), run, r.Location(), r.Location()))
