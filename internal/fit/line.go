@@ -61,11 +61,13 @@ type xy struct {
 	sample Sample
 }
 
+func byX(a, b xy) int { return cmp.Compare(a.x, b.x) }
+
 // fitLine fits a line to the largest range of points, from the smallest x on, in
 // which one holds to within tolerance, relative to the values.
 func fitLine(points []xy, tolerance float64) (*Line, error) {
 	points = slices.Clone(points)
-	slices.SortStableFunc(points, func(a, b xy) int { return cmp.Compare(a.x, b.x) })
+	slices.SortStableFunc(points, byX)
 	n := linearRange(points, tolerance)
 	used, beyond := points[:n], points[n:]
 

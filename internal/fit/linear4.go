@@ -32,10 +32,13 @@ const (
 
 // Point is one measured point of a sweep.
 type Point struct {
-	Group        string  // model, accelerator and shape: one fit has one of it
+	Group        string  // model, accelerator and shape: one linear4 fit has one of it
+	Pair         string  // model and accelerator: one joint fit has one of it
 	Label        string  // the point in reasons, such as "batch 8"
 	Batch        float64 // requests that ran together
 	PromptTokens float64
+	OutputTokens float64
+	Open         bool // requests arrived at a rate; otherwise each answer was followed by the next request
 	ITL, TTFT    Sample
 	Void         string // why no parameter may use it; empty: it may
 	VoidTTFT     string // why gamma and delta may not use it

@@ -69,6 +69,7 @@ func (p Parameter) HasInterval() bool { return !math.IsNaN(p.Low) }
 // regression is a solved weighted least-squares problem.
 type regression struct {
 	coef       []float64
+	weights    []float64
 	parameters []Parameter
 	covariance *mat.SymDense // of the coefficients; nil when unknown
 	freedom    float64       // degrees of freedom behind the covariance
@@ -93,15 +94,8 @@ func regress(design *mat.Dense, samples []Sample, level, curve []float64) (*regr
 		return nil, fmt.Errorf("%d points for %d parameters: %w", n, p, ErrUnidentified)
 	}
 	own, ownFreedom := smoothErrors(samples, level)
-	y, weights := make([]float64, n), make([]float64, n)
-	for i, s := range samples {
-		y[i] = s.MS
-		weights[i] = 1 / (s.MS * s.MS)
-		if own != nil {
-			weights[i] = 1 / (own[i] + weightFloor*weightFloor*s.MS*s.MS)
-		}
-	}
-	r := &regression{scattered: math.NaN()}
+	weights, y := weigh(samples, own)
+	r := &regression{weights: weights, scattered: math.NaN()}
 	coef, inverse, condition, err := solve(design, weights, y)
 	if err != nil {
 		return nil, err
@@ -140,6 +134,20 @@ func regress(design *mat.Dense, samples []Sample, level, curve []float64) (*regr
 		r.influence[i] = move
 	}
 	return r, nil
+}
+
+// weigh is the weight and the value of each sample; own are their smoothed
+// variances, nil where the samples know no errors.
+func weigh(samples []Sample, own []float64) (weights, y []float64) {
+	y, weights = make([]float64, len(samples)), make([]float64, len(samples))
+	for i, s := range samples {
+		y[i] = s.MS
+		weights[i] = 1 / (s.MS * s.MS)
+		if own != nil {
+			weights[i] = 1 / (own[i] + weightFloor*weightFloor*s.MS*s.MS)
+		}
+	}
+	return weights, y
 }
 
 // uncertainty is the covariance of the coefficients and its degrees of freedom;

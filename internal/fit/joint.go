@@ -1,0 +1,603 @@
+package fit
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+)
+
+// Choices of the joint models.
+const (
+	// mostJointCondition of a design with columns scaled to length one: beyond
+	// it, noise decides between two terms. Fits to random choices of three to
+	// eight of 16 public shapes predicted the other shapes up to 40 % wrong
+	// without such a limit, and the worst of them went with it.
+	mostJointCondition = 20
+
+	// mostLeftOut is the mean error in predicting shapes left out of the fit, above
+	// which a prediction for a shape that was not measured is worth little.
+	mostLeftOut = 0.05
+
+	// spareShapes is how many shapes beyond the number of parameters it takes
+	// before the shapes themselves can say how well parameters are known.
+	spareShapes = 3
+)
+
+// Term is one parameter of a joint model. A term that the points cannot tell from
+// zero is zero and says why.
+type Term struct {
+	Name    string
+	Unit    string
+	Dropped string // why the term is zero; empty: it was estimated
+	Parameter
+}
+
+// Joint is a model whose parameters hold for all shapes of one model on one
+// accelerator: Iteration3 or Engine.
+type Joint struct {
+	Model      string
+	Terms      []Term        // all of the model
+	Covariance *mat.SymDense // of Terms, 0 for those that were dropped; nil when unknown
+	Clustered  bool          // the covariance is that of leaving out one shape at a time
+	Condition  float64       // of the design for ITL, columns scaled to length one
+	Used       []int         // indices of the points that ITL was fitted to
+	Out        []Exclusion
+	Residuals  []float64 // per point: predicted ITL, with the measured TTFT where the model takes it, over measured minus one; NaN where nothing was measured
+	TTFT       []float64 // per point: predicted TTFT over measured minus one; NaN where nothing was measured or the point is void for TTFT
+	MeanError  float64   // mean absolute residual of the used points
+	MeanTTFT   float64   // mean absolute TTFT of the used points whose TTFT counts; NaN when there are none
+	WorstError float64   // largest absolute residual of the used points
+	LeftOut    float64   // mean absolute residual when each shape is predicted from the others; NaN when they do not suffice
+	Range      Range     // of the used points
+	Shapes     int       // shapes among the used points
+	Verdict    Verdict
+
+	law law
+}
+
+// Range is what was measured; beyond it a prediction is an extrapolation.
+type Range struct {
+	Batch        [2]float64 // smallest and largest, requests
+	PromptTokens [2]float64
+	Context      [2]float64 // prompt and half the output, tokens
+	Cached       [2]float64 // tokens of context of all requests together
+}
+
+// law predicts ITL and TTFT (ms) from the values of all terms. ttft is the measured
+// TTFT, 0 where it is to be predicted.
+type law func(terms []float64, w Work, ttft float64) (itl, first float64)
+
+// Work is what a server has to do: batch requests together, each of so many tokens.
+type Work struct {
+	Batch, PromptTokens, OutputTokens float64
+	Open                              bool // requests arrive at a rate; otherwise each answer is followed by the next request
+}
+
+func (p Point) work() Work { return Work{p.Batch, p.PromptTokens, p.OutputTokens, p.Open} }
+
+// context is the mean number of tokens that a decoding request has in the cache.
+func (w Work) context() float64 { return w.PromptTokens + w.OutputTokens/2 }
+
+// values are those of all terms, zero for the dropped ones.
+func (j *Joint) values() []float64 {
+	v := make([]float64, len(j.Terms))
+	for i, t := range j.Terms {
+		v[i] = t.Value
+	}
+	return v
+}
+
+// Predict is the inter-token latency and the time to first token, ms, at the given
+// work. Only for models that are not refused.
+func (j *Joint) Predict(w Work) (itl, ttft float64) { return j.law(j.values(), w, 0) }
+
+// PredictITL is the inter-token latency, ms, where the time to first token, ms, is
+// known, which the engine makes use of. Only for models that are not refused.
+func (j *Joint) PredictITL(w Work, ttft float64) float64 {
+	itl, _ := j.law(j.values(), w, ttft)
+	return itl
+}
+
+// Outside says in which respects the work lies beyond what was measured; a
+// prediction there is an extrapolation.
+func (j *Joint) Outside(w Work) []string { return j.Range.Outside(w) }
+
+// Outside says in which respects the work lies beyond the range.
+func (r Range) Outside(w Work) []string {
+	var beyond []string
+	for _, d := range []struct {
+		name  string
+		value float64
+		span  [2]float64
+	}{{"batch", w.Batch, r.Batch}, {"prompt tokens", w.PromptTokens, r.PromptTokens}, {"tokens of context (prompt and half the output)", w.context(), r.Context}, {"tokens of context of all requests together", w.Batch * w.context(), r.Cached}} {
+		const slack = 0.05 // requests never have exactly the length that was asked for
+		if d.value < d.span[0]*(1-slack) || d.value > d.span[1]*(1+slack) {
+			beyond = append(beyond, fmt.Sprintf("%.4g %s, where %.4g to %.4g were measured", d.value, d.name, d.span[0], d.span[1]))
+		}
+	}
+	return beyond
+}
+
+// Linear4At is the linear4 that the model implies at a shape between two batch
+// sizes: the line through its predictions, with the intervals that follow from its
+// covariance (delta method). Closed loop.
+func (j *Joint) Linear4At(promptTokens, outputTokens, from, to float64) (alpha, beta, gamma, delta Parameter) {
+	at := func(terms []float64) [4]float64 {
+		const steps = 16
+		var itl, ttft weightedLine
+		for i := range steps {
+			n := from + (to-from)*float64(i)/(steps-1)
+			a, b := j.law(terms, Work{Batch: n, PromptTokens: promptTokens, OutputTokens: outputTokens}, 0)
+			itl.add(n, a, 1/(a*a))
+			ttft.add(n*promptTokens, b, 1/(b*b))
+		}
+		a, b := itl.solve()
+		c, d := ttft.solve()
+		return [4]float64{a, b, c, d}
+	}
+	terms := j.values()
+	center := at(terms)
+	freedom := math.Inf(1)
+	var slopes [4][]float64
+	for k := range slopes {
+		slopes[k] = make([]float64, len(terms))
+	}
+	for i, t := range j.Terms {
+		if t.Dropped != "" {
+			continue
+		}
+		freedom = min(freedom, t.DegreesOfFreedom)
+		step := 1e-4 * math.Abs(t.Value)
+		high, low := slices.Clone(terms), slices.Clone(terms)
+		high[i] += step
+		low[i] -= step
+		up, down := at(high), at(low)
+		for k := range slopes {
+			slopes[k][i] = (up[k] - down[k]) / (2 * step)
+		}
+	}
+	var out [4]Parameter
+	for k := range out {
+		out[k] = Parameter{Value: center[k], StandardError: math.NaN(), Low: math.NaN(), High: math.NaN(), DegreesOfFreedom: freedom}
+		if j.Covariance != nil {
+			g := mat.NewVecDense(len(terms), slopes[k])
+			out[k] = interval(center[k], math.Sqrt(max(0, mat.Inner(g, j.Covariance, g))), freedom)
+		}
+	}
+	return out[0], out[1], out[2], out[3]
+}
+
+// weightedLine sums up a weighted straight line.
+type weightedLine struct{ w, x, y, xx, xy float64 }
+
+func (l *weightedLine) add(x, y, w float64) {
+	l.w += w
+	l.x += w * x
+	l.y += w * y
+	l.xx += w * x * x
+	l.xy += w * x * y
+}
+
+func (l *weightedLine) solve() (intercept, slope float64) {
+	slope = (l.w*l.xy - l.x*l.y) / (l.w*l.xx - l.x*l.x)
+	return (l.y - slope*l.x) / l.w, slope
+}
+
+// jointPoint is a point that a joint model may use.
+type jointPoint struct {
+	Point
+	index int
+	shape int // number of its group
+}
+
+// withoutIdleShapes takes batch 1 out of each shape that has three or more busier
+// points: iteration3 charges every request with the prefill of one more, its own,
+// which a request alone in the server does not feel while it decodes.
+func withoutIdleShapes(points []jointPoint, out []Exclusion) (use []jointPoint, _ []Exclusion) {
+	busy := map[int]int{}
+	for _, p := range points {
+		if p.Batch >= 1.5 {
+			busy[p.shape]++
+		}
+	}
+	for _, p := range points {
+		if p.Batch < 1.5 && busy[p.shape] >= 3 {
+			out = append(out, Exclusion{p.index, "a request alone in the server waits for no prefill, as the model says it does"})
+			continue
+		}
+		use = append(use, p)
+	}
+	return use, out
+}
+
+// forJoint picks the points that a joint model may use: those of each shape up to
+// where its ITL bends. needTTFT leaves out those whose TTFT is void.
+func forJoint(points []Point, needTTFT bool) (use []jointPoint, out []Exclusion) {
+	groups := map[string]int{}
+	var members [][]Point
+	var indices [][]int
+	for i, p := range points {
+		g, ok := groups[p.Group]
+		if !ok {
+			g = len(members)
+			groups[p.Group] = g
+			members, indices = append(members, nil), append(indices, nil)
+		}
+		if void := p.unfitForJoint(needTTFT); void != "" {
+			out = append(out, Exclusion{i, void})
+			continue
+		}
+		members[g] = append(members[g], p)
+		indices[g] = append(indices[g], i)
+	}
+	for g, ps := range members {
+		line, left := accepted(ps, "ITL", func(p Point) (float64, Sample, string) { return p.Batch, p.ITL, p.Void })
+		for _, l := range left {
+			out = append(out, Exclusion{indices[g][l.Index], l.Reason})
+		}
+		slices.SortStableFunc(line, byX)
+		n := linearRange(line, bendTolerance)
+		for k, p := range line {
+			i := indices[g][p.index]
+			if k >= n {
+				out = append(out, Exclusion{i, "beyond the linear range of its shape"})
+				continue
+			}
+			use = append(use, jointPoint{points[i], i, g})
+		}
+	}
+	slices.SortFunc(use, func(a, b jointPoint) int { return a.index - b.index })
+	return use, out
+}
+
+// unfitForJoint says why a joint model may not use the point beyond what linear4
+// says; empty: it may.
+func (p Point) unfitForJoint(needTTFT bool) string {
+	switch {
+	case p.Void != "":
+		return p.Void
+	case !(p.PromptTokens > 0) || math.IsInf(p.PromptTokens, 0):
+		return fmt.Sprintf("its prompt length is %v", p.PromptTokens)
+	case !(p.OutputTokens >= 2) || math.IsInf(p.OutputTokens, 0):
+		return fmt.Sprintf("its output length is %v; there is no inter-token latency below 2", p.OutputTokens)
+	case !needTTFT:
+		return ""
+	case p.VoidTTFT != "":
+		return p.VoidTTFT
+	case !(p.TTFT.MS > 0) || math.IsInf(p.TTFT.MS, 0):
+		return fmt.Sprintf("its TTFT is %v ms", p.TTFT.MS)
+	}
+	return ""
+}
+
+// begin makes a joint fit of the points, refused where they are not for one.
+func begin(model string, points []Point) (*Joint, []jointPoint) {
+	j := &Joint{Model: model, Verdict: NewVerdict(), Condition: math.NaN(), MeanError: math.NaN(), MeanTTFT: math.NaN(), WorstError: math.NaN(), LeftOut: math.NaN()}
+	for _, p := range points {
+		if p.Pair != points[0].Pair {
+			j.Verdict.Refuse("points of %s and of %s are mixed; each needs a fit of its own", points[0].Pair, p.Pair)
+			return j, nil
+		}
+	}
+	use, out := forJoint(points, model == Engine)
+	if model == Iteration3 {
+		use, out = withoutIdleShapes(use, out)
+	}
+	j.Out = out
+	shapes := map[int]bool{}
+	for k, p := range use {
+		shapes[p.shape] = true
+		j.Used = append(j.Used, p.index)
+		w := p.work()
+		for _, d := range []struct {
+			span  *[2]float64
+			value float64
+		}{{&j.Range.Batch, w.Batch}, {&j.Range.PromptTokens, w.PromptTokens}, {&j.Range.Context, w.context()}, {&j.Range.Cached, w.Batch * w.context()}} {
+			if k == 0 {
+				*d.span = [2]float64{d.value, d.value}
+			}
+			d.span[0], d.span[1] = min(d.span[0], d.value), max(d.span[1], d.value)
+		}
+		for _, l := range []struct {
+			name             string
+			ms               float64
+			fastest, slowest float64
+		}{{"ITL", p.ITL.MS, fastestITL, slowestITL}, {"TTFT", p.TTFT.MS, fastestTTFT, slowestTTFT}} {
+			if len(j.Verdict.Reasons) > 0 {
+				continue // once is enough
+			}
+			switch {
+			case l.ms > l.slowest:
+				j.Verdict.Refuse("the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", l.name, p.Label, l.ms)
+			case l.ms > 0 && l.ms < l.fastest:
+				j.Verdict.Refuse("the %s of %s is %.3g ms: that looks like seconds, not milliseconds", l.name, p.Label, l.ms)
+			}
+		}
+	}
+	j.Shapes = len(shapes)
+	if j.Shapes < 2 && j.Verdict.Level != Refused {
+		reason := fmt.Sprintf("points of %d shapes can be used; %s needs at least two", j.Shapes, model)
+		if j.Shapes == 1 {
+			reason = fmt.Sprintf("all %d points that can be used are of one shape; %s needs at least two: %s", len(use), model, j.toAdd())
+		}
+		if len(out) > 0 {
+			reason += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
+		}
+		j.Verdict.Refuse("%s", reason)
+	}
+	if j.Verdict.Level == Refused {
+		return j, nil
+	}
+	return j, use
+}
+
+// toAdd names the shapes that would tell the terms apart.
+func (j *Joint) toAdd() string {
+	in, context := j.Range.PromptTokens, j.Range.Context
+	short, long := math.Round(in[0]), math.Round(in[1])
+	out := max(2, math.Round(2*(context[1]-in[1])))
+	if long >= 8*short && context[1] >= 4*in[1] {
+		return fmt.Sprintf("add more batch sizes of the shapes measured, such as %.0f/%.0f", short, out)
+	}
+	other := long * 8
+	if long >= 1024 {
+		other = max(32, math.Round(short/8))
+	}
+	return fmt.Sprintf("add a shape of quite another prompt length and one of quite another output length, such as %.0f/%.0f and %.0f/%.0f", other, out, short, max(16, math.Round(8*out)))
+}
+
+// system is a linear least-squares problem for some terms of a joint model.
+type system struct {
+	columns [][]float64 // per term, per point
+	samples []Sample
+	level   []float64
+	shapes  []int
+}
+
+func (s system) design(terms []int) *mat.Dense {
+	design := mat.NewDense(len(s.samples), len(terms), nil)
+	for i := range s.samples {
+		row := design.RawRowView(i)
+		for k, t := range terms {
+			row[k] = s.columns[t][i]
+		}
+	}
+	return design
+}
+
+// leaveOut solves once without each shape, from the sums of products that the shape
+// contributes to, so that it costs little more than one solution.
+func (s system) leaveOut(design *mat.Dense, weights []float64) map[int][]float64 {
+	_, p := design.Dims()
+	type sums struct{ products, target []float64 }
+	all, parts := sums{make([]float64, p*p), make([]float64, p)}, map[int]sums{}
+	for i, shape := range s.shapes {
+		part, ok := parts[shape]
+		if !ok {
+			part = sums{make([]float64, p*p), make([]float64, p)}
+			parts[shape] = part
+		}
+		row := design.RawRowView(i)
+		for a, x := range row {
+			w := weights[i] * x
+			for b, z := range row {
+				part.products[a*p+b] += w * z
+			}
+			part.target[a] += w * s.samples[i].MS
+		}
+	}
+	for _, part := range parts {
+		floats.Add(all.products, part.products)
+		floats.Add(all.target, part.target)
+	}
+	without := map[int][]float64{}
+	for shape, part := range parts {
+		lengths := make([]float64, p)
+		for a := range p {
+			lengths[a] = math.Sqrt(all.products[a*p+a] - part.products[a*p+a])
+		}
+		gram, target := mat.NewSymDense(p, nil), mat.NewVecDense(p, nil)
+		for a := range p {
+			target.SetVec(a, (all.target[a]-part.target[a])/lengths[a])
+			for b := a; b < p; b++ {
+				gram.SetSym(a, b, (all.products[a*p+b]-part.products[a*p+b])/lengths[a]/lengths[b])
+			}
+		}
+		var c mat.Cholesky
+		var x mat.VecDense
+		if !c.Factorize(gram) || !(math.Sqrt(c.Cond()) < mostJointCondition) || c.SolveVecTo(&x, target) != nil {
+			continue
+		}
+		coef := make([]float64, p)
+		for a := range p {
+			coef[a] = x.AtVec(a) / lengths[a]
+		}
+		without[shape] = coef
+	}
+	return without
+}
+
+// solved is a solved system.
+type solved struct {
+	terms      []int
+	parameters []Parameter
+	covariance *mat.SymDense
+	clustered  bool
+	condition  float64
+	without    map[int][]float64 // by shape: the coefficients without its points; a shape that cannot be missed has none
+	leftOut    float64           // mean absolute relative residual of shapes left out; NaN where one cannot be missed
+	scattered  bool
+}
+
+// solve fits the terms. The covariance is regress's while the points scatter no
+// more than their own errors explain. What goes beyond is a shortcoming of the model
+// and common to the points of a shape, so that points count for less than their
+// number; where there are shapes enough, the covariance is then made of the fits
+// that leave out one shape each (jackknife by clusters: B. Efron, C. Stein, 1981).
+func (s system) solve(terms []int) (*solved, error) {
+	if len(s.samples) == 0 {
+		return nil, fmt.Errorf("no points: %w", ErrUnidentified)
+	}
+	design := s.design(terms)
+	r, err := regress(design, s.samples, s.level, nil)
+	if err != nil {
+		return nil, err
+	}
+	v := &solved{
+		terms: terms, parameters: r.parameters, covariance: r.covariance, condition: r.condition,
+		without: s.leaveOut(design, r.weights), scattered: r.overScattered(),
+	}
+	for i, sample := range s.samples {
+		fitted := math.NaN()
+		if coef, ok := v.without[s.shapes[i]]; ok {
+			fitted = 0
+			for k, t := range terms {
+				fitted += coef[k] * s.columns[t][i]
+			}
+		}
+		v.leftOut += math.Abs(fitted/sample.MS-1) / float64(len(s.samples))
+	}
+	shapes, p := distinctShapes(s.shapes), len(terms)
+	if n := float64(shapes); len(v.without) == shapes && shapes >= p+spareShapes && (math.IsNaN(r.scattered) || r.scattered < scatterDoubt) {
+		c := mat.NewSymDense(p, nil)
+		for _, coef := range v.without {
+			for a := range p {
+				for b := a; b < p; b++ {
+					c.SetSym(a, b, c.At(a, b)+(n-1)/n*(coef[a]-r.coef[a])*(coef[b]-r.coef[b]))
+				}
+			}
+		}
+		v.covariance, v.clustered = c, true
+		for a := range p {
+			v.parameters[a] = interval(r.coef[a], math.Sqrt(c.At(a, a)), n-1)
+		}
+	}
+	return v, nil
+}
+
+func distinctShapes(shapes []int) int {
+	seen := map[int]bool{}
+	for _, s := range shapes {
+		seen[s] = true
+	}
+	return len(seen)
+}
+
+// put writes what was estimated into the terms of the joint model, offset by first.
+func (j *Joint) put(v *solved, first int) {
+	if j.Covariance == nil && v.covariance != nil && first == 0 {
+		j.Covariance = mat.NewSymDense(len(j.Terms), nil)
+	}
+	for a, t := range v.terms {
+		j.Terms[first+t].Parameter = v.parameters[a]
+		for b := range v.terms[:a+1] {
+			if j.Covariance != nil && v.covariance != nil {
+				j.Covariance.SetSym(first+t, first+v.terms[b], v.covariance.At(a, b))
+			}
+		}
+	}
+	if first > 0 && v.covariance == nil {
+		j.Covariance = nil
+	}
+}
+
+// drop makes a term zero.
+func (j *Joint) drop(term int, why string) { j.Terms[term].Dropped = why }
+
+// score fills in how well the model describes the points. left are the terms
+// estimated without each shape.
+func (j *Joint) score(points []Point, use []jointPoint, without map[int][]float64) {
+	j.Residuals, j.TTFT = make([]float64, len(points)), make([]float64, len(points))
+	terms := j.values()
+	ttftSum, ttftPoints := 0.0, 0.0
+	for i, p := range points {
+		j.Residuals[i], j.TTFT[i] = math.NaN(), math.NaN()
+		if p.unfitForJoint(false) != "" || !(p.Batch > 0) || !(p.ITL.MS > 0) {
+			continue
+		}
+		known := p.unfitForJoint(true) == ""
+		ttft := 0.0
+		if known {
+			ttft = p.TTFT.MS
+		}
+		itl, _ := j.law(terms, p.work(), ttft)
+		j.Residuals[i] = itl/p.ITL.MS - 1
+		if known {
+			_, first := j.law(terms, p.work(), 0)
+			j.TTFT[i] = first/p.TTFT.MS - 1
+		}
+	}
+	j.MeanError, j.WorstError, j.LeftOut = 0, 0, 0
+	for _, p := range use {
+		if t := math.Abs(j.TTFT[p.index]); !math.IsNaN(t) {
+			ttftSum += t
+			ttftPoints++
+		}
+		e := math.Abs(j.Residuals[p.index])
+		j.MeanError += e / float64(len(use))
+		j.WorstError = max(j.WorstError, e)
+		terms, ok := without[p.shape]
+		if !ok {
+			j.LeftOut = math.NaN()
+			continue
+		}
+		itl, _ := j.law(terms, p.work(), p.TTFT.MS)
+		j.LeftOut += math.Abs(itl/p.ITL.MS-1) / float64(len(use))
+	}
+	j.MeanTTFT = ttftSum / ttftPoints
+}
+
+// judge applies the rules of the verdict.
+func (j *Joint) judge(points []Point, scattered bool) {
+	var uncertain []string
+	for _, t := range j.Terms {
+		switch {
+		case t.Dropped != "":
+		case math.IsNaN(t.Value) || math.IsInf(t.Value, 0):
+			j.Verdict.Refuse("%s is %v", t.Name, t.Value)
+		case t.Value <= 0:
+			j.Verdict.Refuse("%s is %.4g, not above 0: the points do not follow the model; %s", t.Name, t.Value, j.toAdd())
+		case !t.HasInterval():
+			uncertain = append(uncertain, t.Name)
+		case t.Low <= 0:
+			j.Verdict.Warn("%s cannot be told from 0 (interval [%.4g, %.4g])", t.Name, t.Low, t.High)
+		case t.High-t.Low > widestRange*t.Value:
+			j.Verdict.Warn("%s is uncertain by %.3g %% (interval [%.4g, %.4g])", t.Name, 50*(t.High-t.Low)/t.Value, t.Low, t.High)
+		}
+	}
+	if len(uncertain) > 0 {
+		j.Verdict.Warn("%s: no interval: as many points as parameters say nothing of their certainty", strings.Join(uncertain, ", "))
+	}
+	worst, at := 0.0, -1
+	for _, i := range j.Used {
+		if e := math.Abs(j.Residuals[i]); e > worst {
+			worst, at = e, i
+		}
+	}
+	if worst > mostResidual {
+		j.Verdict.Warn("ITL: the model is %+.1f %% off at %s", 100*j.Residuals[at], points[at].Label)
+	}
+	switch {
+	case math.IsNaN(j.LeftOut):
+		j.Verdict.Warn("%d shapes are too few to try how well a shape that was not measured is predicted; %s", j.Shapes, j.toAdd())
+	case j.LeftOut > mostLeftOut:
+		j.Verdict.Warn("a shape that is left out of the fit is predicted %.1f %% wrong in the mean", 100*j.LeftOut)
+	}
+	if scattered && !j.Clustered {
+		j.Verdict.Warn("the points scatter about the model more than their own errors explain; the intervals allow for it")
+	}
+}
+
+// unidentified refuses, saying what to measure.
+func (j *Joint) unidentified(err error) {
+	if errors.Is(err, ErrUnidentified) {
+		j.Verdict.Refuse("%v; %s", err, j.toAdd())
+		return
+	}
+	j.Verdict.Refuse("%v", err)
+}
