@@ -55,7 +55,8 @@ func FitEngine(points []Point) Joint {
 	if use == nil {
 		return *j
 	}
-	itl, ttft := system{columns: make([][]float64, first)}, system{columns: make([][]float64, firstWait-first+1)}
+	itl := system{columns: make([][]float64, first), limit: mostJointCondition}
+	ttft := system{columns: make([][]float64, firstWait-first+1), limit: mostTTFTCondition}
 	for _, p := range use {
 		in, w := p.PromptTokens, p.work()
 		decoding, arrivals := w.load(p.ITL.MS, p.TTFT.MS)
@@ -71,7 +72,7 @@ func FitEngine(points []Point) Joint {
 		}
 		ttft.add(p, p.TTFT)
 	}
-	a, dropped, err := itl.prune([]int{base, seq, ctx, pre, pre2}, []int{pre2, pre, seq, ctx})
+	a, dropped, err := itl.prune([]int{base, seq, ctx, pre, pre2}, []int{pre2, pre, seq, ctx}, 1)
 	if err != nil {
 		j.unidentified(err)
 		return *j
@@ -80,7 +81,7 @@ func FitEngine(points []Point) Joint {
 		j.drop(t, why)
 	}
 	j.put(a, 0)
-	b, dropped, err := ttft.prune([]int{0, 1, 2, 3}, []int{2, 0, 3, 1})
+	b, dropped, err := ttft.prune([]int{0, 1, 2, 3}, []int{2, 0, 3, 1}, 3)
 	if err != nil {
 		j.unidentified(fmt.Errorf("first: %w", err))
 		return *j
@@ -125,16 +126,16 @@ func (w Work) others() float64 {
 }
 
 // prune fits the terms without those, tried in the given order, that are not above
-// zero. The doubtful, first of them, also goes where the points cannot tell it
-// apart, where its interval holds zero unless shapes that were left out are
-// clearly better predicted with it, and where they are clearly worse predicted.
-func (s system) prune(terms, order []int) (*solved, map[int]string, error) {
+// zero. The first spare of them also go where the points cannot tell the terms
+// apart. The first of all also goes where its interval holds zero, unless shapes
+// that were left out are clearly better predicted with it, and where they are
+// clearly worse predicted.
+func (s system) prune(terms, order []int, spare int) (*solved, map[int]string, error) {
 	const clearly = 0.95
 	dropped := map[int]string{}
 	v, err := s.identified(terms)
 	for at, t := range order {
-		doubtful := at == 0
-		if err != nil && !doubtful {
+		if err != nil && at >= spare {
 			break
 		}
 		i := slices.Index(terms, t)
@@ -146,7 +147,7 @@ func (s system) prune(terms, order []int) (*solved, map[int]string, error) {
 			continue
 		}
 		p := v.parameters[i]
-		if p.Value > 0 && !doubtful {
+		if p.Value > 0 && at > 0 {
 			continue
 		}
 		u, errFewer := s.identified(fewer)
@@ -169,8 +170,8 @@ func (s system) prune(terms, order []int) (*solved, map[int]string, error) {
 // identified is solve, with an error when the points tell the terms apart poorly.
 func (s system) identified(terms []int) (*solved, error) {
 	v, err := s.solve(terms)
-	if err == nil && v.condition > mostJointCondition {
-		err = fmt.Errorf("condition number %.3g is above %v: %w", v.condition, mostJointCondition, ErrUnidentified)
+	if err == nil && v.condition > s.limit {
+		err = fmt.Errorf("condition number %.3g is above %v: %w", v.condition, s.limit, ErrUnidentified)
 	}
 	return v, err
 }

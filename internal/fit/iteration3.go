@@ -21,7 +21,7 @@ func FitIteration3(points []Point) Joint {
 	if use == nil {
 		return *j
 	}
-	s := system{columns: make([][]float64, 3)}
+	s := system{columns: make([][]float64, 3), limit: mostJointCondition}
 	for _, p := range use {
 		in, out := p.PromptTokens, p.OutputTokens
 		s.columns[0] = append(s.columns[0], 1)

@@ -19,6 +19,10 @@ const (
 	// without such a limit, and the worst of them went with it.
 	mostJointCondition = 20
 
+	// mostTTFTCondition is the same for the engine's terms of TTFT, which are
+	// less alike in what they predict than in their columns.
+	mostTTFTCondition = 60
+
 	// mostLeftOut is the mean error in predicting shapes left out of the fit, above
 	// which a prediction for a shape that was not measured is worth little.
 	mostLeftOut = 0.05
@@ -357,6 +361,7 @@ type system struct {
 	samples []Sample
 	level   []float64
 	shapes  []int
+	limit   float64 // of the condition number
 }
 
 func (s system) design(terms []int) *mat.Dense {
@@ -410,7 +415,7 @@ func (s system) leaveOut(design *mat.Dense, weights []float64) map[int][]float64
 		}
 		var c mat.Cholesky
 		var x mat.VecDense
-		if !c.Factorize(gram) || !(math.Sqrt(c.Cond()) < mostJointCondition) || c.SolveVecTo(&x, target) != nil {
+		if !c.Factorize(gram) || !(math.Sqrt(c.Cond()) < s.limit) || c.SolveVecTo(&x, target) != nil {
 			continue
 		}
 		coef := make([]float64, p)
