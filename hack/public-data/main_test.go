@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"wfgen.dev/internal/fit"
+)
+
+// dir holds the public tables, which are not part of the repository.
+const dir = "../../../shared/data/gpu-sweeps"
+
+func gpuRows(t *testing.T) []row {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(dir, gpuFile)); err != nil {
+		t.Skip("the public measurements are not here: ", err)
+	}
+	rows, err := loadGPU(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+func TestPerShape(t *testing.T) {
+	shapes := perShape(gpuRows(t))
+	if len(shapes) != 16 {
+		t.Fatalf("%d shapes", len(shapes))
+	}
+	itl, ttft, worse := 0.0, 0.0, 0
+	for _, s := range shapes {
+		itl += s.itl / 16
+		ttft += s.ttft / 16
+		if s.itlTwo > s.itl && s.ttftTwo > s.ttft {
+			worse++
+		}
+		for name, p := range map[string]fit.Parameter{"alpha": s.fit.Alpha, "beta": s.fit.Beta, "gamma": s.fit.Gamma, "delta": s.fit.Delta} {
+			if !(p.Value > 0) {
+				t.Errorf("%s: %s is %v", s.shape, name, p.Value)
+			}
+		}
+		// A range may end below 100 requests only where no more was asked of the
+		// server, or where a bend was found before the next load, at which a line
+		// through all is more than 2 % off.
+		if s.linearTo < 100 && s.linearTo != s.reached && s.bend == 0 {
+			t.Errorf("%s: linear to %v of %v without a bend", s.shape, s.linearTo, s.reached)
+		}
+	}
+	if itl > 0.009 || ttft > 0.018 || worse != 16 {
+		t.Errorf("mean error of ITL %.4f, of TTFT %.4f; two-point is worse in %d of 16 shapes", itl, ttft, worse)
+	}
+}
+
+func TestJointModels(t *testing.T) {
+	points := pointsOf(gpuRows(t))
+	i, e := fit.FitIteration3(points), fit.FitEngine(points)
+	for k, want := range []float64{6.47, 0.0211, 5.45e-5} { // an independent fit to the same table
+		if p := i.Terms[k]; want < p.Low || want > p.High {
+			t.Errorf("iteration3 %s: %v [%v, %v] does not hold %v", p.Name, p.Value, p.Low, p.High, want)
+		}
+	}
+	if i.MeanError > 0.025 || e.MeanError > 0.018 || e.WorstError > 0.07 || e.LeftOut > 0.022 || e.LeftOut > i.LeftOut {
+		t.Errorf("iteration3 %.4f, left out %.4f; engine %.4f, largest %.4f, left out %.4f", i.MeanError, i.LeftOut, e.MeanError, e.WorstError, e.LeftOut)
+	}
+	// Over the same points, the idle ones too.
+	if mean, worst := errorsOver(i, e.Used); mean < e.MeanError || worst < e.WorstError {
+		t.Errorf("iteration3 %.4f (%.4f) over the points of engine", mean, worst)
+	}
+}
+
+// What the documentation quotes is what the command prints.
+func TestDocumentation(t *testing.T) {
+	gpuRows(t)
+	var out bytes.Buffer
+	if err := run(&out, dir); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/estimate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), out.String()) {
+		t.Errorf("docs/estimate.md does not quote what the command prints:\n%s", out.String())
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	empty := t.TempDir()
+	if err := run(&bytes.Buffer{}, empty); err == nil {
+		t.Error("an empty directory is no error")
+	}
+	name := filepath.Join(empty, gpuFile)
+	if err := os.WriteFile(name, []byte("model,strategy,target_in\nm,synchronous,many\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadGPU(empty); err == nil || !strings.Contains(err.Error(), ":2: target_in: ") || !strings.Contains(err.Error(), "no column itl_ms_mean") {
+		t.Error(err)
+	}
+}
