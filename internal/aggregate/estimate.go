@@ -36,6 +36,7 @@ type Options struct {
 type Inputs struct {
 	Measurements []Source
 	Parameters   []parameters.Parameters // made already: they go into the summary as they are
+	Joint        []parameters.Joint      // made already; where the measurements are here too, they are made anew
 	Failures     []parameters.Failure    // known already
 	Notes        []string
 }
@@ -74,8 +75,10 @@ func Estimate(in Inputs, o Options) parameters.Summary {
 	groups, notes := group(in.Measurements)
 	s := parameters.Summary{Notes: append(slices.Clone(in.Notes), notes...), Failures: slices.Clone(in.Failures)}
 	seen := map[key]parameters.Parameters{}
-	for k, points := range groups {
-		seen[k] = estimate(k, points, o)
+	points := map[key][]fit.Point{}
+	for k, ms := range groups {
+		points[k] = pointsOf(k, ms, o)
+		seen[k] = estimate(k, ms, points[k], o)
 	}
 	for _, p := range in.Parameters {
 		k := key{p.Model, p.Accelerator, p.Shape}
@@ -109,6 +112,8 @@ func Estimate(in Inputs, o Options) parameters.Summary {
 			cmp.Compare(a.Model, b.Model), cmp.Compare(a.Accelerator, b.Accelerator), cmp.Compare(rank(a.Shape), rank(b.Shape)),
 			cmp.Compare(a.Shape.PromptTokens, b.Shape.PromptTokens), cmp.Compare(a.Shape.OutputTokens, b.Shape.OutputTokens))
 	})
+
+	s.Joint = joint(in.Joint, groups, points, seen, o)
 
 	has := func(accelerator string) bool {
 		return slices.ContainsFunc(s.Parameters, func(p parameters.Parameters) bool { return p.Accelerator == accelerator })
@@ -178,15 +183,15 @@ func better(a, b Source) bool {
 	return a.StartedAt > b.StartedAt
 }
 
-// estimate fits one group.
-func estimate(k key, ms []Source, o Options) parameters.Parameters {
+// pointsOf are the points of one group for a fit. It weighs the witnesses of each.
+func pointsOf(k key, ms []Source, o Options) []fit.Point {
 	points := make([]fit.Point, len(ms))
 	for i := range ms {
 		m := &ms[i]
 		m.Taken = m.Weigh(o.Source, o.TTFT)
 		p := fit.Point{
-			Group: k.String(), Label: fmt.Sprintf("batch %d", m.BatchSize),
-			Batch: m.Taken.Batch, PromptTokens: m.PromptTokens,
+			Group: k.String(), Pair: k.model + " on " + k.accelerator, Label: fmt.Sprintf("batch %d", m.BatchSize),
+			Batch: m.Taken.Batch, PromptTokens: m.PromptTokens, OutputTokens: m.OutputTokens,
 			Void: strings.Join(m.Taken.Void, "; "), VoidTTFT: strings.Join(m.Taken.VoidTTFT, "; "),
 		}
 		if o.Batch == Nominal {
@@ -195,9 +200,17 @@ func estimate(k key, ms []Source, o Options) parameters.Parameters {
 		if p.PromptTokens == 0 {
 			p.PromptTokens = float64(m.Shape.PromptTokens)
 		}
+		if p.OutputTokens == 0 {
+			p.OutputTokens = float64(m.Shape.OutputTokens)
+		}
 		p.ITL, p.TTFT = sample(m.Taken.ITL), sample(m.Taken.TTFT)
 		points[i] = p
 	}
+	return points
+}
+
+// estimate fits one group.
+func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Parameters {
 	f := fit.FitLinear4(points, o.Method)
 	judge(&f, ms)
 

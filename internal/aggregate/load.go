@@ -61,6 +61,7 @@ func Load(ctx context.Context, locations []string, output string, o *report.Opti
 		case e == nil:
 			in.Measurements = append(in.Measurements, read[i].Measurements...)
 			in.Parameters = append(in.Parameters, read[i].Parameters...)
+			in.Joint = append(in.Joint, read[i].Joint...)
 			in.Failures = append(in.Failures, read[i].Failures...)
 		case f.direct || exit.Code(e) != exit.Refused:
 			fatal = append(fatal, e)
@@ -202,7 +203,7 @@ func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error
 		if err != nil {
 			return in, err
 		}
-		in.Parameters, in.Failures = s.Parameters, s.Failures
+		in.Parameters, in.Joint, in.Failures = s.Parameters, s.Joint, s.Failures
 	default:
 		if o == nil {
 			return in, exit.Errorf(exit.Refused, "%s: holds no parameters and no summary; make them with step aggregate", f.name)

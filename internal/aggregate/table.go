@@ -29,6 +29,10 @@ func Print(w io.Writer, s parameters.Summary) error {
 		t.line("")
 		t.overview(s)
 	}
+	for _, j := range s.Joint {
+		t.line("")
+		t.joint(j, len(s.Joint) <= detailed)
+	}
 	for _, f := range s.Failures {
 		where := f.Accelerator
 		if f.Shape != nil {
@@ -124,6 +128,62 @@ func (t *table) one(p parameters.Parameters) {
 	t.columns(rows)
 	t.list(notes)
 	t.verify(p)
+}
+
+// formulas of the joint models.
+var formulas = map[string]string{
+	fit.Iteration3: "ITL = alpha + n*(beta*(in+out)/(out+1) + gamma*(in+out/2)) + beta + gamma*(in+(out+1)/2)",
+	fit.Engine:     "ITL = base + decoding*(seq + ctx*(in+out/2)) + prefills*(pre*in + pre2*in^2), TTFT = first + first_pre*in + first_pre2*in^2 + first_wait*ITL",
+}
+
+// joint is a model of all shapes; its letters are not those of linear4.
+func (t *table) joint(j parameters.Joint, inFull bool) {
+	t.line("%s of %s on %s, %d shapes together: %s", j.Fit, j.Model, j.Accelerator, j.Shapes, strings.ToUpper(string(j.Verdict.Level)))
+	t.list(j.Verdict.Reasons)
+	if j.Verdict.Level == fit.Refused {
+		return
+	}
+	t.line("  %s (ms)", formulas[j.Fit])
+	var rows [][]string
+	for _, e := range j.Terms {
+		switch {
+		case e.Dropped != "":
+			rows = append(rows, []string{j.Fit + "." + e.Name, "0", "", e.Dropped, e.Unit})
+		case e.Interval == nil:
+			rows = append(rows, []string{j.Fit + "." + e.Name, parameters.Format(e.Value), "", "no interval", e.Unit})
+		default:
+			rows = append(rows, []string{j.Fit + "." + e.Name, parameters.Format(e.Value), fmt.Sprintf("±%.2g %%", 50*(e.Interval.High-e.Interval.Low)/e.Value),
+				fmt.Sprintf("95 %% [%s, %s]", parameters.Format(e.Interval.Low), parameters.Format(e.Interval.High)), e.Unit})
+		}
+	}
+	t.columns(rows)
+	text := fmt.Sprintf("  ITL: %s", counted(j.PointsUsed, "point"))
+	for _, e := range []struct {
+		name  string
+		value *float64
+	}{{"mean error", j.MeanErrorPercent}, {"largest", j.LargestErrorPercent}, {"of a shape left out of the fit", j.LeftOutErrorPercent}, {"TTFT: mean error", j.TTFTErrorPercent}} {
+		if e.value != nil {
+			text += fmt.Sprintf(", %s %.2f %%", e.name, *e.value)
+		}
+	}
+	t.line("%s", text)
+	if !inFull {
+		return
+	}
+	rows = [][]string{{"implies at", "batch", "alpha", "beta", "gamma", "delta", "ITL against measured linear4", "TTFT"}}
+	for _, i := range j.Linear4 {
+		row := []string{i.Shape.String(), fmt.Sprintf("%.3g to %.4g", i.Batch[0], i.Batch[1]),
+			parameters.Format(i.Alpha), parameters.Format(i.Beta), parameters.Format(i.Gamma), parameters.Format(i.Delta)}
+		for _, d := range []*float64{i.ITLDifferencePercent, i.TTFTDifferencePercent} {
+			if d == nil {
+				row = append(row, "-")
+				continue
+			}
+			row = append(row, fmt.Sprintf("%+.1f %%", *d))
+		}
+		rows = append(rows, row)
+	}
+	t.columns(rows)
 }
 
 // cells are the columns of one latency; what the line was not fitted to stands in

@@ -45,13 +45,6 @@ const (
 // It always returns: what must not be published is a refused verdict.
 func FitEngine(points []Point) Joint {
 	j, use := begin(Engine, points)
-	j.law = engine
-	j.Terms = []Term{
-		base: {Name: "base", Unit: "ms"}, seq: {Name: "seq", Unit: "ms per sequence"}, ctx: {Name: "ctx", Unit: "ms per token of context"},
-		pre: {Name: "pre", Unit: "ms per prompt token"}, pre2: {Name: "pre2", Unit: "ms per prompt token squared"},
-		first: {Name: "first", Unit: "ms"}, firstPre: {Name: "first_pre", Unit: "ms per prompt token"},
-		firstPre2: {Name: "first_pre2", Unit: "ms per prompt token squared"}, firstWait: {Name: "first_wait", Unit: "iterations"},
-	}
 	if use == nil {
 		return *j
 	}

@@ -16,8 +16,6 @@ const Iteration3 = "iteration3"
 // It always returns: what must not be published is a refused verdict.
 func FitIteration3(points []Point) Joint {
 	j, use := begin(Iteration3, points)
-	j.law = iteration3
-	j.Terms = []Term{{Name: "alpha", Unit: "ms"}, {Name: "beta", Unit: "ms per token"}, {Name: "gamma", Unit: "ms per token of context"}}
 	if use == nil {
 		return *j
 	}

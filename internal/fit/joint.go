@@ -281,7 +281,7 @@ func (p Point) unfitForJoint(needTTFT bool) string {
 
 // begin makes a joint fit of the points, refused where they are not for one.
 func begin(model string, points []Point) (*Joint, []jointPoint) {
-	j := &Joint{Model: model, Verdict: NewVerdict(), Condition: math.NaN(), MeanError: math.NaN(), MeanTTFT: math.NaN(), WorstError: math.NaN(), LeftOut: math.NaN()}
+	j := &Joint{Model: model, law: laws[model].law, Terms: slices.Clone(laws[model].terms), Verdict: NewVerdict(), Condition: math.NaN(), MeanError: math.NaN(), MeanTTFT: math.NaN(), WorstError: math.NaN(), LeftOut: math.NaN()}
 	for _, p := range points {
 		if p.Pair != points[0].Pair {
 			j.Verdict.Refuse("points of %s and of %s are mixed; each needs a fit of its own", points[0].Pair, p.Pair)
@@ -605,4 +605,41 @@ func (j *Joint) unidentified(err error) {
 		return
 	}
 	j.Verdict.Refuse("%v", err)
+}
+
+// laws by the names of their models, and the names of their terms.
+var laws = map[string]struct {
+	law   law
+	terms []Term
+}{
+	Iteration3: {iteration3, []Term{{Name: "alpha", Unit: "ms"}, {Name: "beta", Unit: "ms per token"}, {Name: "gamma", Unit: "ms per token of context"}}},
+	Engine: {engine, []Term{
+		base: {Name: "base", Unit: "ms"}, seq: {Name: "seq", Unit: "ms per sequence"}, ctx: {Name: "ctx", Unit: "ms per token of context"},
+		pre: {Name: "pre", Unit: "ms per prompt token"}, pre2: {Name: "pre2", Unit: "ms per prompt token squared"},
+		first: {Name: "first", Unit: "ms"}, firstPre: {Name: "first_pre", Unit: "ms per prompt token"},
+		firstPre2: {Name: "first_pre2", Unit: "ms per prompt token squared"}, firstWait: {Name: "first_wait", Unit: "iterations"},
+	}},
+}
+
+// TermNames are the names of a joint model's terms, in their order; nil for a model
+// that is not known.
+func TermNames(model string) []string {
+	var names []string
+	for _, t := range laws[model].terms {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// Restore makes a joint model that predicts from what was stored of one: all terms in
+// their order, their covariance (nil where it is unknown) and the range measured.
+func Restore(model string, terms []Term, covariance *mat.SymDense, measured Range) (Joint, error) {
+	names := TermNames(model)
+	if names == nil {
+		return Joint{}, fmt.Errorf("model %q: expected %s or %s", model, Iteration3, Engine)
+	}
+	if !slices.EqualFunc(names, terms, func(name string, t Term) bool { return name == t.Name }) {
+		return Joint{}, fmt.Errorf("%s has the terms %s", model, strings.Join(names, ", "))
+	}
+	return Joint{Model: model, Terms: terms, Covariance: covariance, Range: measured, Verdict: NewVerdict(), law: laws[model].law}, nil
 }

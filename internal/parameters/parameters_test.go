@@ -43,6 +43,72 @@ func refused() Parameters {
 	return p
 }
 
+// sampleJoint is iteration3 with every field filled in.
+func sampleJoint(t *testing.T) Joint {
+	t.Helper()
+	j := Joint{
+		Fit: fit.Iteration3, Model: "org/model", Accelerator: "A100", PointsUsed: 20, Shapes: 4,
+		Terms: []Term{
+			{Name: "alpha", Unit: "ms", Value: 6.5, Interval: &Interval{0.1, 6.3, 6.7}, DegreesOfFreedom: 17},
+			{Name: "beta", Unit: "ms per token", Value: 0.02, Interval: &Interval{0.001, 0.018, 0.022}, DegreesOfFreedom: 17},
+			{Name: "gamma", Unit: "ms per token of context", Value: 5e-5, Interval: &Interval{1e-6, 4.8e-5, 5.2e-5}, DegreesOfFreedom: 17},
+		},
+		Covariance:      [][]float64{{0.01, 0, 0}, {0, 1e-6, -1e-10}, {0, -1e-10, 1e-12}},
+		ConditionNumber: new(3.2), MeanErrorPercent: new(2.3), LargestErrorPercent: new(13.0), LeftOutErrorPercent: new(2.6), TTFTErrorPercent: new(37.0),
+		Measured: Measured{Batch: [2]float64{1, 64}, PromptTokens: [2]float64{64, 1024}, Context: [2]float64{96, 1536}, Cached: [2]float64{96, 98304}},
+		Verdict:  fit.Verdict{Level: fit.Accepted},
+	}
+	i, err := j.Imply(sweep.Shape{PromptTokens: 128, OutputTokens: 128}, 1, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := sample()
+	i.Compare(&p)
+	j.Linear4 = []Implied{i}
+	return j
+}
+
+func TestJointImpliesLinear4(t *testing.T) {
+	i := sampleJoint(t).Linear4[0]
+	// T(n) + beta + gamma*(in+(out+1)/2) at 128/128.
+	if want := 0.02*256/129 + 5e-5*192; math.Abs(i.Beta/want-1) > 1e-9 || math.Abs(i.Alpha-(6.5+0.02+5e-5*192.5)) > 1e-9 {
+		t.Errorf("%+v", i)
+	}
+	if i.Intervals.Delta == nil || !(i.Intervals.Delta.Low < i.Delta && i.Delta < i.Intervals.Delta.High) || i.ITLDifferencePercent == nil || math.Abs(*i.ITLDifferencePercent-11.3) > 0.1 {
+		t.Errorf("%+v, ITL %v", i, *i.ITLDifferencePercent)
+	}
+	refused := Joint{Fit: fit.Engine, Verdict: fit.Verdict{Level: fit.Refused, Reasons: []string{"one shape"}}}
+	if _, err := refused.Imply(i.Shape, 1, 2); err == nil || !strings.Contains(err.Error(), "one shape") {
+		t.Error(err)
+	}
+}
+
+func TestDecodeRefusesJoint(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(*Joint)
+		want string
+	}{
+		{"fit", func(j *Joint) { j.Fit = "linear4" }, `found "linear4"`},
+		{"negative", func(j *Joint) { j.Terms[1].Value = -1 }, "beta: -1"},
+		{"a term missing", func(j *Joint) { j.Terms, j.Covariance = j.Terms[:2], nil }, "has the terms alpha, beta, gamma"},
+		{"covariance", func(j *Joint) { j.Covariance = j.Covariance[:2] }, "is not 3 by 3"},
+		{"refused with numbers", func(j *Joint) { j.Verdict.Level = fit.Refused }, "terms: given"},
+		{"no level", func(j *Joint) { j.Verdict.Level = "" }, "verdict.level"},
+		{"no name", func(j *Joint) { j.Model = "" }, "model or accelerator"},
+	} {
+		j := sampleJoint(t)
+		c.edit(&j)
+		data, err := json.Marshal(Summary{Schema: SummarySchema, Joint: []Joint{j}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeSummary(bytes.NewReader(data), "s.json"); exit.Code(err) != exit.Refused || !strings.Contains(err.Error(), "joint[0]") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestFilesRoundTrip(t *testing.T) {
 	good, bad := sample(), refused()
 	var files [][]byte
@@ -64,6 +130,7 @@ func TestFilesRoundTrip(t *testing.T) {
 	schematest.Describes(t, "parameters.schema.json", good)
 
 	s := Summary{Schema: SummarySchema, Verdict: fit.Refused, Parameters: []Parameters{good, bad}, Totals: Totals{Points: 2},
+		Joint:    []Joint{sampleJoint(t), {Fit: fit.Engine, Model: "m", Accelerator: "A100", Terms: []Term{}, Linear4: []Implied{}, Verdict: fit.Verdict{Level: fit.Refused, Reasons: []string{"one shape"}}}},
 		Failures: []Failure{{Accelerator: "H100", Shape: &good.Shape, Reasons: []string{"no points"}}}, Notes: []string{"x"}}
 	data, err := s.Encode()
 	if err != nil {

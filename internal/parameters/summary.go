@@ -16,6 +16,7 @@ type Summary struct {
 	Schema     string       `json:"schema"`
 	Verdict    fit.Level    `json:"verdict"`    // the worst of all; refused also when something failed
 	Parameters []Parameters `json:"parameters"` // by model, accelerator and shape
+	Joint      []Joint      `json:"joint"`      // models of all shapes together, where there are two or more; they do not count in the verdict
 	Failures   []Failure    `json:"failures"`
 	Notes      []string     `json:"notes,omitempty"` // what was done with the inputs
 	Totals     Totals       `json:"totals"`
@@ -44,6 +45,9 @@ func (s Summary) Encode() ([]byte, error) {
 	}
 	if s.Parameters == nil {
 		s.Parameters = []Parameters{}
+	}
+	if s.Joint == nil {
+		s.Joint = []Joint{}
 	}
 	if s.Failures == nil {
 		s.Failures = []Failure{}
@@ -74,6 +78,11 @@ func (s *Summary) validate() error {
 	for i := range s.Parameters {
 		if err := s.Parameters[i].validate(); err != nil {
 			errs = append(errs, fmt.Errorf("parameters[%d]: %w", i, err))
+		}
+	}
+	for i := range s.Joint {
+		if err := s.Joint[i].validate(); err != nil {
+			errs = append(errs, fmt.Errorf("joint[%d]: %w", i, err))
 		}
 	}
 	for i, f := range s.Failures {
