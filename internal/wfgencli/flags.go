@@ -14,24 +14,28 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
+// defaults are only shown by the flags: the configuration brings them, under a file
+// as well.
+var defaults = config.Default()
+
 // sweepFlags are the flags that say what to measure: generate, run and plan share
-// them. None has a default of its own: defaults are the configuration's.
+// them.
 func sweepFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.PathFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`; flags win over it (wfgen init writes one)"},
 		&cli.StringSliceFlag{Name: "accelerators", Aliases: []string{"a"}, Usage: "`NAMES` of the GPU types, such as A100,H100"},
-		&cli.StringFlag{Name: "model", Usage: "`NAME` of the model as the servers list it (default: unsloth/Meta-Llama-3.1-8B)"},
+		&cli.StringFlag{Name: "model", Usage: "`NAME` of the model as the servers list it", DefaultText: defaults.Model},
 		&cli.StringSliceFlag{Name: "target-url", Usage: "`URL` of the servers, {accelerator} standing for the name in lower case; or NAME=URL for one of them, repeatable"},
-		&cli.StringFlag{Name: "batch-sizes", Usage: "`LIST` of how many requests run together, a point each (default: 1,2,4,8,16,32,64)"},
-		&cli.StringFlag{Name: "prompt-tokens", Usage: "`LIST` of prompt lengths; the first goes with the first of --output-tokens and so on, a single one with all (default: 128)"},
-		&cli.StringFlag{Name: "output-tokens", Usage: "`LIST` of output lengths (default: 128)"},
+		&cli.StringFlag{Name: "batch-sizes", Usage: "`LIST` of how many requests run together, a point each", DefaultText: "1,2,4,8,16,32,64"},
+		&cli.StringFlag{Name: "prompt-tokens", Usage: "`LIST` of prompt lengths; the first goes with the first of --output-tokens and so on, a single one with all", DefaultText: "128"},
+		&cli.StringFlag{Name: "output-tokens", Usage: "`LIST` of output lengths", DefaultText: "128"},
 		&cli.StringSliceFlag{Name: "shapes", Usage: "`LIST` of promptTokens/outputTokens, instead of the two lists above"},
-		&cli.IntFlag{Name: "max-seconds", Usage: "length of a point; 0: --max-requests limits it (default: 120)"},
-		&cli.IntFlag{Name: "max-requests", Usage: "requests of a point; 0: --max-seconds limits it (default: 0)"},
-		&cli.IntFlag{Name: "max-num-seqs", Usage: "the most requests that a server runs at once; a batch size above it is refused (default: not known)"},
-		&cli.StringFlag{Name: "driver", Usage: "what makes the load: guidellm or native (default: guidellm; run: native)"},
-		&cli.StringFlag{Name: "tokenizer", Usage: "`DIR` or model id of the tokenizer for guidellm (default: the model's own)"},
-		&cli.StringFlag{Name: "method", Usage: "of the estimate: wls or two-point (default: wls)"},
+		&cli.IntFlag{Name: "max-seconds", Usage: "length of a point; 0: --max-requests limits it", DefaultText: strconv.Itoa(defaults.MaxSeconds)},
+		&cli.IntFlag{Name: "max-requests", Usage: "requests of a point; 0: --max-seconds limits it", DefaultText: strconv.Itoa(defaults.MaxRequests)},
+		&cli.IntFlag{Name: "max-num-seqs", Usage: "the most requests that a server runs at once; a batch size above it is refused", DefaultText: "not known"},
+		&cli.StringFlag{Name: "driver", Usage: "what makes the load: guidellm or native", DefaultText: "guidellm; run: native"},
+		&cli.StringFlag{Name: "tokenizer", Usage: "`DIR` or model id of the tokenizer for guidellm", DefaultText: "the model's own"},
+		&cli.StringFlag{Name: "method", Usage: "of the estimate: wls or two-point", DefaultText: defaults.Method},
 	}
 }
 

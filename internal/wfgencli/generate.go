@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -52,30 +53,30 @@ func (l *list) String() string { return strings.Join(*l, "; ") }
 // clusterFlags say where and how the sweep runs in a cluster.
 func clusterFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "name", Usage: "`NAME` of the WorkflowTemplate and of what belongs to it (default: llm-parameter-estimation)"},
-		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "of all objects (default: default)"},
+		&cli.StringFlag{Name: "name", Usage: "`NAME` of the WorkflowTemplate and of what belongs to it", DefaultText: defaults.Name},
+		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "of all objects", DefaultText: defaults.Namespace},
 		&cli.BoolFlag{Name: "create-namespace", Usage: "write the Namespace too, enforcing Pod Security restricted"},
-		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step (default: " + config.DefaultStepImage + ")"},
-		&cli.StringFlag{Name: "guidellm-image", Usage: "`IMAGE` of guidellm, unmodified; a digest is accepted (default: " + config.DefaultGuidellmImage + ")"},
-		&cli.StringFlag{Name: "hf-secret-name", Usage: "Secret with a Hugging Face token, which need not exist (default: huggingface-secret)"},
-		&cli.StringFlag{Name: "hf-secret-key", Usage: "key of the token in it (default: token)"},
-		&cli.StringFlag{Name: "api-key-secret-name", Usage: "Secret with the servers' API key (default: none)"},
-		&cli.StringFlag{Name: "api-key-secret-key", Usage: "key of the API key in it (default: api-key)"},
-		&cli.StringFlag{Name: "service-account", Usage: "ServiceAccount of the pods (default: the name)"},
-		&cli.StringFlag{Name: "artifact-repository", Usage: "`CONFIGMAP[/KEY]` of the artifact repository (default: the namespace's)"},
+		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step", DefaultText: defaults.StepImage},
+		&cli.StringFlag{Name: "guidellm-image", Usage: "`IMAGE` of guidellm, unmodified; a digest is accepted", DefaultText: defaults.GuidellmImage},
+		&cli.StringFlag{Name: "hf-secret-name", Usage: "Secret with a Hugging Face token, which need not exist", DefaultText: defaults.HFSecretName},
+		&cli.StringFlag{Name: "hf-secret-key", Usage: "key of the token in it", DefaultText: defaults.HFSecretKey},
+		&cli.StringFlag{Name: "api-key-secret-name", Usage: "Secret with the servers' API key", DefaultText: "none"},
+		&cli.StringFlag{Name: "api-key-secret-key", Usage: "key of the API key in it", DefaultText: defaults.APIKeySecretKey},
+		&cli.StringFlag{Name: "service-account", Usage: "ServiceAccount of the pods", DefaultText: "the name"},
+		&cli.StringFlag{Name: "artifact-repository", Usage: "`CONFIGMAP[/KEY]` of the artifact repository", DefaultText: "the namespace's"},
 		&cli.StringFlag{Name: "s3-bucket", Usage: "bucket for the results instead"},
-		&cli.StringFlag{Name: "s3-endpoint", Usage: "`HOST[:PORT]` of the object store; http:// in front for one without TLS (default: s3.amazonaws.com)"},
+		&cli.StringFlag{Name: "s3-endpoint", Usage: "`HOST[:PORT]` of the object store; http:// in front for one without TLS", DefaultText: "s3.amazonaws.com"},
 		&cli.StringFlag{Name: "s3-region", Usage: "region of the bucket"},
 		&cli.StringFlag{Name: "s3-prefix", Usage: "put before every key of the results, whatever the repository"},
-		&cli.StringFlag{Name: "s3-secret", Usage: "Secret with accessKey and secretKey (default: the credentials of the ServiceAccount)"},
+		&cli.StringFlag{Name: "s3-secret", Usage: "Secret with accessKey and secretKey", DefaultText: "the credentials of the ServiceAccount"},
 		&cli.GenericFlag{Name: "cron", Value: &list{}, Usage: "`SCHEDULE` on which the sweep runs by itself, such as '0 3 * * 0'; repeatable"},
-		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich (default: the controller's)"},
-		&cli.IntFlag{Name: "parallel-accelerators", Usage: "how many accelerators are measured side by side; 0 for all (default: 0)"},
-		&cli.IntFlag{Name: "retries", Usage: "how often a point is tried again after a failure that another attempt may mend (default: 2)"},
-		&cli.StringFlag{Name: "wait-timeout", Usage: "`DURATION` to wait for a server to serve the model (default: 40m)"},
-		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces (default: inline)"},
-		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load (default: 4 for guidellm, 2 for native)"},
-		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it (default: 4Gi for guidellm, 512Mi for native)"},
+		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich", DefaultText: "the controller's"},
+		&cli.IntFlag{Name: "parallel-accelerators", Usage: "how many accelerators are measured side by side; 0 for all", DefaultText: strconv.Itoa(defaults.ParallelAccelerators)},
+		&cli.IntFlag{Name: "retries", Usage: "how often a point is tried again after a failure that another attempt may mend", DefaultText: strconv.Itoa(defaults.Retries)},
+		&cli.StringFlag{Name: "wait-timeout", Usage: "`DURATION` to wait for a server to serve the model", DefaultText: defaults.WaitTimeout},
+		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
+		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 2 for native"},
+		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
 		&cli.StringFlag{Name: "format", Value: "yaml", Usage: "yaml: one stream for kubectl apply -f -; dir: a file per object and kustomization.yaml"},
 		&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "`PATH` of the file (yaml; default: stdout) or of the directory (dir)"},
 	}
