@@ -32,6 +32,8 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 			measureCommand(),
 			aggregateCommand(),
 			renderCommand(),
+			compareCommand(),
+			predictCommand(),
 			installCommand(),
 		},
 		Action: func(c *cli.Context) error {
