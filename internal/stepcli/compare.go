@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/aggregate"
 	"wfgen.dev/internal/compare"
 	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/fit"
 	"wfgen.dev/internal/parameters"
 )
 
@@ -109,7 +110,7 @@ func printComparison(w io.Writer, r compare.Result, band float64) error {
 		case math.IsNaN(c.P):
 			fmt.Fprintf(t, "  %s\t%s -> %s\t%+.1f %%\tno interval\n", c.Name, parameters.Format(c.Old), parameters.Format(c.New), c.Percent)
 		default:
-			fmt.Fprintf(t, "  %s\t%s -> %s\t%+.1f %%\t[%+.1f, %+.1f]\tp=%.3f\n", c.Name, parameters.Format(c.Old), parameters.Format(c.New), c.Percent, c.Low, c.High, c.P)
+			fmt.Fprintf(t, "  %s\t%s -> %s\t%+.1f %%\t[%+.1f, %+.1f]\t%s\n", c.Name, parameters.Format(c.Old), parameters.Format(c.New), c.Percent, c.Low, c.High, chance(c.P))
 			unsure = max(unsure, -c.Low, c.High)
 		}
 	}
@@ -120,15 +121,25 @@ func printComparison(w io.Writer, r compare.Result, band float64) error {
 	switch {
 	case len(r.Drift) > 0:
 		verdict = "DRIFT: " + strings.Join(r.Drift, ", ")
+	case r.P < 1-fit.Confidence:
+		verdict = "changed, but no parameter significantly beyond the band"
 	case unsure > 100*band:
 		verdict = fmt.Sprintf("no drift shown, but a change of up to %.1f %% cannot be excluded; measure longer", unsure)
 	}
 	test := "no joint test: one side has no intervals"
 	if r.Tested > 0 {
-		test = fmt.Sprintf("joint test of %d parameters p=%.3f", r.Tested, r.P)
+		test = fmt.Sprintf("joint test of %d parameters %s", r.Tested, chance(r.P))
 	}
 	_, err := fmt.Fprintf(w, "  %s; %s\n", test, verdict)
 	return err
+}
+
+// chance writes a p-value.
+func chance(p float64) string {
+	if p < 0.001 {
+		return "p<0.001"
+	}
+	return fmt.Sprintf("p=%.3f", p)
 }
 
 // share reads 5% or 0.05.

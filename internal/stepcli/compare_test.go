@@ -56,7 +56,7 @@ func TestCompare(t *testing.T) {
 		t.Errorf("the same: code %d\n%s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = step("compare", before+"/summary.json", slower+"/summary.json", "--band", "5%")
-	if code != exit.Drift || !strings.Contains(stdout, "DRIFT: ") || !strings.Contains(stdout, "beta   0.02") || !strings.Contains(stdout, "p=0.000") ||
+	if code != exit.Drift || !strings.Contains(stdout, "DRIFT: ") || !strings.Contains(stdout, "beta   0.02") || !strings.Contains(stdout, "p<0.001") ||
 		!strings.Contains(stderr, "beyond the band of 5%: ") || !strings.Contains(stderr, "the GPU differs: NVIDIA A100, now NVIDIA A100 80GB") {
 		t.Errorf("slower: code %d\n%s%s", code, stdout, stderr)
 	}
