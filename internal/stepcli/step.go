@@ -34,6 +34,7 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 			renderCommand(),
 			compareCommand(),
 			predictCommand(),
+			planPointsCommand(),
 			installCommand(),
 		},
 		Action: func(c *cli.Context) error {
