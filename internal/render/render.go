@@ -25,11 +25,22 @@ type Options struct {
 	ScaleTarget string         // Deployment that is scaled; empty: no reference
 	SLOName     string         // ConfigMap of service level objectives; empty: no reference
 	SLOKey      string         // key in it
+
+	Joint []parameters.Joint // models of all shapes, which inferno takes
+	Note  func(string)       // told what a reader of a format without comments must know; nil: nobody
+}
+
+func (o Options) note(format string, args ...any) {
+	if o.Note != nil {
+		o.Note(fmt.Sprintf(format, args...))
+	}
 }
 
 // formats by the name that users give.
 var formats = map[string]func([]parameters.Parameters, Options) ([]byte, error){
 	"variantautoscaling": variantAutoscaling,
+	"inferno":            inferno,
+	"router":             router,
 }
 
 // Formats lists the formats.

@@ -26,6 +26,13 @@ exit code 65.
 Formats:
   variantautoscaling  the VariantAutoscaling of WVA v0.0.1 to v0.4.2: one model, any
                       number of accelerators
+  inferno             model-data.json of the llm-inferno optimizer and control-loop from
+                      2026-03 on; the values are also what WVA v0.5 and later learn by
+                      itself. From iteration3, so it takes a summary.json of two shapes
+                      or more; --shape says which tokens maxBatchSize is for
+  router              peakPrefillThroughput (tokens/s) of the llm-d router and of KEDA's
+                      token-aware scaling, one per accelerator, from TTFT at batch 1 of
+                      the longest prompt, or of --shape; it should be one chunk long
 
 Examples:
   step render --format variantautoscaling out/parameters.json | kubectl apply -f -
@@ -59,7 +66,9 @@ func runRender(c *cli.Context) error {
 		return exit.Errorf(exit.Refused, "%s: no parameters found; make them with step aggregate", strings.Join(c.Args().Slice(), ", "))
 	}
 	// The same parameters may lie in a file of their own and in a summary.
-	s := aggregate.Estimate(aggregate.Inputs{Parameters: in.Parameters}, aggregate.Options{})
+	s := aggregate.Estimate(aggregate.Inputs{Parameters: in.Parameters, Joint: in.Joint}, aggregate.Options{})
+	o.Joint = s.Joint
+	o.Note = func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
 	text, err := render.Render(c.String("format"), s.Parameters, o)
 	if err != nil {
 		return err
