@@ -76,7 +76,7 @@ type Taken struct {
 type Value struct {
 	MS              float64 `json:"ms"`
 	StandardErrorMS float64 `json:"standard_error_ms"` // 0: not known
-	Blocks          int     `json:"blocks,omitempty"`  // blocks behind the standard error
+	Blocks          int     `json:"blocks,omitempty"`  // independent blocks that the standard error is worth
 	From            string  `json:"from"`              // server or client
 	Statistic       string  `json:"statistic"`         // mean or median
 }
@@ -86,7 +86,7 @@ type Estimate struct {
 	MeanMS          float64 `json:"mean_ms"`
 	MedianMS        float64 `json:"median_ms,omitempty"`         // of requests; 0 where only sums are known
 	StandardErrorMS float64 `json:"standard_error_ms,omitempty"` // of the mean; 0 where it cannot be known
-	Blocks          int     `json:"blocks,omitempty"`            // blocks of time that the standard error was made of
+	Blocks          int     `json:"blocks,omitempty"`            // independent blocks of time that the standard error is worth
 	Samples         int     `json:"samples"`                     // requests (client) or observations (server) behind the mean
 }
 

@@ -299,43 +299,63 @@ func (t *tally) add(sum, count float64) {
 }
 
 // Requests that run together share the condition of the server, so the error of
-// a mean is made of blocks of time, not of requests: the blocks are at least a
-// request long, and as long as leaves enough of them to tell their scatter.
+// a mean is made of blocks of time, not of requests: of blocks of at least a
+// request, whose dependence is estimated where there are enough of them, and else
+// of few and long ones, which depend little. internal/coverage compares this with
+// other ways.
 const (
-	enoughBlocks = 10
-	mostBlocks   = 30
+	mostBlocks     = 16
+	fewestForPairs = 12 // blocks, to estimate their dependence
+	fewBlocks      = 5  // where there are fewer
+
+	// worth is how many blocks whose dependence is estimated are worth one that
+	// is independent: so much more does their estimate scatter.
+	worth = 4
 )
 
 // blockCount is the number of blocks to cut a window into, seconds both; at least 1.
 func blockCount(window, duration float64) int {
-	for _, durations := range []float64{4, 3, 2} {
-		if n := int(window / (durations * duration)); n >= enoughBlocks {
-			return min(n, mostBlocks)
-		}
+	n := int(window / duration)
+	if n < fewestForPairs {
+		return min(max(1, n), fewBlocks)
 	}
-	return min(max(1, int(window/duration)), enoughBlocks)
+	return min(n, mostBlocks)
 }
 
 // estimate is the ratio of the sums and its standard error by batch means: the
 // ratio estimator, because blocks hold different numbers of observations.
+//
+// A server whose speed drifts for longer than a block makes neighbours alike, and
+// the scatter of blocks then says too little. What it lacks goes with the inverse
+// of a block's length: the scatter of blocks twice as long, all pairs of
+// neighbours, lacks half as much, so that twice this less that lacks nothing.
 func estimate(blocks []tally, samples int) *Estimate {
+	blocks = slices.DeleteFunc(blocks, func(b tally) bool { return b.count == 0 })
 	var all tally
-	n := 0
 	for _, b := range blocks {
 		all.add(b.sum, b.count)
-		if b.count > 0 {
-			n++
-		}
 	}
-	e := &Estimate{MeanMS: all.sum / all.count, Blocks: n, Samples: samples}
-	if n > 1 {
-		squares := 0.0
-		for _, b := range blocks {
-			d := b.sum - e.MeanMS*b.count
-			squares += d * d
-		}
-		e.StandardErrorMS = math.Sqrt(squares*float64(n)/float64(n-1)) / all.count
+	e := &Estimate{MeanMS: all.sum / all.count, Blocks: len(blocks), Samples: samples}
+	n := float64(len(blocks))
+	if n < 2 {
+		return e
 	}
+	singles, pairs, before := 0.0, 0.0, 0.0
+	for i, b := range blocks {
+		d := b.sum - e.MeanMS*b.count
+		singles += d * d
+		if i > 0 {
+			pairs += (d + before) * (d + before) / 2
+		}
+		before = d
+	}
+	variance := singles * n / (n - 1)
+	if n >= fewestForPairs {
+		pairs *= n / (n - 1) * n / (n - 2)
+		variance = max(2*pairs-variance, variance/2)
+		e.Blocks = 1 + int(math.Round(n/worth))
+	}
+	e.StandardErrorMS = math.Sqrt(variance) / all.count
 	return e
 }
 

@@ -138,6 +138,32 @@ func TestReduceStandardErrorRespectsCorrelation(t *testing.T) {
 	}
 }
 
+// A drift that outlives a block must not make the error much too small: the
+// scatter of the blocks alone would give 0.65 of it where 0.4 is kept.
+func TestEstimateAllowsForDependentBlocks(t *testing.T) {
+	for _, keep := range []float64{0, 0.2, 0.4} {
+		rng := rand.New(rand.NewPCG(3, 4))
+		var means, claimed []float64
+		for range 4000 {
+			blocks := make([]tally, mostBlocks)
+			x := rng.NormFloat64()
+			for i := range blocks {
+				blocks[i].add(100*(10+x), 100)
+				x = keep*x + math.Sqrt(1-keep*keep)*rng.NormFloat64()
+			}
+			e := estimate(blocks, 1)
+			means = append(means, (e.MeanMS-10)*(e.MeanMS-10))
+			claimed = append(claimed, e.StandardErrorMS*e.StandardErrorMS)
+			if e.Blocks != 1+mostBlocks/worth {
+				t.Fatalf("%d blocks claimed", e.Blocks)
+			}
+		}
+		if ratio := math.Sqrt(mean(claimed) / mean(means)); ratio < 0.82 || ratio > 1.08 {
+			t.Errorf("of what one block has, the next keeps %v: the standard error is %.2f of the true one", keep, ratio)
+		}
+	}
+}
+
 func TestReduceProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		streams := rapid.IntRange(1, 20).Draw(t, "streams")
