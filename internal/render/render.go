@@ -41,6 +41,7 @@ var formats = map[string]func([]parameters.Parameters, Options) ([]byte, error){
 	"variantautoscaling": variantAutoscaling,
 	"inferno":            inferno,
 	"router":             router,
+	"sim":                sim,
 }
 
 // Formats lists the formats.

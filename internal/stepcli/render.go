@@ -33,6 +33,9 @@ Formats:
   router              peakPrefillThroughput (tokens/s) of the llm-d router and of KEDA's
                       token-aware scaling, one per accelerator, from TTFT at batch 1 of
                       the longest prompt, or of --shape; it should be one chunk long
+  sim                 configuration of llm-d-inference-sim that replays one accelerator
+                      at one shape, for versions that take durations such as 7030us
+                      (those with latency-calculator); --max-batch-size is max-num-seqs
 
 Examples:
   step render --format variantautoscaling out/parameters.json | kubectl apply -f -
