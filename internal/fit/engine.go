@@ -65,7 +65,7 @@ func FitEngine(points []Point) Joint {
 		}
 		ttft.add(p, p.TTFT)
 	}
-	a, dropped, err := itl.prune([]int{base, seq, ctx, pre, pre2}, []int{pre2, pre, seq, ctx}, 1)
+	a, dropped, err := itl.smooth().prune([]int{base, seq, ctx, pre, pre2}, []int{pre2, pre, seq, ctx}, 1)
 	if err != nil {
 		j.unidentified(err)
 		return *j
@@ -74,7 +74,7 @@ func FitEngine(points []Point) Joint {
 		j.drop(t, why)
 	}
 	j.put(a, 0)
-	b, dropped, err := ttft.prune([]int{0, 1, 2, 3}, []int{2, 0, 3, 1}, 3)
+	b, dropped, err := ttft.smooth().prune([]int{0, 1, 2, 3}, []int{2, 0, 3, 1}, 3)
 	if err != nil {
 		j.unidentified(fmt.Errorf("first: %w", err))
 		return *j

@@ -27,7 +27,7 @@ func FitIteration3(points []Point) Joint {
 		s.columns[2] = append(s.columns[2], p.Batch*(in+out/2)+in+(out+1)/2)
 		s.add(p, p.ITL)
 	}
-	v, err := s.identified([]int{0, 1, 2})
+	v, err := s.smooth().identified([]int{0, 1, 2})
 	if err != nil {
 		j.unidentified(err)
 		return *j

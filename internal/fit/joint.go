@@ -225,6 +225,7 @@ func forJoint(points []Point, needTTFT bool) (use []jointPoint, out []Exclusion)
 	groups := map[string]int{}
 	var members [][]Point
 	var indices [][]int
+	use = make([]jointPoint, 0, len(points))
 	for i, p := range points {
 		g, ok := groups[p.Group]
 		if !ok {
@@ -362,6 +363,15 @@ type system struct {
 	level   []float64
 	shapes  []int
 	limit   float64 // of the condition number
+
+	own     []float64 // variances, smoothed; nil where the samples know no errors
+	freedom float64   // degrees of freedom behind them
+}
+
+// smooth readies the system to be solved, for whichever terms.
+func (s system) smooth() system {
+	s.own, s.freedom = smoothErrors(s.samples, s.level)
+	return s
 }
 
 func (s system) design(terms []int) *mat.Dense {
@@ -449,7 +459,7 @@ func (s system) solve(terms []int) (*solved, error) {
 		return nil, fmt.Errorf("no points: %w", ErrUnidentified)
 	}
 	design := s.design(terms)
-	r, err := regress(design, s.samples, s.level, nil)
+	r, err := regressKnowing(design, s.samples, s.own, s.freedom, nil)
 	if err != nil {
 		return nil, err
 	}

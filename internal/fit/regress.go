@@ -89,11 +89,17 @@ type regression struct {
 // smoothErrors). Where the points scatter more than these explain, it is made of
 // the residuals; likewise where the errors are unknown.
 func regress(design *mat.Dense, samples []Sample, level, curve []float64) (*regression, error) {
+	own, freedom := smoothErrors(samples, level)
+	return regressKnowing(design, samples, own, freedom, curve)
+}
+
+// regressKnowing is regress with the smoothed variances of the samples, and their
+// degrees of freedom; nil and 0 where the samples know no errors.
+func regressKnowing(design *mat.Dense, samples []Sample, own []float64, ownFreedom float64, curve []float64) (*regression, error) {
 	n, p := design.Dims()
 	if n < p {
 		return nil, fmt.Errorf("%d points for %d parameters: %w", n, p, ErrUnidentified)
 	}
-	own, ownFreedom := smoothErrors(samples, level)
 	weights, y := weigh(samples, own)
 	r := &regression{weights: weights, scattered: math.NaN()}
 	coef, inverse, condition, err := solve(design, weights, y)
