@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,7 +74,7 @@ func serve(t *testing.T, law catalogue.Linear4, seqs int) string {
 var (
 	// truth is large enough that the noise of a shared machine does not decide
 	// about what is recovered; quick is for what does not depend on it.
-	truth = catalogue.Linear4{Alpha: 20, Beta: 0.5, Gamma: 60, Delta: 0.02}
+	truth = catalogue.Linear4{Alpha: 40, Beta: 0.5, Gamma: 240, Delta: 0.05}
 	quick = catalogue.Linear4{Alpha: 4, Beta: 0.2, Gamma: 10, Delta: 0.02}
 )
 
@@ -108,14 +109,33 @@ func estimate(t *testing.T, r *Runner, accelerator string, shape sweep.Shape) pa
 	return p
 }
 
-// The default batch sizes against a server with known parameters give them back.
+// The default batch sizes against a server with known parameters give them back:
+// alpha within 1 %, beta within 5 %, gamma within 3 %, delta within 5 %, always.
+// The truth lies inside the 95 % interval of one sweep; since that may by right
+// miss once in twenty times, a miss must not repeat itself in a second sweep.
 func TestRecovery(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures for a minute")
 	}
 	s := small(serve(t, truth, 64))
-	s.Shapes = []sweep.Shape{{PromptTokens: 128, OutputTokens: 24}}
+	s.Shapes = []sweep.Shape{{PromptTokens: 128, OutputTokens: 20}}
 	s.BatchSizes, s.MaxRequests, s.MaxSeconds = []int{1, 2, 4, 8, 16, 32, 64}, 0, 6
+	missed := recover4(t, s)
+	if len(missed) == 0 {
+		return
+	}
+	again := recover4(t, s)
+	for name, first := range missed {
+		if second, too := again[name]; too {
+			t.Errorf("%s: the truth is outside %s and outside %s", name, first, second)
+		}
+	}
+}
+
+// recover4 sweeps once, checks the estimates, and returns the intervals that miss
+// the truth.
+func recover4(t *testing.T, s sweep.Sweep) map[string]string {
+	t.Helper()
 	r, _, stdout := runner(t, s)
 	failures, err := measure(context.Background(), t, r)
 	if err != nil || len(failures) > 0 {
@@ -125,6 +145,7 @@ func TestRecovery(t *testing.T) {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
 	p := estimate(t, r, "A100", s.Shapes[0])
+	missed := map[string]string{}
 	for _, want := range []struct {
 		name      string
 		truth     float64
@@ -132,15 +153,14 @@ func TestRecovery(t *testing.T) {
 	}{{"alpha", truth.Alpha, 0.01}, {"beta", truth.Beta, 0.05}, {"gamma", truth.Gamma, 0.03}, {"delta", truth.Delta, 0.05}} {
 		value, low, high, ok := p.Parameter(want.name)
 		if !ok || value < want.truth*(1-want.tolerance) || value > want.truth*(1+want.tolerance) {
-			t.Errorf("%s is %.5g, truth %.5g", want.name, value, want.truth)
+			t.Errorf("%s is %.5g, truth %.5g\n%s", want.name, value, want.truth, stdout)
 		}
 		if !(low <= want.truth && want.truth <= high) {
-			t.Errorf("%s: the truth %.5g is outside [%.5g, %.5g]", want.name, want.truth, low, high)
+			missed[want.name] = fmt.Sprintf("[%.5g, %.5g]", low, high)
+			t.Logf("%s: the truth %.5g is outside %s", want.name, want.truth, missed[want.name])
 		}
 	}
-	if t.Failed() {
-		t.Log(stdout)
-	}
+	return missed
 }
 
 func TestARunIsLaidOutAndResumed(t *testing.T) {
