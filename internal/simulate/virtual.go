@@ -13,11 +13,12 @@ import (
 )
 
 // Loop is a closed loop: streams that send a request, wait for its answer, and
-// send the next. All send their first at once, as a load generator does.
+// send the next.
 type Loop struct {
 	Streams                    int
 	PromptTokens, OutputTokens int           // of every request
 	Spread                     float64       // of the output lengths: uniform from OutputTokens*(1-Spread) to OutputTokens*(1+Spread), below 1
+	Ramp                       time.Duration // over which the streams begin, at random; 0: all at once, in a burst
 	Duration                   time.Duration // then nothing is sent any more, and what is in flight is cut off
 	Pause                      time.Duration // mean of the time between an answer and the stream's next request, exponential; 0: none
 }
@@ -40,8 +41,8 @@ func Closed(c Config, l Loop) ([]measurement.Request, error) {
 	if !(l.Spread >= 0 && l.Spread < 1) {
 		errs = append(errs, fmt.Errorf("loop: a spread of %v; it is a fraction of the output tokens, 0 or more and below 1", l.Spread))
 	}
-	if l.Duration <= 0 || l.Pause < 0 {
-		errs = append(errs, fmt.Errorf("loop: a duration of %v with pauses of %v", l.Duration, l.Pause))
+	if l.Duration <= 0 || l.Pause < 0 || l.Ramp < 0 {
+		errs = append(errs, fmt.Errorf("loop: a duration of %v with pauses of %v and a ramp of %v", l.Duration, l.Pause, l.Ramp))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -76,7 +77,11 @@ func Closed(c Config, l Loop) ([]measurement.Request, error) {
 		idle = slices.Insert(idle, at, q)
 	}
 	for range l.Streams {
-		plan(0)
+		begin := time.Duration(0)
+		if l.Ramp > 0 {
+			begin = time.Duration(chance.Int64N(int64(l.Ramp)))
+		}
+		plan(begin)
 	}
 	for {
 		due, ok := s.next()
