@@ -159,6 +159,9 @@ func check(ctx context.Context, o *Options) (*server.Client, error) {
 		return nil, exit.Errorf(exit.Unusable, "shape %s needs %d tokens, but %s serves %s with max-model-len %d",
 			o.Shape, need, client.Target(), o.Model, found.MaxModelLen)
 	}
+	if longest := float64(o.Shape.OutputTokens) * (1 + o.Spread); found.MaxModelLen > 0 && float64(o.Shape.PromptTokens)+longest > float64(found.MaxModelLen) {
+		o.Spread = 0 // no room for longer answers
+	}
 	o.Provenance.Target = client.Target()
 	o.Provenance.MaxModelLen = found.MaxModelLen
 	o.Provenance.ServerVersion = client.Version(ctx)

@@ -18,6 +18,7 @@ type Options struct {
 	BatchSize   int
 	MaxSeconds  float64 // measured length of the point; 0: MaxRequests decides
 	MaxRequests int     // requests in all streams together; 0: MaxSeconds decides
+	Spread      float64 // output lengths vary by this fraction about Shape's, so that streams do not march in step
 	Seed        int64   // prompts differ between runs with different seeds
 	APIKey      string  // never in an argument, a log or a report
 	Tokenizer   string  // directory or model id; empty: the driver's own way

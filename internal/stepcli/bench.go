@@ -42,6 +42,7 @@ Examples:
 			&cli.StringFlag{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
 			&cli.IntFlag{Name: "prompt-tokens", Value: 128, Usage: "tokens of each prompt"},
 			&cli.IntFlag{Name: "output-tokens", Value: 128, Usage: "tokens of each answer"},
+			&cli.Float64Flag{Name: "output-spread", Value: 0.2, Usage: "`FRACTION` by which the native driver lets answers differ in length, about the same mean, so that streams do not march in step; 0: all alike"},
 			&cli.Float64Flag{Name: "max-seconds", Value: 120, Usage: "length of the measurement; 0: --max-requests decides"},
 			&cli.IntFlag{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
 			&cli.IntFlag{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
@@ -86,7 +87,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 			Target: c.String("target"), Model: c.String("model"), APIKey: c.String("api-key"),
 			Shape:     sweep.Shape{PromptTokens: c.Int("prompt-tokens"), OutputTokens: c.Int("output-tokens")},
 			BatchSize: c.Int("batch-size"), MaxSeconds: c.Float64("max-seconds"), MaxRequests: c.Int("max-requests"),
-			Seed: c.Int64("seed"), Tokenizer: c.String("tokenizer"),
+			Spread: c.Float64("output-spread"), Seed: c.Int64("seed"), Tokenizer: c.String("tokenizer"),
 		},
 		Accelerator:  c.String("accelerator"),
 		MaxNumSeqs:   c.Int("max-num-seqs"),
@@ -120,6 +121,9 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	if o.MaxRequests > 0 && o.MaxRequests < sweep.MinPerStream*o.BatchSize {
 		errs = append(errs, fmt.Errorf("--max-requests: %d is below %d, %d per stream: none would lie in the steady window; 10 per stream is a good number",
 			o.MaxRequests, sweep.MinPerStream*o.BatchSize, sweep.MinPerStream))
+	}
+	if o.Spread < 0 || o.Spread >= 1 {
+		errs = append(errs, fmt.Errorf("--output-spread: %v is not a fraction from 0 to below 1", o.Spread))
 	}
 	if d := c.String("driver"); d != sweep.Native && d != sweep.Guidellm {
 		errs = append(errs, fmt.Errorf("--driver: %q is neither %s nor %s", d, sweep.Native, sweep.Guidellm))

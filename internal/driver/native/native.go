@@ -156,7 +156,7 @@ func (l *load) run(ctx context.Context, ramp time.Duration) {
 }
 
 func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
-	a, err := complete(ctx, l.client, l.Model, l.prompts.prompt(random), l.Shape.OutputTokens, l.stall)
+	a, err := complete(ctx, l.client, l.Model, l.prompts.prompt(random), l.length(random), l.stall)
 	r := row(stream, a, err, false)
 	if err != nil && ctx.Err() != nil {
 		r.Status, r.Error = report.NativeIncomplete, ""
@@ -186,6 +186,16 @@ func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
 		return
 	}
 	sleep(ctx, 250*time.Millisecond) // a broken server is not hammered
+}
+
+// length draws the tokens of one answer, evenly about those asked for. Answers of
+// one length keep the streams in the order in which they started for the whole
+// point: the same requests meet the same prefills again and again, and how they
+// happened to start is measured as if it were the server.
+func (l *load) length(random *rand.Rand) int {
+	n := l.Shape.OutputTokens
+	width := int(l.Spread * float64(n))
+	return max(2, n-width+random.IntN(2*width+1))
 }
 
 func (l *load) stop(err error) {

@@ -119,6 +119,24 @@ func TestASecondsLimitStillMakesEnoughRequests(t *testing.T) {
 	}
 }
 
+func TestAnswersDifferInLengthAboutTheSameMean(t *testing.T) {
+	l := load{Options: driver.Options{Shape: sweep.Shape{OutputTokens: 100}, Spread: 0.2}}
+	random := rand.New(rand.NewPCG(1, 2))
+	least, most, sum := 1000, 0, 0
+	const draws = 10000
+	for range draws {
+		n := l.length(random)
+		least, most, sum = min(least, n), max(most, n), sum+n
+	}
+	if mean := float64(sum) / draws; least != 80 || most != 120 || math.Abs(mean-100) > 0.5 {
+		t.Errorf("from %d to %d, mean %.2f", least, most, mean)
+	}
+	l.Spread = 0
+	if n := l.length(random); n != 100 {
+		t.Errorf("%d tokens without a spread", n)
+	}
+}
+
 func TestPromptsDifferAndFollowTheSeed(t *testing.T) {
 	p := prompter{words: 12}
 	seen := map[string]bool{}
