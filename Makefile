@@ -48,7 +48,7 @@ bench:
 
 # Argo's own linter over the examples; a module of its own, since it is large
 argolint:
-	cd hack/argolint && go run . ../../examples
+	cd hack/argolint && go test . && go run . ../../examples
 
 $(TOOLS):
 	mkdir -p $@

@@ -125,6 +125,9 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 		return m, exit.Errorf(exit.TryAgain, "no request succeeded: %s", strings.Join(m.Taken.Void, "; "))
 	}
 	if len(m.Taken.Void) > 0 {
+		if _, err := client.Find(ctx, o.Model); err != nil {
+			return m, exit.Errorf(exit.TryAgain, "the server went away during the point: %w", err)
+		}
 		return m, exit.Errorf(exit.Refused, "%s at batch size %d cannot be used: %s", o.Shape, o.BatchSize, strings.Join(m.Taken.Void, "; "))
 	}
 	return m, nil

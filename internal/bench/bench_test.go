@@ -146,6 +146,23 @@ func TestAQueueVoidsTTFT(t *testing.T) {
 	}
 }
 
+// A server that is lost before the end of a point may come back: the point is to
+// be tried again, however much of it was answered.
+func TestALostServerIsAskedAgainLater(t *testing.T) {
+	h := handler(t, law())
+	s := httptest.NewServer(h)
+	time.AfterFunc(1500*time.Millisecond, func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	o := options(s.URL)
+	o.MaxSeconds = 1.6
+	_, _, err := run(t, o)
+	if exit.Code(err) != exit.TryAgain {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+}
+
 func TestAnotherClientIsNoticed(t *testing.T) {
 	target := serve(t, handler(t, law()))
 	ctx, cancel := context.WithCancel(context.Background())

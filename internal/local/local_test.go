@@ -63,7 +63,7 @@ func runner(t *testing.T, s sweep.Sweep) (*Runner, *words, *strings.Builder) {
 // serve starts a simulated server that follows the law.
 func serve(t *testing.T, law catalogue.Linear4, seqs int) string {
 	t.Helper()
-	url, stop, err := Simulate(context.Background(), step, "m", law, seqs, 512, 0.02, 1)
+	url, stop, err := Simulate(context.Background(), step, "m", law, seqs, 512, 0.02, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
