@@ -29,7 +29,7 @@ race:
 GUIDELLM ?= 0.3.1 0.7.3
 test-guidellm:
 	hack/guidellm/install.sh $(GUIDELLM)
-	go test -tags guidellm -timeout 40m ./internal/driver/guidellm
+	go test -tags guidellm -timeout 40m -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/driver/guidellm
 
 # golangci-lint, or what of it the module proxy gives when it cannot be installed
 lint: | $(TOOLS)
