@@ -67,7 +67,7 @@ func run(w io.Writer, dir string) error {
 		points := pointsOf(t.rows)
 		p.line("")
 		p.line("### All shapes together: %s", t.title)
-		p.joint(points, fit.FitIteration3(points), fit.FitEngine(points))
+		p.joint(fit.FitIteration3(points), fit.FitEngine(points))
 	}
 	return p.err
 }
@@ -166,7 +166,7 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-func (p *printer) joint(points []fit.Point, iteration3, engine fit.Joint) {
+func (p *printer) joint(iteration3, engine fit.Joint) {
 	p.line("")
 	p.line("| model | fitted to | ITL: mean error | largest | over all %d points | a shape left out | TTFT: mean error | condition |", len(engine.Used))
 	p.line("|---|---|---|---|---|---|---|---|")

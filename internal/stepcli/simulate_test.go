@@ -22,7 +22,7 @@ func TestSimulateAnnouncesItselfAndEnds(t *testing.T) {
 	code := make(chan int, 1)
 	go func() {
 		code <- Run(ctx, []string{"simulate", "--listen", "127.0.0.1:0", "--model", "m", "--alpha", "20.5"}, strings.NewReader(""), out, &stderr)
-		out.Close()
+		_ = out.Close()
 	}()
 	lines := bufio.NewScanner(stdout)
 	if !lines.Scan() {

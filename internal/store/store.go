@@ -145,7 +145,7 @@ func (r *reading) Read(p []byte) (int, error) {
 	if err == nil {
 		n, err = r.r.Read(p)
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		r.err = err
 	}
 	return n, err

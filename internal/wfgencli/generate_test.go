@@ -21,7 +21,7 @@ func wfgen(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "WFGEN_") && !slices.Contains(kept, name) {
 			t.Setenv(name, "")
-			os.Unsetenv(name)
+			_ = os.Unsetenv(name)
 		}
 	}
 	var out, errs bytes.Buffer
