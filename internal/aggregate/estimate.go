@@ -307,6 +307,9 @@ func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
 		Warnings: m.Taken.Warnings, Source: m.File,
 		ITLDifferencePercent: m.Taken.ITLDifferencePercent, TTFTDifferencePercent: m.Taken.TTFTDifferencePercent,
 	}
+	if m.Client != nil {
+		d.Plain = m.Client.Plain
+	}
 	value := func(v *measurement.Value, l *fit.Line, x float64) *parameters.Value {
 		if v == nil {
 			return nil

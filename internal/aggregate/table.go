@@ -121,6 +121,9 @@ func (t *table) one(p parameters.Parameters) {
 		row = append(row, cells(q.ITL)...)
 		row = append(row, cells(q.TTFT)...)
 		rows = append(rows, row)
+		if text := plainly(q); text != "" {
+			notes = append(notes, fmt.Sprintf("batch %d: %s", q.BatchSize, text))
+		}
 		for _, r := range q.LeftOut {
 			notes = append(notes, fmt.Sprintf("batch %d left out: %s", q.BatchSize, r))
 		}
@@ -128,6 +131,21 @@ func (t *table) one(p parameters.Parameters) {
 	t.columns(rows)
 	t.list(notes)
 	t.verify(p)
+}
+
+// plainly says what a plain report would have said of a point, where that differs
+// noticeably from what was taken.
+func plainly(q parameters.Point) string {
+	const noticeable = 0.03
+	if q.Plain == nil || q.ITL == nil || q.TTFT == nil {
+		return ""
+	}
+	off := func(plain, taken float64) bool { return math.Abs(plain/taken-1) > noticeable }
+	if !off(q.Plain.ITLMS, q.ITL.MS) && !off(q.Plain.TTFTMS, q.TTFT.MS) && !off(q.Plain.Batch, q.Batch) {
+		return ""
+	}
+	return fmt.Sprintf("a plain report, with start-up, drain and the client's own delays in it, would have said ITL %.4g ms and TTFT %.4g ms at %.4g requests together",
+		q.Plain.ITLMS, q.Plain.TTFTMS, q.Plain.Batch)
 }
 
 // formulas of the joint models.

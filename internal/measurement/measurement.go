@@ -47,6 +47,9 @@ type Witness struct {
 	WindowSeconds float64 `json:"window_seconds"` // length of the steady window
 	Basis         string  `json:"basis"`          // what the numbers were made of: rows, summary, histograms, console
 
+	// Plain is what a plain report of the same rows would have said.
+	Plain *Plain `json:"plain,omitempty"`
+
 	// Only the server knows these.
 	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran
 	PrefillMS       *float64 `json:"prefill_ms,omitempty"`        // mean prefill
@@ -79,6 +82,14 @@ type Value struct {
 	Blocks          int     `json:"blocks,omitempty"`  // independent blocks that the standard error is worth
 	From            string  `json:"from"`              // server or client
 	Statistic       string  `json:"statistic"`         // mean or median
+}
+
+// Plain is the summary that load generators print: over every successful request,
+// start-up and drain included.
+type Plain struct {
+	ITLMS  float64 `json:"itl_ms"`  // mean, weighted by gaps
+	TTFTMS float64 `json:"ttft_ms"` // mean
+	Batch  float64 `json:"batch"`   // mean of requests in flight, first start to last end
 }
 
 // Estimate is a mean with the standard error that respects correlation, ms.

@@ -134,7 +134,23 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 		WindowStart:   from,
 		WindowSeconds: to - from,
 		Basis:         BasisRows,
+		Plain:         plain(sent),
 	}, counts, nil
+}
+
+// plain summarizes rows, sorted by their start, as a plain report does.
+func plain(sent []Request) *Plain {
+	var itl, ttft tally
+	inFlight, end := 0.0, 0.0
+	for _, r := range sent {
+		inFlight += r.End - r.Start
+		end = max(end, r.End)
+		if r.Status == Successful {
+			ttft.add(1000*(r.FirstToken-r.Start), 1)
+			itl.add(1000*(r.LastToken-r.FirstToken), float64(max(0, r.OutputTokens-1)))
+		}
+	}
+	return &Plain{ITLMS: itl.sum / itl.count, TTFTMS: ttft.sum / ttft.count, Batch: inFlight / (end - sent[0].Start)}
 }
 
 // check names what makes a row that says success unusable, or returns "".

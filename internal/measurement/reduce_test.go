@@ -254,3 +254,31 @@ func mean(values []float64) float64 {
 	}
 	return sum / float64(len(values))
 }
+
+// A plain report holds the start-up burst and the drain; the steady window does not.
+func TestPlainHoldsWhatTheWindowLeavesOut(t *testing.T) {
+	var rows []Request
+	for stream := range 4 {
+		for i := range 10 {
+			start := 100 + float64(stream)*0.1 + float64(i)
+			wait := 0.02
+			if i == 0 {
+				wait = 0.5 // the burst
+			}
+			rows = append(rows, Request{Start: start, FirstToken: start + wait, LastToken: start + wait + 0.4, End: start + 0.99, PromptTokens: 8, OutputTokens: 41})
+		}
+	}
+	w, _, err := Reduce(rows, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.TTFT.MeanMS; math.Abs(got-20) > 1e-6 {
+		t.Errorf("TTFT of the window %.4f ms, want 20", got)
+	}
+	if got := w.Plain.TTFTMS; math.Abs(got-(20*36+500*4)/40.0) > 1e-6 {
+		t.Errorf("plain TTFT %.4f ms, want 68", got)
+	}
+	if math.Abs(w.Plain.ITLMS-10) > 1e-6 || !(w.Plain.Batch < w.Batch) {
+		t.Errorf("plain ITL %.4f ms, batch %.3f; the window's batch is %.3f", w.Plain.ITLMS, w.Plain.Batch, w.Batch)
+	}
+}

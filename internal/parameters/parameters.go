@@ -14,6 +14,7 @@ import (
 
 	"wfgen.dev/internal/exit"
 	"wfgen.dev/internal/fit"
+	"wfgen.dev/internal/measurement"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -109,11 +110,12 @@ type Point struct {
 	ITL  *Value `json:"itl,omitempty"`
 	TTFT *Value `json:"ttft,omitempty"`
 
-	LeftOut               []string `json:"left_out,omitempty"` // why, and of what
-	Warnings              []string `json:"warnings,omitempty"`
-	ITLDifferencePercent  *float64 `json:"itl_difference_percent,omitempty"`  // client over server minus one
-	TTFTDifferencePercent *float64 `json:"ttft_difference_percent,omitempty"` // client over server minus one
-	Source                string   `json:"source,omitempty"`                  // file that it was read from
+	Plain                 *measurement.Plain `json:"plain,omitempty"`    // what a plain report of the client's rows would have said
+	LeftOut               []string           `json:"left_out,omitempty"` // why, and of what
+	Warnings              []string           `json:"warnings,omitempty"`
+	ITLDifferencePercent  *float64           `json:"itl_difference_percent,omitempty"`  // client over server minus one
+	TTFTDifferencePercent *float64           `json:"ttft_difference_percent,omitempty"` // client over server minus one
+	Source                string             `json:"source,omitempty"`                  // file that it was read from
 }
 
 // Value is a measured latency beside what the parameters predict.
