@@ -21,6 +21,9 @@ import (
 // Main runs a program with the process's own arguments and streams until it
 // ends or is told to (SIGINT, SIGTERM), and exits with its code.
 func Main(run func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int) {
+	// A reader that went away (| head) is an error of the write, not the end of the
+	// process: what it has started must be ended in order.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
