@@ -53,7 +53,7 @@ type Progress interface {
 	Done(p sweep.Point, line string, elapsed time.Duration)
 }
 
-// Points measured already, by key.
+// measured tells by key which files the run has already.
 func (r *Runner) measured(ctx context.Context) (map[string]bool, error) {
 	keys, err := r.Out.List(ctx, layout.Run(r.Run))
 	if err != nil {
@@ -184,15 +184,19 @@ func (r *Runner) point(ctx context.Context, a sweep.Accelerator, target string, 
 		case <-time.After(time.Duration(attempt+1) * 2 * time.Second):
 		}
 	}
-	if perr := r.publish(context.WithoutCancel(ctx), work, p); perr != nil {
+	// A point that a later attempt may mend is not measured: the run, when it is
+	// gone on with, tries it again.
+	var failed *stepError
+	mendable := errors.As(err, &failed) && failed.code == exit.TryAgain
+	if perr := r.publish(context.WithoutCancel(ctx), work, p, !mendable); perr != nil {
 		return line, perr
 	}
 	return line, err
 }
 
-// publish moves what a point left to its place in the run, the measurement
-// last: where it is, the rest is too.
-func (r *Runner) publish(ctx context.Context, work string, p sweep.Point) error {
+// publish moves what a point left to its place in the run, the measurement, if it
+// counts, last: where it is, the rest is too.
+func (r *Runner) publish(ctx context.Context, work string, p sweep.Point, counts bool) error {
 	put := func(file, key string) error {
 		f, err := os.Open(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -213,6 +217,9 @@ func (r *Runner) publish(ctx context.Context, work string, p sweep.Point) error 
 		if err := put(file, path.Join(layout.ReportsOf(r.Run, p.Accelerator, p.Shape), filepath.Base(file))); err != nil {
 			return err
 		}
+	}
+	if !counts {
+		return nil
 	}
 	return put(filepath.Join(work, layout.Measurement), layout.MeasurementOf(r.Run, p))
 }

@@ -264,6 +264,48 @@ func TestARefusedPointIsTriedOnce(t *testing.T) {
 	}
 }
 
+// A point that failed in passing is tried again when the run is gone on with,
+// although what it left tells how it failed.
+func TestAPointThatFailedInPassingStaysPending(t *testing.T) {
+	url, stop, err := Simulate(context.Background(), step, "m", quick, 8, 512, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	s := small(url)
+	s.BatchSizes, s.MaxRequests, s.MaxSeconds = []int{1}, 0, 60
+	r, _, _ := runner(t, s)
+	time.AfterFunc(3*time.Second, stop)
+	failures, err := measure(context.Background(), t, r)
+	if err != nil || len(failures) != 1 {
+		t.Fatalf("failures %q, %v", failures, err)
+	}
+	pending, err := r.Pending(context.Background())
+	if err != nil || len(pending["A100"]) != 1 {
+		t.Errorf("pending %v, %v", pending, err)
+	}
+}
+
+// guidellm ends well with nothing answered: step bench then leaves a measurement
+// that says so, and asks for another attempt.
+func TestAMeasurementThatDoesNotCountIsNotPublished(t *testing.T) {
+	r, _, _ := runner(t, small("http://127.0.0.1:1"))
+	p := r.Sweep.Points("A100")[0]
+	work := t.TempDir()
+	if err := os.WriteFile(filepath.Join(work, layout.Measurement), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, counts := range []bool{false, true} {
+		if err := r.publish(context.Background(), work, p, counts); err != nil {
+			t.Fatal(err)
+		}
+		have, err := r.measured(context.Background())
+		if err != nil || have[layout.MeasurementOf(r.Run, p)] != counts {
+			t.Errorf("counts %v: the run holds %v, %v", counts, have, err)
+		}
+	}
+}
+
 func TestRunNames(t *testing.T) {
 	r, _, _ := runner(t, small("http://127.0.0.1:1"))
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

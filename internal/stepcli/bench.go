@@ -28,7 +28,9 @@ func benchCommand() *cli.Command {
 		Description: `Writes into --output: measurement.json, reports/ (the raw report, the log, the
 server's scrapes) and outputs/ (one file per value, for Argo). Exits with 69 when
 the server cannot run the point, 75 when a later attempt may succeed, 65 when the
-point was measured but cannot be used.
+point was measured but cannot be used. STEP_NODE, STEP_GPU and STEP_SERVER_IMAGE,
+where they are set, are kept as the server's node, GPU and image; points that differ
+in them are not taken for the same server.
 
 Examples:
   step bench --target http://127.0.0.1:8000 --model simulated --batch-size 8 --output out
@@ -136,8 +138,8 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	return o, errors.Join(errs...)
 }
 
-// provenance is what the environment tells of where a point ran; wfgen sets it
-// from the downward API and from what it knows of the server.
+// provenance is what the environment tells of the server, for whoever starts step
+// and knows it; see the description of bench.
 func provenance() measurement.Provenance {
 	return measurement.Provenance{
 		Tool:  "step " + Version,

@@ -49,7 +49,7 @@ Examples:
     --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B --output s3://results/calibration`,
 		Flags: append(sweepFlags(),
 			&cli.BoolFlag{Name: "simulate", Usage: "measure simulated servers, and compare the estimate with their truth"},
-			&cli.StringSliceFlag{Name: "target", Usage: "`NAME=URL` of an accelerator's server, repeatable; URL alone for all"},
+			&cli.StringSliceFlag{Name: "target", Usage: "`NAME=URL` of an accelerator's server, repeatable; URL alone for one accelerator, or with {accelerator} for several"},
 			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
 			&cli.BoolFlag{Name: "force", Usage: "measure again what the run has measured already"},
 			&cli.StringFlag{Name: "run", Usage: "`NAME` of the run; an unfinished run of the same plan is gone on with, or a new one named by the time"},
