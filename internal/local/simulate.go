@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,10 +36,12 @@ func Simulate(ctx context.Context, step, model string, truth catalogue.Linear4, 
 	if err := cmd.Start(); err != nil {
 		return "", nil, exit.Errorf(exit.Usage, "the simulated server does not start: %w", err)
 	}
-	stop = func() {
+	// Once: a process can be waited for only once, and who ends the run early
+	// may meet who ends it last.
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
-	}
+	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err == nil {
 		err = fmt.Errorf("it said %q", line)
