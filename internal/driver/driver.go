@@ -18,7 +18,7 @@ type Options struct {
 	BatchSize   int
 	MaxSeconds  float64 // measured length of the point; 0: MaxRequests decides
 	MaxRequests int     // requests in all streams together; 0: MaxSeconds decides
-	Spread      float64 // output lengths vary by this fraction about Shape's, so that streams do not march in step
+	Spread      float64 // output lengths vary by this fraction about Shape's; see OutputTokens
 	Seed        int64   // prompts differ between runs with different seeds
 	APIKey      string  // never in an argument, a log or a report
 	Tokenizer   string  // directory or model id; empty: the driver's own way
@@ -27,6 +27,17 @@ type Options struct {
 	Log      io.Writer // what the driver says while it runs
 	Progress func(done, total float64)
 	Deadline time.Duration // after which the driver is stopped whatever it does
+}
+
+// OutputTokens are the lengths between which those of the answers are drawn, all
+// alike likely, so that their mean is Shape's. Answers of one length keep the
+// streams in the order in which they started for the whole point: the same requests
+// meet the same prefills again and again, and how they happened to start is measured
+// as if it were the server.
+func (o Options) OutputTokens() (least, most int) {
+	n := o.Shape.OutputTokens
+	width := max(0, min(int(o.Spread*float64(n)), n-2)) // one token has no gap to measure
+	return n - width, n + width
 }
 
 // Driver makes the load of one point.

@@ -130,7 +130,7 @@ func rateType(g *Guidellm, o driver.Options, withKey bool) func(string) []string
 		}
 		args = append(args, limits(o)...)
 		args = append(args,
-			"--data", fmt.Sprintf("prompt_tokens=%d,output_tokens=%d,samples=%d", o.Shape.PromptTokens, o.Shape.OutputTokens, samples(o)),
+			"--data", fmt.Sprintf("%s,samples=%d", g.data(o), samples(o)),
 			"--random-seed", fmt.Sprint(o.Seed))
 		if o.Tokenizer != "" {
 			args = append(args, "--processor", o.Tokenizer)
@@ -177,7 +177,7 @@ func profile(g *Guidellm, o driver.Options, _ bool) func(string) []string {
 		}
 		args = append(args, limits(o)...)
 		args = append(args,
-			"--data", fmt.Sprintf("prompt_tokens=%d,output_tokens=%d", o.Shape.PromptTokens, o.Shape.OutputTokens),
+			"--data", g.data(o),
 			"--random-seed", fmt.Sprint(o.Seed))
 		if o.Tokenizer != "" {
 			args = append(args, "--processor", o.Tokenizer)
@@ -191,7 +191,7 @@ func profile(g *Guidellm, o driver.Options, _ bool) func(string) []string {
 }
 
 // kinds is the command line from 0.7 on.
-func kinds(_ *Guidellm, o driver.Options, withKey bool) func(string) []string {
+func kinds(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
 	return func(report string) []string {
 		args := []string{"run"}
 		if !withKey { // else it is all in the environment
@@ -209,7 +209,7 @@ func kinds(_ *Guidellm, o driver.Options, withKey bool) func(string) []string {
 			args = append(args, "--constraint", object("kind", "max_requests", "count", o.MaxRequests))
 		}
 		args = append(args,
-			"--data", object("kind", "synthetic_text", "prompt_tokens", o.Shape.PromptTokens, "output_tokens", o.Shape.OutputTokens),
+			"--data", object(append([]any{"kind", "synthetic_text"}, g.lengths(o)...)...),
 			"--seed", object("kind", "static", "value", o.Seed))
 		if o.Tokenizer != "" {
 			args = append(args, "--tokenizer", object("kind", "huggingface_auto", "model", o.Tokenizer))
@@ -219,6 +219,32 @@ func kinds(_ *Guidellm, o driver.Options, withKey bool) func(string) []string {
 			"--output", object("kind", "json", "path", report),
 			"--disable-console-interactive")
 	}
+}
+
+// lengths are the fields, as names and values, by which every version is told how
+// long prompts and answers are. Given the least and the most without a standard
+// deviation, each draws evenly between them, 0.2 up to one more than the most.
+func (g *Guidellm) lengths(o driver.Options) []any {
+	fields := []any{"prompt_tokens", o.Shape.PromptTokens, "output_tokens", o.Shape.OutputTokens}
+	if least, most := o.OutputTokens(); least < most {
+		if g.version.before(0, 3, 0) {
+			most--
+		}
+		fields = append(fields, "output_tokens_min", least, "output_tokens_max", most)
+	}
+	return fields
+}
+
+// data is lengths as versions up to 0.6 read it.
+func (g *Guidellm) data(o driver.Options) string {
+	var b strings.Builder
+	for i, v := range g.lengths(o) {
+		if i > 0 {
+			b.WriteByte(",="[i%2])
+		}
+		fmt.Fprint(&b, v)
+	}
+	return b.String()
 }
 
 // limits are the options that end a run, up to 0.6.

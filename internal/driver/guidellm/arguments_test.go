@@ -33,6 +33,8 @@ func TestArguments(t *testing.T) {
 	}
 	one := many
 	one.BatchSize, one.MaxSeconds, one.MaxRequests, one.Tokenizer = 1, 12.5, 0, ""
+	spread := many
+	spread.Spread = 0.2
 	counted := many
 	counted.MaxSeconds = 0
 
@@ -76,6 +78,24 @@ func TestArguments(t *testing.T) {
 			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
 			--profile {"kind":"synchronous"} --constraint {"kind":"max_duration","seconds":12.5}
 			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64} --seed {"kind":"static","value":7}
+			--metrics {"kind":"generative","sample_size":0} --output {"kind":"json","path":"/w/report.json"}
+			--disable-console-interactive`},
+		{"0.2.1", spread, `benchmark --target http://vllm:8000 --model org/model --rate-type concurrent --rate 8.0
+			--max-seconds 90 --max-requests 500 --data prompt_tokens=128,output_tokens=64,output_tokens_min=52,output_tokens_max=75,samples=516
+			--random-seed 7 --processor org/tokenizer --output-path /w/report.json --disable-progress`},
+		{"0.3.1", spread, `benchmark run --target http://vllm:8000 --model org/model --rate-type concurrent --rate 8.0
+			--max-seconds 90 --max-requests 500 --data prompt_tokens=128,output_tokens=64,output_tokens_min=52,output_tokens_max=76,samples=516
+			--random-seed 7 --processor org/tokenizer --output-path /w/report.json --disable-progress`},
+		{"0.4.0", spread, `benchmark run --target http://vllm:8000 --model org/model --request-type text_completions
+			--profile concurrent --rate 8 --max-seconds 90 --max-requests 500
+			--data prompt_tokens=128,output_tokens=64,output_tokens_min=52,output_tokens_max=76
+			--random-seed 7 --processor org/tokenizer --output-dir /w --outputs report.json --disable-console-interactive`},
+		{"0.7.3", spread, `run
+			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
+			--profile {"kind":"concurrent","streams":[8]}
+			--constraint {"kind":"max_duration","seconds":90} --constraint {"kind":"max_requests","count":500}
+			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64,"output_tokens_min":52,"output_tokens_max":76}
+			--seed {"kind":"static","value":7} --tokenizer {"kind":"huggingface_auto","model":"org/tokenizer"}
 			--metrics {"kind":"generative","sample_size":0} --output {"kind":"json","path":"/w/report.json"}
 			--disable-console-interactive`},
 		{"0.7.3", counted, `run

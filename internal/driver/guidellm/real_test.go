@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -222,6 +223,7 @@ func TestRealRun(t *testing.T) {
 			srv := serve(t, simulate.Config{})
 			o, log, files := point(t, srv)
 			o.BatchSize, o.MaxRequests, o.MaxSeconds, o.Seed = test.batch, test.requests, test.seconds, int64(1000+i)
+			o.Spread = 0.25
 			// What an image sets must not matter.
 			t.Setenv("GUIDELLM_OUTPUT_PATH", "/results/benchmarks.json")
 			t.Setenv("GUIDELLM_OUTPUT_DIR", "/results")
@@ -249,18 +251,26 @@ func TestRealRun(t *testing.T) {
 			if test.requests > 0 && (m.Requests.Successful != test.requests || len(srv.requests) != test.requests) {
 				t.Errorf("%d requests reported, %d seen, %d asked for", m.Requests.Successful, len(srv.requests), test.requests)
 			}
+			asked := map[int]bool{}
 			for _, q := range srv.requests {
 				if n := len(strings.Fields(q.Prompt)); n < 62 || n > 66 {
 					t.Errorf("prompt of %d tokens", n)
 				}
-				if q.MaxTokens != 16 || !q.IgnoreEOS || !q.Stream {
+				if q.MaxTokens < 12 || q.MaxTokens > 20 || !q.IgnoreEOS || !q.Stream {
 					t.Errorf("max_tokens %d, ignore_eos %v, stream %v", q.MaxTokens, q.IgnoreEOS, q.Stream)
 				}
+				asked[q.MaxTokens] = true
 				if before, found := seen[q.Prompt]; found && before != i {
 					t.Errorf("runs with different seeds send the same prompt")
 				} else {
 					seen[q.Prompt] = i
 				}
+			}
+			if len(asked) < 4 {
+				t.Errorf("answers of the lengths %v were asked for, of 12 to 20 tokens each", slices.Sorted(maps.Keys(asked)))
+			}
+			if m.Shape != o.Shape || m.OutputTokens < 12 || m.OutputTokens > 20 {
+				t.Errorf("shape %s, %.3g output tokens in the mean", m.Shape, m.OutputTokens)
 			}
 			report, err := os.ReadFile(o.Report)
 			if err != nil {

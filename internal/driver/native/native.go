@@ -188,14 +188,10 @@ func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
 	sleep(ctx, 250*time.Millisecond) // a broken server is not hammered
 }
 
-// length draws the tokens of one answer, evenly about those asked for. Answers of
-// one length keep the streams in the order in which they started for the whole
-// point: the same requests meet the same prefills again and again, and how they
-// happened to start is measured as if it were the server.
+// length draws the tokens of one answer.
 func (l *load) length(random *rand.Rand) int {
-	n := l.Shape.OutputTokens
-	width := int(l.Spread * float64(n))
-	return max(2, n-width+random.IntN(2*width+1))
+	least, most := l.OutputTokens()
+	return least + random.IntN(most-least+1)
 }
 
 func (l *load) stop(err error) {
