@@ -141,7 +141,7 @@ func TestVerdictsOfPoints(t *testing.T) {
 			}
 		}, defaults, fit.Warned, "batch 64: 50 requests ran together"},
 		{"client's TTFT off and taken", func(m *measurement.Measurement) { m.Client.TTFT.MeanMS *= 1.3; m.Client.TTFT.MedianMS *= 1.3 },
-			Options{Method: fit.WLS, Source: measurement.Client, TTFT: measurement.Auto, Batch: measurement.Auto}, fit.Warned, "native driver"},
+			Options{Method: fit.WLS, Source: measurement.Client, TTFT: measurement.Auto, Batch: measurement.Auto}, fit.Warned, "more CPU"},
 		{"queue at the largest", func(m *measurement.Measurement) {
 			if m.BatchSize == 64 {
 				m.Server.QueueMS = new(500.0)

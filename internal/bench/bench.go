@@ -29,10 +29,12 @@ import (
 
 // Options is one point and where its files go.
 type Options struct {
-	driver.Options        // Report, Log, Progress and Deadline are filled in by Run
-	Accelerator    string // the key of the results
-	BatchSizes     []int  // every batch size of the sweep; names the largest one's report throughput
-	MaxNumSeqs     int    // the most requests that the server runs at once; 0: not known
+	driver.Options               // Report, Log, Progress and Deadline are filled in by Run
+	Accelerator    string        // the key of the results
+	BatchSizes     []int         // every batch size of the sweep; names the largest one's report throughput
+	Probe          driver.Driver // makes a second witness where the server is none; nil: nobody does
+	ProbeSeconds   float64       // least length of that; 0: none is made
+	MaxNumSeqs     int           // the most requests that the server runs at once; 0: not known
 	Provenance     measurement.Provenance
 	Margin         time.Duration // beyond MaxSeconds until the driver is stopped
 	ProgressFile   string        // file that Argo reads the progress from; empty: none
@@ -76,6 +78,7 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 	series, scrapeErr := scrapes.stop(ctx)
 
 	// What there is, is kept, whatever became of the point.
+	running := ctx
 	ctx = context.WithoutCancel(ctx)
 	reportKey := path.Join(layout.Reports, name+".json")
 	if err := putFile(ctx, out, reportKey, o.Report); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -99,6 +102,11 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 	}
 	if scrapeErr != nil {
 		m.Notes = append(m.Notes, "no server witness: "+scrapeErr.Error())
+	}
+	if failure == nil {
+		if err := o.probe(running, out, name, &m); err != nil {
+			return none, err
+		}
 	}
 	m.OverheadSeconds = max(0, time.Since(begin).Seconds()-m.Seconds)
 	file := layout.Measurement
@@ -162,7 +170,7 @@ func check(ctx context.Context, o *Options) (*server.Client, error) {
 		return nil, exit.Errorf(exit.Unusable, "shape %s needs %d tokens, but %s serves %s with max-model-len %d",
 			o.Shape, need, client.Target(), o.Model, found.MaxModelLen)
 	}
-	if longest := float64(o.Shape.OutputTokens) * (1 + o.Spread); found.MaxModelLen > 0 && float64(o.Shape.PromptTokens)+longest > float64(found.MaxModelLen) {
+	if _, longest := o.OutputTokens(); found.MaxModelLen > 0 && o.Shape.PromptTokens+longest > found.MaxModelLen {
 		o.Spread = 0 // no room for longer answers
 	}
 	o.Provenance.Target = client.Target()
@@ -171,22 +179,32 @@ func check(ctx context.Context, o *Options) (*server.Client, error) {
 	return client, nil
 }
 
-// reduce makes the measurement out of the report that the driver left, read the
-// way step measure reads it, and of the scrapes.
-func reduce(o Options, d driver.Driver, key string, series []measurement.Scrape) (measurement.Measurement, error) {
+// readReport reads the report that a driver left at o.Report, as step measure does;
+// key is the place where it is kept.
+func readReport(o Options, key string) (measurement.Measurement, error) {
+	var none measurement.Measurement
 	f, err := os.Open(o.Report)
 	if err != nil {
-		return measurement.Measurement{}, exit.Errorf(exit.TryAgain, "the driver left no report")
+		return none, exit.Errorf(exit.TryAgain, "the driver left no report")
 	}
 	defer f.Close()
 	all, err := report.Read(f, key, report.Options{Accelerator: o.Accelerator, Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize})
 	if err != nil {
-		return measurement.Measurement{}, err
+		return none, err
 	}
 	if len(all) != 1 {
-		return measurement.Measurement{}, exit.Errorf(exit.Refused, "the report of one point holds %d benchmarks", len(all))
+		return none, exit.Errorf(exit.Refused, "the report of one point holds %d benchmarks", len(all))
 	}
-	m := all[0]
+	return all[0], nil
+}
+
+// reduce makes the measurement out of the report that the driver left and of the
+// scrapes.
+func reduce(o Options, d driver.Driver, key string, series []measurement.Scrape) (measurement.Measurement, error) {
+	m, err := readReport(o, key)
+	if err != nil {
+		return m, err
+	}
 	m.Driver = measurement.Driver{Name: d.Name(), Version: d.Version()}
 	o.Provenance.Report = key
 	m.Provenance = o.Provenance

@@ -7,6 +7,8 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,20 +114,87 @@ func TestRunKeepsBothWitnesses(t *testing.T) {
 }
 
 func TestAServerWithoutMetricsIsMeasuredByTheClientAlone(t *testing.T) {
-	h := handler(t, law())
-	target := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/metrics" {
-			http.NotFound(w, r)
-			return
-		}
-		h.ServeHTTP(w, r)
-	}))
-	_, m, err := run(t, options(target))
+	cfg := law()
+	cfg.NoMetrics = true
+	o := options(serve(t, handler(t, cfg)))
+	o.Probe, o.ProbeSeconds = native.Driver{}, 1
+	dir, m, err := run(t, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if m.Server != nil || m.Taken.TTFT.From != measurement.Client || !strings.Contains(strings.Join(m.Notes, "\n"), "no server witness") {
 		t.Errorf("server %v, TTFT from %s, notes %q", m.Server, m.Taken.TTFT.From, m.Notes)
+	}
+	if m.Probe != nil || exists(dir, "reports/throughput-probe.json") {
+		t.Error("the native driver was probed by itself")
+	}
+}
+
+// late makes the load of the native driver through a proxy that holds every request
+// back, as a load generator does that lacks CPU.
+type late struct {
+	native.Driver
+	by time.Duration
+}
+
+func (late) Name() string { return sweep.Guidellm }
+
+func (l late) Run(ctx context.Context, o driver.Options) error {
+	target, err := url.Parse(o.Target)
+	if err != nil {
+		return err
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(l.by)
+		proxy.ServeHTTP(w, r)
+	}))
+	defer slow.Close()
+	o.Target = slow.URL
+	return l.Driver.Run(ctx, o)
+}
+
+// Where the server does not tell, a short run of the native driver says what TTFT
+// is without the client's own delay.
+func TestAProbeTellsTTFTWhereTheServerDoesNot(t *testing.T) {
+	bench := func(cfg simulate.Config, seconds float64) (dir string, m measurement.Measurement) {
+		o := options(serve(t, handler(t, cfg)))
+		o.Probe, o.ProbeSeconds = native.Driver{Tool: "test"}, seconds
+		dir = t.TempDir()
+		out, err := store.New(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = Run(t.Context(), late{by: 15 * time.Millisecond}, out, o); err != nil {
+			t.Fatal(err)
+		}
+		return dir, m
+	}
+	blind := law()
+	blind.NoMetrics = true
+
+	dir, m := bench(blind, 1)
+	if m.Taken.TTFT.From != measurement.Probe || m.Taken.ITL.From != measurement.Client {
+		t.Errorf("TTFT from %s, ITL from %s; probe %+v, warnings %q", m.Taken.TTFT.From, m.Taken.ITL.From, m.Probe, m.Taken.Warnings)
+	}
+	if math.Abs(m.Taken.TTFT.MS/18-1) > 0.3 || *m.Taken.TTFTDifferencePercent < 40 {
+		t.Errorf("TTFT %.2f ms, the law says 18; the client's is %+.0f %% off, want +80", m.Taken.TTFT.MS, *m.Taken.TTFTDifferencePercent)
+	}
+	if !exists(dir, "reports/throughput-probe.json") {
+		t.Error("the probe's report is not kept")
+	}
+	if m.OverheadSeconds < 1 {
+		t.Errorf("overhead of %.2f s: without the second of the probe", m.OverheadSeconds)
+	}
+	if client := m.Weigh(measurement.Client, measurement.Auto); !strings.Contains(strings.Join(client.Warnings, " "), "off the probe's") {
+		t.Errorf("the client's TTFT is taken with the warnings %q", client.Warnings)
+	}
+
+	if _, m := bench(blind, 0); m.Probe != nil || m.Taken.TTFT.From != measurement.Client {
+		t.Errorf("probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
+	}
+	if _, m := bench(law(), 1); m.Probe != nil || m.Taken.TTFT.From != measurement.Server {
+		t.Errorf("a server that tells TTFT: probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
 	}
 }
 

@@ -4,7 +4,7 @@
 //	runs/<run>/summary.json
 //	runs/<run>/summaries/<accelerator>.json
 //	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
-//	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN>{.json,-log.txt,-server.json}
+//	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN>{.json,-log.txt,-server.json,-probe.json}
 //	runs/<run>/<accelerator>/parameters/<shape>.json
 //	latest/<model>/<accelerator>/<shape>.json
 package layout

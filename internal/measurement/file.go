@@ -105,7 +105,7 @@ func (m *Measurement) validate() error {
 	for _, w := range []struct {
 		field   string
 		witness *Witness
-	}{{"client", m.Client}, {"server", m.Server}} {
+	}{{"client", m.Client}, {"server", m.Server}, {"probe", m.Probe}} {
 		if w.witness == nil {
 			continue
 		}

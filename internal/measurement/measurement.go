@@ -22,6 +22,7 @@ type Measurement struct {
 
 	Client *Witness `json:"client,omitempty"` // as the load generator saw it
 	Server *Witness `json:"server,omitempty"` // as the server's /metrics saw it
+	Probe  *Witness `json:"probe,omitempty"`  // as the native driver saw it, for a moment afterwards, at the same batch size
 
 	Requests     Requests `json:"requests"`
 	PromptTokens float64  `json:"prompt_tokens"` // counted by the server, mean per request
@@ -70,7 +71,8 @@ type Taken struct {
 	VoidTTFT []string `json:"void_ttft,omitempty"` // why gamma and delta may not use it
 	Warnings []string `json:"warnings,omitempty"`
 
-	// How far the witnesses differ: client over server minus one, percent.
+	// How far the witnesses differ: client over server minus one, percent; over
+	// the probe where there is one, for then the server's numbers were no use.
 	ITLDifferencePercent  *float64 `json:"itl_difference_percent,omitempty"`
 	TTFTDifferencePercent *float64 `json:"ttft_difference_percent,omitempty"`
 }
@@ -80,7 +82,7 @@ type Value struct {
 	MS              float64 `json:"ms"`
 	StandardErrorMS float64 `json:"standard_error_ms"` // 0: not known
 	Blocks          int     `json:"blocks,omitempty"`  // independent blocks that the standard error is worth
-	From            string  `json:"from"`              // server or client
+	From            string  `json:"from"`              // server, client or probe
 	Statistic       string  `json:"statistic"`         // mean or median
 }
 

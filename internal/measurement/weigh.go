@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"wfgen.dev/internal/sweep"
 )
 
 // What an estimate may be asked to use.
@@ -12,6 +14,7 @@ const (
 	Auto   = "auto"
 	Server = "server"
 	Client = "client"
+	Probe  = "probe" // is not asked for: auto takes it where the server cannot speak
 	Mean   = "mean"
 	Median = "median"
 )
@@ -48,7 +51,8 @@ const (
 // 0.3 %, and the server's TTFT, which is free of the load generator's own delays,
 // provided that the server's witness is admissible: it counted exactly our
 // requests, evicted none, found none in its prefix cache. Without one, TTFT is
-// the client's. A mean that is not plausible gives way to the median.
+// the probe's, whose own delays are small, and without that the client's. A mean
+// that is not plausible gives way to the median.
 //
 // Reasons that a reader of reports put into m.Taken.Void and m.Taken.VoidTTFT are
 // kept; those of an earlier weighing are not.
@@ -91,7 +95,7 @@ func (m *Measurement) weigh(source, ttft string) Taken {
 	if server != nil && fromServer(source == Server, server.ITL, client.ITL) {
 		t.ITL = value(server.ITL, Server)
 	} else if client.ITL != nil && source != Server {
-		t.ITL = m.pick(client.ITL, Auto, "ITL", warn)
+		t.ITL = pick(client.ITL, Client, Auto, "ITL", warn)
 	}
 	if t.ITL == nil {
 		void("%s", m.lacking("ITL", source, client.ITL))
@@ -104,10 +108,13 @@ func (m *Measurement) weigh(source, ttft string) Taken {
 	} else if server != nil && server.TTFT != nil && (source == Server || source == Auto && admissible && ttft != Median) {
 		t.TTFT = value(server.TTFT, Server)
 	}
-	if t.TTFT == nil && client.TTFT != nil && source != Server {
-		t.TTFT = m.pick(client.TTFT, ttft, "TTFT", warn)
+	if t.TTFT == nil && source == Auto && m.probed(warn) {
+		t.TTFT = pick(m.Probe.TTFT, Probe, ttft, "TTFT", warn)
 	}
-	if t.TTFT != nil && queueMS < t.TTFT.MS {
+	if t.TTFT == nil && client.TTFT != nil && source != Server {
+		t.TTFT = pick(client.TTFT, Client, ttft, "TTFT", warn)
+	}
+	if t.TTFT != nil && t.TTFT.From != Probe && queueMS < t.TTFT.MS {
 		t.TTFT.MS -= queueMS
 	}
 	if t.TTFT == nil && len(t.VoidTTFT) == 0 {
@@ -125,6 +132,31 @@ func (m *Measurement) weigh(source, ttft string) Taken {
 		void("%s", unit)
 	}
 	return t
+}
+
+// WantsProbe says whether a probe would tell what nobody has told: the point is of
+// use, and its TTFT would be the client's own. The native driver needs none: it is
+// what a probe is made with.
+func (m *Measurement) WantsProbe() bool {
+	return m.Driver.Name != sweep.Native && m.Client != nil &&
+		len(m.Weigh(Client, Auto).Void) == 0 && m.Weigh(Auto, Mean).TTFT.from(Client)
+}
+
+// probed says whether the probe saw the same load as the point.
+func (m *Measurement) probed(warn func(string, ...any)) bool {
+	if m.Probe == nil || m.Probe.TTFT == nil {
+		return false
+	}
+	if batch := m.batch(Client, false, warn); batch > 0 && apart(m.Probe.Batch, batch) {
+		warn("the probe had %.4g requests in flight and the point %.4g, so its TTFT is not taken", m.Probe.Batch, batch)
+		return false
+	}
+	return true
+}
+
+// apart says whether two batches differ by more than their measuring does.
+func apart(a, b float64) bool {
+	return math.Abs(a/b-1) > disagreement && math.Abs(a-b) > 0.5
 }
 
 // admit says whether the server's numbers may be used, writes what its counts
@@ -194,12 +226,12 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 	return admissible, queueMS
 }
 
-// pick is the statistic of a client's estimate that can be believed, nil when
-// none can.
-func (m *Measurement) pick(e *Estimate, statistic, name string, warn func(string, ...any)) *Value {
-	mean := value(e, Client)
+// pick is the statistic of an estimate made of requests that can be believed, nil
+// when none can.
+func pick(e *Estimate, from, statistic, name string, warn func(string, ...any)) *Value {
+	mean := value(e, from)
 	var med *Value
-	if med = value(&Estimate{MeanMS: e.MedianMS, Blocks: e.Blocks}, Client); med != nil {
+	if med = value(&Estimate{MeanMS: e.MedianMS, Blocks: e.Blocks}, from); med != nil {
 		med.Statistic = Median
 		// The median of normal scatter is less certain than the mean by this
 		// factor; of scatter with a long tail it is more certain.
@@ -211,7 +243,7 @@ func (m *Measurement) pick(e *Estimate, statistic, name string, warn func(string
 	case statistic == Mean || med == nil:
 		return mean
 	case mean == nil, mean.MS > meanToMedian*med.MS, mean.MS*meanToMedian < med.MS:
-		warn("the client's mean %s is %.4g ms and its median %.4g ms: the median is taken", name, e.MeanMS, e.MedianMS)
+		warn("the %s's mean %s is %.4g ms and its median %.4g ms: the median is taken", from, name, e.MeanMS, e.MedianMS)
 		if mean == nil {
 			med.StandardErrorMS, med.Blocks = 0, 0
 		}
@@ -240,7 +272,7 @@ func (m *Measurement) batch(source string, admissible bool, warn func(string, ..
 		return fromServer
 	case source == Client:
 		return fromClient
-	case math.Abs(fromServer/fromClient-1) > disagreement && math.Abs(fromServer-fromClient) > 0.5:
+	case apart(fromServer, fromClient):
 		warn("the server ran %.4g requests together where the client had %.4g in flight: the server's number is taken", fromServer, fromClient)
 		return fromServer
 	case exact:
@@ -250,19 +282,27 @@ func (m *Measurement) batch(source string, admissible bool, warn func(string, ..
 	}
 }
 
-// differ is how far the client's number is above the server's, percent; it warns
-// when the client's was taken all the same.
+// differ is how far the client's number is above that of the other witness,
+// percent; it warns when the client's was taken all the same, and names the cure.
 func (m *Measurement) differ(name string, taken *Value, of func(*Witness) *Estimate, warn func(string, ...any)) *float64 {
-	if m.Client == nil || m.Server == nil {
+	other, whose := m.Probe, Probe
+	if other == nil {
+		other, whose = m.Server, Server
+	}
+	if m.Client == nil || other == nil {
 		return nil
 	}
-	client, server := of(m.Client), of(m.Server)
-	if client == nil || server == nil || server.MeanMS <= 0 || client.MeanMS <= 0 {
+	client, theirs := of(m.Client), of(other)
+	if client == nil || theirs == nil || theirs.MeanMS <= 0 || client.MeanMS <= 0 {
 		return nil
 	}
-	percent := 100 * (client.MeanMS/server.MeanMS - 1)
-	if math.Abs(percent) > 100*disagreement && taken != nil && taken.From == Client {
-		warn("the client's %s, which is taken, is %+.3g %% off the server's; give the load generator more CPU, or use the native driver", name, percent)
+	percent := 100 * (client.MeanMS/theirs.MeanMS - 1)
+	if math.Abs(percent) > 100*disagreement && taken.from(Client) {
+		cure := "give the load generator more CPU (--load-generator-cpu)"
+		if m.Driver.Name != sweep.Native {
+			cure += ", or measure with --driver native"
+		}
+		warn("the client's %s, which is taken, is %+.3g %% off the %s's; %s", name, percent, whose, cure)
 	}
 	return &percent
 }
@@ -305,6 +345,8 @@ func value(e *Estimate, from string) *Value {
 	}
 	return &Value{MS: e.MeanMS, StandardErrorMS: e.StandardErrorMS, Blocks: e.Blocks, From: from, Statistic: Mean}
 }
+
+func (v *Value) from(witness string) bool { return v != nil && v.From == witness }
 
 func without(list, drop []string) []string {
 	var rest []string

@@ -53,6 +53,76 @@ func TestWeighTakesTheClientsITLAndTheServersTTFT(t *testing.T) {
 	}
 }
 
+// probed is a point of guidellm whose server says nothing and that was probed.
+func probed() Measurement {
+	m := sample()
+	m.Server, m.Driver = nil, Driver{Name: "guidellm", Version: "0.7.3"}
+	m.Probe = &Witness{
+		ITL:   &Estimate{MeanMS: 9.98, StandardErrorMS: 0.1, Blocks: 4, Samples: 32},
+		TTFT:  &Estimate{MeanMS: 31, MedianMS: 30.5, StandardErrorMS: 1.2, Blocks: 4, Samples: 32},
+		Batch: 7.9, Requests: 36, WindowSeconds: 5, Basis: BasisRows,
+	}
+	return m
+}
+
+func TestWeighTakesTheProbesTTFTWhereTheServerCannotSpeak(t *testing.T) {
+	m := probed()
+	got := m.Weigh(Auto, Auto)
+	if got.ITL.From != Client || got.TTFT.From != Probe || got.TTFT.MS != 31 || len(got.Void)+len(got.VoidTTFT)+len(got.Warnings) > 0 {
+		t.Errorf("%+v", got)
+	}
+	near(t, "TTFT difference", *got.TTFTDifferencePercent, 29.032, 0.001)
+	near(t, "ITL difference", *got.ITLDifferencePercent, 0.2004, 0.001)
+	near(t, "batch", got.Batch, 7.98, 1e-9)
+	if got = m.Weigh(Auto, Median); got.TTFT.From != Probe || got.TTFT.MS != 30.5 {
+		t.Errorf("median: %+v", got.TTFT)
+	}
+	if got = m.Weigh(Client, Auto); got.TTFT.From != Client || !mentions(got.Warnings, "off the probe's; give the load generator more CPU (--load-generator-cpu), or measure with --driver native") {
+		t.Errorf("the client's TTFT, asked for: %+v, warnings %q", got.TTFT, got.Warnings)
+	}
+
+	m.Client.ITL.MeanMS = 12
+	if got = m.Weigh(Auto, Auto); !mentions(got.Warnings, "the client's ITL, which is taken, is +20.2 % off the probe's") {
+		t.Errorf("a wrong ITL was taken with the warnings %q", got.Warnings)
+	}
+
+	m = probed()
+	m.Probe.Batch = 5
+	if got = m.Weigh(Auto, Auto); got.TTFT.From != Client || !mentions(got.Warnings, "the probe had 5 requests in flight") || !mentions(got.Warnings, "off the probe's") {
+		t.Errorf("a probe of another load: TTFT from %s, warnings %q", got.TTFT.From, got.Warnings)
+	}
+
+	// A server that did speak is better than a few seconds.
+	m = probed()
+	m.Server = sample().Server
+	if got = m.Weigh(Auto, Auto); got.TTFT.From != Server {
+		t.Errorf("TTFT from %s", got.TTFT.From)
+	}
+}
+
+func TestWantsProbe(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Measurement)
+		want   bool
+	}{
+		"no server":                      {func(m *Measurement) { m.Server = nil }, true},
+		"an admissible server":           {func(*Measurement) {}, false},
+		"counts that do not match":       {func(m *Measurement) { m.Server.Requests = 170 }, true},
+		"a server that knows ITL only":   {func(m *Measurement) { m.Server.TTFT = nil }, true},
+		"void whoever is asked":          {func(m *Measurement) { m.Server.Preemptions = new(4.0) }, false},
+		"nothing measured":               {func(m *Measurement) { m.Server, m.Client = nil, nil }, false},
+		"TTFT that nobody could believe": {func(m *Measurement) { m.Server, m.Client.TTFT = nil, nil }, false},
+		"the native driver":              {func(m *Measurement) { m.Server, m.Driver.Name = nil, "native" }, false},
+	} {
+		m := sample()
+		m.Driver = Driver{Name: "guidellm", Version: "0.7.3"}
+		c.change(&m)
+		if got := m.WantsProbe(); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestWeighReasons(t *testing.T) {
 	for _, c := range []struct {
 		name     string

@@ -113,8 +113,8 @@ type Point struct {
 	Plain                 *measurement.Plain `json:"plain,omitempty"`    // what a plain report of the client's rows would have said
 	LeftOut               []string           `json:"left_out,omitempty"` // why, and of what
 	Warnings              []string           `json:"warnings,omitempty"`
-	ITLDifferencePercent  *float64           `json:"itl_difference_percent,omitempty"`  // client over server minus one
-	TTFTDifferencePercent *float64           `json:"ttft_difference_percent,omitempty"` // client over server minus one
+	ITLDifferencePercent  *float64           `json:"itl_difference_percent,omitempty"`  // client over server, or over probe where there is one, minus one
+	TTFTDifferencePercent *float64           `json:"ttft_difference_percent,omitempty"` // client over server, or over probe where there is one, minus one
 	Source                string             `json:"source,omitempty"`                  // file that it was read from
 }
 
@@ -122,7 +122,7 @@ type Point struct {
 type Value struct {
 	MS              float64  `json:"ms"`
 	StandardErrorMS float64  `json:"standard_error_ms,omitempty"` // 0: not known
-	From            string   `json:"from"`                        // server or client
+	From            string   `json:"from"`                        // server, client or probe
 	Statistic       string   `json:"statistic"`                   // mean or median
 	PredictedMS     *float64 `json:"predicted_ms,omitempty"`
 	ErrorPercent    *float64 `json:"error_percent,omitempty"` // predicted over measured minus one

@@ -87,7 +87,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"version": s.config.Version})
 	})
-	mux.Handle("GET /metrics", s.metrics.handler())
+	if !s.config.NoMetrics {
+		mux.Handle("GET /metrics", s.metrics.handler())
+	}
 	mux.HandleFunc("GET /v1/models", s.started(s.models))
 	mux.HandleFunc("POST /tokenize", s.started(s.tokenize))
 	mux.HandleFunc("POST /v1/completions", s.started(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, false) }))

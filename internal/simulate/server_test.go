@@ -586,6 +586,17 @@ func TestStartDelay(t *testing.T) {
 	}
 }
 
+func TestNoMetrics(t *testing.T) {
+	response, err := http.Get(start(t, Config{NoMetrics: true}) + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusNotFound {
+		t.Errorf("status %d", response.StatusCode)
+	}
+}
+
 func TestNoUsage(t *testing.T) {
 	url := start(t, Config{NoUsage: true})
 	for _, body := range []string{

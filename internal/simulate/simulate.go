@@ -91,6 +91,7 @@ type Config struct {
 	AbortRate  float64       // fraction of requests whose connection is cut midway
 	Hang       bool          // requests for tokens are accepted and never answered
 	StartDelay time.Duration // until then /health says 503 and no request is served
+	NoMetrics  bool          // there is no /metrics, as behind some gateways
 	NoUsage    bool          // token counts are never reported, asked for or not
 }
 

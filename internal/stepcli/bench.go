@@ -44,7 +44,7 @@ Examples:
 			&cli.StringFlag{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
 			&cli.IntFlag{Name: "prompt-tokens", Value: 128, Usage: "tokens of each prompt"},
 			&cli.IntFlag{Name: "output-tokens", Value: 128, Usage: "tokens of each answer"},
-			&cli.Float64Flag{Name: "output-spread", Value: 0.2, Usage: "`FRACTION` by which the native driver lets answers differ in length, about the same mean, so that streams do not march in step; 0: all alike"},
+			&cli.Float64Flag{Name: "output-spread", Value: 0.2, Usage: "`FRACTION` by which answers differ in length, about the same mean, so that streams do not march in step; 0: all alike"},
 			&cli.Float64Flag{Name: "max-seconds", Value: 120, Usage: "length of the measurement; 0: --max-requests decides"},
 			&cli.IntFlag{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
 			&cli.IntFlag{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
@@ -53,6 +53,7 @@ Examples:
 			&cli.StringFlag{Name: "tokenizer", Usage: "for guidellm: directory or model id of the tokenizer; the model's own otherwise"},
 			&cli.Int64Flag{Name: "seed", Usage: "prompts are drawn from it; a different one each time otherwise, since a repeated prompt is answered from the cache"},
 			&cli.DurationFlag{Name: "margin", Value: 3 * time.Minute, Usage: "how long beyond --max-seconds the driver may take before it is stopped"},
+			&cli.Float64Flag{Name: "probe-seconds", Value: bench.DefaultProbeSeconds, Usage: "where guidellm makes the load and the server's /metrics cannot say TTFT, the native driver makes the same load for so many `SECONDS` more, or until each stream has made three requests, to tell TTFT without guidellm's own delays; 0: it does not"},
 			&cli.StringFlag{Name: "output", Required: true, Usage: "directory or s3://bucket/prefix"},
 		},
 		Action: func(c *cli.Context) error {
@@ -95,6 +96,8 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		MaxNumSeqs:   c.Int("max-num-seqs"),
 		Provenance:   provenance(),
 		Margin:       c.Duration("margin"),
+		Probe:        native.Driver{Tool: Version},
+		ProbeSeconds: c.Float64("probe-seconds"),
 		ProgressFile: os.Getenv("ARGO_PROGRESS_FILE"),
 		Stderr:       c.App.ErrWriter,
 	}
@@ -111,7 +114,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		{"batch-size", float64(o.BatchSize), 1}, {"prompt-tokens", float64(o.Shape.PromptTokens), 1},
 		{"output-tokens", float64(o.Shape.OutputTokens), 2}, {"max-seconds", o.MaxSeconds, 0},
 		{"max-requests", float64(o.MaxRequests), 0}, {"max-num-seqs", float64(o.MaxNumSeqs), 0},
-		{"margin", o.Margin.Seconds(), 1},
+		{"margin", o.Margin.Seconds(), 1}, {"probe-seconds", o.ProbeSeconds, 0},
 	} {
 		if !(n.value >= n.least) {
 			errs = append(errs, fmt.Errorf("--%s: %v is below %v", n.flag, n.value, n.least))

@@ -71,6 +71,7 @@ Examples:
 			&cli.Float64Flag{Name: "abort-rate", Usage: "`FRACTION` of requests whose connection is cut midway"},
 			&cli.BoolFlag{Name: "hang", Usage: "accept requests for tokens and never answer them"},
 			&cli.DurationFlag{Name: "start-delay", Usage: "`TIME` until the server is healthy and serves its model, such as 5s"},
+			&cli.BoolFlag{Name: "no-metrics", Usage: "have no /metrics, as behind a gateway that does not pass it on"},
 			&cli.BoolFlag{Name: "no-usage", Usage: "never report token counts, even when asked to"},
 		},
 		Action: runSimulate,
@@ -119,6 +120,7 @@ func runSimulate(c *cli.Context) error {
 		AbortRate:    c.Float64("abort-rate"),
 		Hang:         c.Bool("hang"),
 		StartDelay:   c.Duration("start-delay"),
+		NoMetrics:    c.Bool("no-metrics"),
 		NoUsage:      c.Bool("no-usage"),
 	}
 	var law string
