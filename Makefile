@@ -5,7 +5,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images test test-guidellm race lint generate bench argolint clean
+.PHONY: all images test test-guidellm test-vllm race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -30,6 +30,12 @@ GUIDELLM ?= 0.3.1 0.7.3
 test-guidellm:
 	hack/guidellm/install.sh $(GUIDELLM)
 	go test -tags guidellm -timeout 40m -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/driver/guidellm
+
+# the real vLLM, its CPU build as installed from PyPI, and a tiny model
+test-vllm:
+	hack/vllm/install.sh
+	hack/guidellm/install.sh 0.7.3
+	go test -tags vllm -count 1 -timeout 15m -v ./internal/vllm
 
 # golangci-lint, or what of it the module proxy gives when it cannot be installed
 lint: | $(TOOLS)

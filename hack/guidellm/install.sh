@@ -36,17 +36,7 @@ exec 9>"$root/.lock"
 if command -v flock >/dev/null; then flock 9; fi # one installation at a time
 : >"$log"
 
-command -v "$python" >/dev/null || fail "no $python; install Python 3.10 or newer, or set PYTHON"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$("$python" --version) is too old: guidellm needs 3.10 or newer; set PYTHON"
-
-uv=$(command -v uv || true)
-if [ -z "$uv" ]; then
-  uv=$root/uv/bin/uv
-  if [ ! -x "$uv" ]; then
-    "$python" -m venv --clear "$root/uv" >>"$log" 2>&1 || fail "cannot make a virtual environment with $python"
-    "$root/uv/bin/pip" install --quiet uv >>"$log" 2>&1 || fail "cannot install uv: is a Python package index reachable?"
-  fi
-fi
+uv=$("$here/../uv.sh" 2>>"$log") || fail "no uv, which makes the environments"
 
 # Without these, a version installs and then cannot be imported.
 pins() {
