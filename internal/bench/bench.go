@@ -25,6 +25,7 @@ import (
 	"wfgen.dev/internal/report"
 	"wfgen.dev/internal/server"
 	"wfgen.dev/internal/store"
+	"wfgen.dev/internal/sweep"
 )
 
 // Options is one point and where its files go.
@@ -36,9 +37,10 @@ type Options struct {
 	ProbeSeconds   float64       // least length of that; 0: none is made
 	MaxNumSeqs     int           // the most requests that the server runs at once; 0: not known
 	Provenance     measurement.Provenance
+	Begin          time.Time     // since when the point costs time; zero: since Run is called
 	Margin         time.Duration // beyond MaxSeconds until the driver is stopped
 	ProgressFile   string        // file that Argo reads the progress from; empty: none
-	Stderr         io.Writer     // words, and the driver's log
+	Stderr         io.Writer     // words, and the driver's log in brief
 }
 
 // Run runs the point and puts its files into out: the measurement, the raw
@@ -47,7 +49,9 @@ type Options struct {
 // exit.Refused error; one that was interrupted leaves measurement.partial.json,
 // which nothing takes for a measurement.
 func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (measurement.Measurement, error) {
-	begin := time.Now()
+	if o.Begin.IsZero() {
+		o.Begin = time.Now()
+	}
 	var none measurement.Measurement
 	client, err := check(ctx, &o)
 	if err != nil {
@@ -68,7 +72,9 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 		return none, exit.Errorf(exit.Usage, "no temporary file: %w", err)
 	}
 	defer log.Close()
-	o.Log = io.MultiWriter(log, o.Stderr)
+	shown := &brief{w: o.Stderr}
+	defer func() { _ = shown.Close() }() // nobody reads what cannot be shown
+	o.Log = io.MultiWriter(log, shown)
 	o.Report = filepath.Join(work, "report.json")
 	o.Progress = progressFile(o.ProgressFile)
 	o.Deadline = o.deadline()
@@ -108,7 +114,7 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 			return none, err
 		}
 	}
-	m.OverheadSeconds = max(0, time.Since(begin).Seconds()-m.Seconds)
+	m.OverheadSeconds = max(0, time.Since(o.Begin).Seconds()-m.Seconds)
 	file := layout.Measurement
 	if failure != nil {
 		m.Partial, file = true, "measurement.partial.json"
@@ -198,6 +204,10 @@ func readReport(o Options, key string) (measurement.Measurement, error) {
 	return all[0], nil
 }
 
+// goodPerStream is how many requests a stream of guidellm should make: it starts all
+// at once, and cuts off what is under way at the end.
+const goodPerStream = 10
+
 // reduce makes the measurement out of the report that the driver left and of the
 // scrapes.
 func reduce(o Options, d driver.Driver, key string, series []measurement.Scrape) (measurement.Measurement, error) {
@@ -209,6 +219,13 @@ func reduce(o Options, d driver.Driver, key string, series []measurement.Scrape)
 	o.Provenance.Report = key
 	m.Provenance = o.Provenance
 	if m.Client != nil {
+		if d.Name() == sweep.Guidellm {
+			if streams := m.Requests.Successful / o.BatchSize; streams < goodPerStream {
+				m.Notes = append(m.Notes, fmt.Sprintf("each stream made %d requests; from %d on, beginning and end of guidellm's run matter little", streams, goodPerStream))
+			}
+			// its report holds none of what it asks before it begins
+			series = during(series, m.StartedAt, m.StartedAt+m.Seconds)
+		}
 		m.Server = measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds)
 		m.Taken = m.Weigh("auto", "auto")
 	}

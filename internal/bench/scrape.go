@@ -66,17 +66,37 @@ func (s *scraping) once(ctx context.Context) error {
 	return nil
 }
 
-// stop takes the last scrape, a moment after the load: servers count a request
-// just after they have answered it.
+// settle is how long servers may take to count a request that they have answered.
+const settle = 200 * time.Millisecond
+
+// stop takes the last scrape, a moment after the load.
 func (s *scraping) stop(ctx context.Context) ([]measurement.Scrape, error) {
 	s.cancel()
 	s.wait.Wait()
 	if s.err != nil {
 		return nil, s.err
 	}
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(settle)
 	if err := s.once(context.WithoutCancel(ctx)); err != nil {
 		return s.series, errors.New("/metrics could not be read after the load, so the counts cannot be compared: " + err.Error())
 	}
 	return s.series, nil
+}
+
+// during are the scrapes from the last before start to the first after end, Unix
+// seconds: what they count between them is what the load asked for in that time, and
+// not what a driver asks for before it begins. Servers count a request a moment after
+// its answer, so the one after the end is that moment late.
+func during(series []measurement.Scrape, start, end float64) []measurement.Scrape {
+	from, to := 0, len(series)
+	for i, s := range series {
+		if s.Time < start {
+			from = i
+		}
+		if s.Time > end+settle.Seconds() {
+			to = i + 1
+			break
+		}
+	}
+	return series[from:to]
 }

@@ -11,19 +11,11 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
-// What a point costs beyond its measured seconds, per driver. guidellm spends
-// 5-15 s of CPU on imports and as long again on its tokenizer, its workers and
-// the pause before each level; the native driver calibrates its prompts.
-var driverOverhead = map[string]float64{sweep.Guidellm: 25, sweep.Native: 1}
-
-// PodOverhead is what a node of a workflow costs, seconds: scheduling, start and
-// saving of artifacts. A point, and an accelerator's wait and estimate, are one each.
-const PodOverhead = 5
-
 // Options say how the sweep is run.
 type Options struct {
 	// RequestSeconds is the expected duration of one request.
 	RequestSeconds func(accelerator string, shape sweep.Shape, batch int) float64
+	Overhead       float64 // of each point beyond its load, seconds; see Overhead and Previous
 	PerNode        float64 // overhead of each node, seconds: PodOverhead, or 0 on one machine
 	Parallel       int     // accelerators at the same time; 0: all
 }
@@ -50,15 +42,16 @@ type Plan struct {
 	Seconds      float64 // from start to end
 	GPUMinutes   float64
 	Money        float64
+	Overhead     float64 // of each point, the driver's and its node's, seconds
 }
 
 // Expect estimates the time of every point in the order in which they run.
 func Expect(s sweep.Sweep, o Options) Plan {
-	var plan Plan
+	plan := Plan{Overhead: o.Overhead + o.PerNode}
 	for _, a := range s.Accelerators {
 		expected := Accelerator{Accelerator: a, Seconds: 2 * o.PerNode}
 		for _, p := range s.Points(a.Name) {
-			seconds := seconds(s, o.RequestSeconds(a.Name, p.Shape, p.BatchSize), p.BatchSize) + driverOverhead[s.Driver] + o.PerNode
+			seconds := seconds(s, o.RequestSeconds(a.Name, p.Shape, p.BatchSize), p.BatchSize) + o.Overhead + o.PerNode
 			expected.Points = append(expected.Points, Point{Point: p, Seconds: seconds})
 			expected.Seconds += seconds
 		}
@@ -113,7 +106,11 @@ func (p Plan) Write(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%.1f\t%s\n", a.Name, len(a.Points), duration(a.Seconds), a.GPUMinutes, money(a.Money))
 	}
 	fmt.Fprintf(t, "all\t%d\t%s\t%.1f\t%s\n", p.Points, duration(p.Seconds), p.GPUMinutes, money(p.Money))
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\nbeside its load a point costs %s\n", duration(p.Overhead))
+	return err
 }
 
 func duration(seconds float64) string {

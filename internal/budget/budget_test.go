@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"wfgen.dev/internal/fit"
+	"wfgen.dev/internal/parameters"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -20,7 +22,7 @@ func fleet() sweep.Sweep {
 }
 
 func options(request float64) Options {
-	return Options{PerNode: PodOverhead, RequestSeconds: func(string, sweep.Shape, int) float64 { return request }}
+	return Options{Overhead: 1, PerNode: PodOverhead, RequestSeconds: func(string, sweep.Shape, int) float64 { return request }}
 }
 
 func near(t *testing.T, what string, got, want float64) {
@@ -56,6 +58,40 @@ func TestRequestsEndAPoint(t *testing.T) {
 	s.MaxSeconds = 30
 	near(t, "the seconds end it first", Expect(s, options(2)).Accelerators[0].Points[0].Seconds, 30+2+1+PodOverhead)
 	near(t, "three requests at least", Expect(s, options(20)).Accelerators[0].Points[0].Seconds, 60+20+1+PodOverhead)
+}
+
+func TestOverhead(t *testing.T) {
+	for version, want := range map[string]float64{"0.2.1": 8, "v0.3.1": 11, "0.4.0": 20, "v0.6.1": 20, "0.7.3": 12, "0.9.0": 12, "latest": 12, "": 12, "1.0.0": 12} {
+		if got := Overhead(sweep.Guidellm, version); got != want {
+			t.Errorf("guidellm %q: %v s, want %v", version, got, want)
+		}
+	}
+	if got := Overhead(sweep.Native, "v0.7.3"); got != 1 {
+		t.Errorf("native: %v s", got)
+	}
+}
+
+func TestPrevious(t *testing.T) {
+	estimate := func(accelerator, driver string, overhead float64) parameters.Parameters {
+		return parameters.Parameters{
+			Model: "m", Accelerator: accelerator, Shape: sweep.Shape{PromptTokens: 128, OutputTokens: 128}, Verdict: fit.Verdict{Level: fit.Warned},
+			Alpha: new(10.0), Beta: new(1.0), Gamma: new(100.0), Delta: new(0.5),
+			Fit:        parameters.Fit{Points: make([]parameters.Point, 2)},
+			Provenance: parameters.Provenance{Driver: driver, OverheadSeconds: overhead},
+		}
+	}
+	s := parameters.Summary{Parameters: []parameters.Parameters{
+		estimate("A100", "guidellm 0.7.3", 40), estimate("H100", "guidellm 0.7.3", 60), estimate("L4", "native", 1000),
+	}}
+	o := options(2).Previous(s, "m", sweep.Guidellm)
+	near(t, "overhead of a point, the other driver's left out", o.Overhead, 25)
+	near(t, "a request alone", o.RequestSeconds("A100", fleet().Shapes[0], 1), (100+0.5*128+127*11)/1000)
+	near(t, "a request of eight", o.RequestSeconds("A100", fleet().Shapes[0], 8), (100+0.5*128*8+127*18)/1000)
+	near(t, "a shape that was not measured", o.RequestSeconds("A100", sweep.Shape{PromptTokens: 1, OutputTokens: 2}, 8), 2)
+	near(t, "an accelerator that was not", o.RequestSeconds("B200", fleet().Shapes[0], 8), 2)
+	other := options(2).Previous(s, "another model", "other driver")
+	near(t, "overhead of a driver that was not", other.Overhead, 1)
+	near(t, "a request of another model", other.RequestSeconds("A100", fleet().Shapes[0], 1), 2)
 }
 
 func TestWrite(t *testing.T) {

@@ -31,7 +31,7 @@ type Measurement struct {
 	Driver          Driver     `json:"driver"`
 	StartedAt       float64    `json:"started_at"`       // Unix seconds of the first request
 	Seconds         float64    `json:"seconds"`          // first request to last answer
-	OverheadSeconds float64    `json:"overhead_seconds"` // what the point cost beyond Seconds: process start, warm-up of the client, shutdown
+	OverheadSeconds float64    `json:"overhead_seconds"` // what the point cost beyond Seconds: process start, warm-up of the client, shutdown, probe
 	Partial         bool       `json:"partial,omitempty"`
 	Notes           []string   `json:"notes,omitempty"` // what a reader of the numbers should know
 	Provenance      Provenance `json:"provenance"`

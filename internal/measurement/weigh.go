@@ -37,10 +37,6 @@ const (
 
 	// A mean this many times off its median was made by few monstrous values.
 	meanToMedian = 2.0
-
-	// Before 0.4, each of guidellm's (at most 10) worker processes tests the
-	// connection with a request that its report does not count.
-	guidellmProbes = 10
 )
 
 // Weigh decides which witness's numbers an estimate uses. source is auto, server
@@ -178,7 +174,9 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 		ours := m.Client.Requests
 		most := ours + m.Requests.Errored + m.Requests.Incomplete
 		if m.Driver.Name == "guidellm" && oldGuidellm(m.Driver.Version) {
-			most += guidellmProbes
+			// It and each of its worker processes, up to one per stream, test the
+			// connection with a request that its report does not count.
+			most += 1 + m.BatchSize
 		}
 		reason := ""
 		switch {

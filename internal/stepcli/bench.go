@@ -64,6 +64,7 @@ Examples:
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
+			o.Begin = time.Now() // to find a driver may take as long as to start it
 			var d driver.Driver = native.Driver{Tool: Version}
 			if c.String("driver") == sweep.Guidellm {
 				if d, err = guidellm.Find(c.String("guidellm")); err != nil {

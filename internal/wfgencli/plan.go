@@ -1,6 +1,7 @@
 package wfgencli
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"wfgen.dev/internal/clikit"
 	"wfgen.dev/internal/config"
 	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/parameters"
+	"wfgen.dev/internal/store"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -19,12 +22,15 @@ func planCommand() *cli.Command {
 		Name:  "plan",
 		Usage: "print the points in their order, and the time and money they are expected to take",
 		Description: `Nothing is started and no server is asked. The time of a point is what was asked
-for, plus what the driver and a pod of a workflow cost.
+for, plus what the driver and a pod of a workflow cost: typical figures, or those of
+an earlier run, whose summary also tells how long requests take.
 
-Example:
-  wfgen plan --accelerators A100,H100 --gpu-cost A100=2.5 --gpu-cost H100=4.1`,
+Examples:
+  wfgen plan --accelerators A100,H100 --gpu-cost A100=2.5 --gpu-cost H100=4.1
+  wfgen plan --config sweep.yaml --from runs/last-week/summary.json`,
 		Flags: append(sweepFlags(),
 			&cli.StringSliceFlag{Name: "gpu-cost", Usage: "`NAME=MONEY` per GPU and hour, repeatable; MONEY alone for all"},
+			&cli.StringFlag{Name: "from", Usage: "`FILE` or s3://bucket/key of the summary.json of an earlier run"},
 			&cli.BoolFlag{Name: "local", Usage: "for wfgen run: no pods, accelerators one after another"},
 		),
 		Action: func(c *cli.Context) error {
@@ -42,12 +48,37 @@ Example:
 					cfg.Driver = sweep.Native // as wfgen run does
 				}
 			}
+			o.Overhead = budget.Overhead(cfg.Driver, imageTag(cfg.GuidellmImage))
+			if name := c.String("from"); name != "" {
+				before, err := readSummary(c.Context, name)
+				if err != nil {
+					return err
+				}
+				o = o.Previous(before, cfg.Model, cfg.Driver)
+			}
 			if err := applyCosts(&cfg, c.StringSlice("gpu-cost")); err != nil {
 				return exit.With(exit.Usage, err)
 			}
 			return budget.Expect(cfg.Sweep(), o).Write(c.App.Writer)
 		},
 	}
+}
+
+func readSummary(ctx context.Context, name string) (parameters.Summary, error) {
+	f, err := store.OpenPath(ctx, name)
+	if err != nil {
+		return parameters.Summary{}, err
+	}
+	defer f.Close()
+	return parameters.DecodeSummary(f, name)
+}
+
+// imageTag is v0.7.3 of ghcr.io/vllm-project/guidellm:v0.7.3; empty where the image
+// names none.
+func imageTag(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
+	return tag
 }
 
 func applyCosts(cfg *config.Config, costs []string) error {

@@ -172,7 +172,7 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 	default:
 		say(fmt.Sprintf("run %s: %d points in %s", run, all, r.Location()))
 	}
-	expected := budget.Expect(s, budget.Options{Parallel: r.Parallel, RequestSeconds: requestSeconds}).Seconds * float64(left) / float64(all)
+	expected := budget.Expect(s, budget.Options{Overhead: budget.Overhead(s.Driver, ""), Parallel: r.Parallel, RequestSeconds: requestSeconds}).Seconds * float64(left) / float64(all)
 	bar := newProgress(stderr, left, time.Duration(expected*float64(time.Second)))
 	r.Progress = bar
 
