@@ -47,7 +47,7 @@ func measured(accelerator string, shape sweep.Shape, batch int, alpha float64) m
 		Client: w(measurement.BasisRows, 1.05), Server: w(measurement.BasisHistograms, 1),
 		Requests: measurement.Requests{Successful: requests}, PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens),
 		Driver: measurement.Driver{Name: "native", Version: "1"}, StartedAt: 1.7e9 + 100*b, Seconds: seconds, OverheadSeconds: 5,
-		Provenance: measurement.Provenance{GPU: "NVIDIA A100"},
+		Provenance: measurement.Provenance{Instance: measurement.Instance{GPU: "NVIDIA A100"}},
 	}
 }
 

@@ -124,11 +124,21 @@ type Provenance struct {
 	Report        string            `json:"report,omitempty"`         // the raw report that was reduced
 	ServerVersion string            `json:"server_version,omitempty"` // as the server says it
 	MaxModelLen   int               `json:"max_model_len,omitempty"`
-	Node          string            `json:"node,omitempty"`
-	GPU           string            `json:"gpu,omitempty"`
-	Image         string            `json:"image,omitempty"`
 	Tool          string            `json:"tool,omitempty"` // version of step
 	Labels        map[string]string `json:"labels,omitempty"`
+	Instance
+}
+
+// Instance is what a server runs as. Whoever started it, or may read its pod, knows;
+// a field that is empty is not known.
+type Instance struct {
+	Pod         string   `json:"pod,omitempty"`
+	Node        string   `json:"node,omitempty"`
+	Image       string   `json:"image,omitempty"`        // as it was asked for
+	ImageDigest string   `json:"image_digest,omitempty"` // what ran: sha256:...
+	Args        []string `json:"args,omitempty"`         // command and arguments of the container, keys masked
+	GPU         string   `json:"gpu,omitempty"`          // product, as the node's labels say it
+	GPUDriver   string   `json:"gpu_driver,omitempty"`   // version
 }
 
 // Request is one row of a report. Times are Unix seconds; a time that did not

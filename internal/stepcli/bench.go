@@ -3,9 +3,11 @@ package stepcli
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,15 +30,16 @@ func benchCommand() *cli.Command {
 		Description: `Writes into --output: measurement.json, reports/ (the raw report, the log, the
 server's scrapes) and outputs/ (one file per value, for Argo). Exits with 69 when
 the server cannot run the point, 75 when a later attempt may succeed, 65 when the
-point was measured but cannot be used. STEP_NODE, STEP_GPU and STEP_SERVER_IMAGE,
-where they are set, are kept as the server's node, GPU and image; points that differ
-in them are not taken for the same server.
+point was measured but cannot be used. --server tells what the server runs as, which
+is kept with the measurement: an estimate from points that differ in it is warned.
 
 Examples:
   step bench --target http://127.0.0.1:8000 --model simulated --batch-size 8 --output out
   step bench --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --accelerator A100 \
     --batch-size 64 --prompt-tokens 1024 --output-tokens 256 --max-seconds 120 \
-    --driver guidellm --output s3://results/a100-b64`,
+    --driver guidellm --output s3://results/a100-b64
+  step bench --target "$(cat out/outputs/target)" --server "$(cat out/outputs/server)" --model llama \
+    --batch-size 8 --output out`,
 		Flags: []cli.Flag{
 			targetFlag(), modelFlag(), apiKeyFlag(),
 			&cli.StringFlag{Name: "accelerator", Value: "unknown", Usage: "`NAME` that the results are keyed by"},
@@ -48,6 +51,7 @@ Examples:
 			&cli.Float64Flag{Name: "max-seconds", Value: 120, Usage: "length of the measurement; 0: --max-requests decides"},
 			&cli.IntFlag{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
 			&cli.IntFlag{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
+			&cli.StringFlag{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server; {}: not known"},
 			&cli.StringFlag{Name: "driver", Value: sweep.Native, Usage: "what makes the load: native or guidellm"},
 			&cli.StringFlag{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
 			&cli.StringFlag{Name: "tokenizer", Usage: "for guidellm: directory or model id of the tokenizer; the model's own otherwise"},
@@ -95,14 +99,17 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		},
 		Accelerator:  c.String("accelerator"),
 		MaxNumSeqs:   c.Int("max-num-seqs"),
-		Provenance:   provenance(),
+		Provenance:   measurement.Provenance{Tool: "step " + Version},
 		Margin:       c.Duration("margin"),
 		Probe:        native.Driver{Tool: Version},
 		ProbeSeconds: c.Float64("probe-seconds"),
 		ProgressFile: os.Getenv("ARGO_PROGRESS_FILE"),
 		Stderr:       c.App.ErrWriter,
 	}
+	var err error
 	var errs []error
+	o.Provenance.Instance, err = instance(c.String("server"))
+	errs = append(errs, err)
 	if text := c.String("batch-sizes"); text != "" {
 		sizes, err := sweep.ParseBatchSizes(text)
 		errs, o.BatchSizes = append(errs, err), sizes
@@ -142,13 +149,14 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	return o, errors.Join(errs...)
 }
 
-// provenance is what the environment tells of the server, for whoever starts step
-// and knows it; see the description of bench.
-func provenance() measurement.Provenance {
-	return measurement.Provenance{
-		Tool:  "step " + Version,
-		Node:  os.Getenv("STEP_NODE"),
-		GPU:   os.Getenv("STEP_GPU"),
-		Image: os.Getenv("STEP_SERVER_IMAGE"),
+// instance reads what step wait has found out about the server.
+func instance(text string) (measurement.Instance, error) {
+	var i measurement.Instance
+	if strings.TrimSpace(text) == "" {
+		return i, nil
 	}
+	if err := json.Unmarshal([]byte(text), &i); err != nil {
+		return i, fmt.Errorf("--server: %w; expected the JSON that step wait writes into outputs/server, or {}", err)
+	}
+	return i, nil
 }

@@ -30,7 +30,7 @@ func swept(t *testing.T, beta float64, gpu string) string {
 			m := measurement.Measurement{
 				Schema: measurement.Schema, Model: "org/model", Accelerator: "A100", Shape: s, BatchSize: b, Client: &w,
 				Requests: measurement.Requests{Successful: 100}, PromptTokens: in, OutputTokens: out,
-				Driver: measurement.Driver{Name: "native"}, StartedAt: 1.7e9, Seconds: 60, Provenance: measurement.Provenance{GPU: gpu},
+				Driver: measurement.Driver{Name: "native"}, StartedAt: 1.7e9, Seconds: 60, Provenance: measurement.Provenance{Instance: measurement.Instance{GPU: gpu}},
 			}
 			data, err := measurement.Encode(m)
 			if err != nil {

@@ -1,48 +1,146 @@
 package stepcli
 
 import (
+	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/clikit"
+	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/kube"
+	"wfgen.dev/internal/layout"
 	"wfgen.dev/internal/server"
+	"wfgen.dev/internal/serverpod"
+	"wfgen.dev/internal/store"
 )
 
 func waitCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "wait",
 		Usage: "wait until a server is healthy and serves the model",
-		Description: `Exits with 69 when the server serves other models, with 75 when it is not ready in time.
+		Description: `With --pods it finds the server's pod by its labels, says what keeps it from
+coming up whenever that changes (image, scheduling, GPUs, volumes, crashes with
+their log, probes, the progress of the start), and gives up early on what waiting
+cannot mend. It runs in a pod whose ServiceAccount may get and list pods; the
+rights to pods/log, events and nodes let it say more. With --target as well, the
+server is reached there and the pod only tells why it is not.
 
-Example:
-  step wait --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --timeout 40m`,
+Into --output go outputs/target, the server's URL, and outputs/server, one line of
+JSON that tells pod, node, image, image_digest, args, gpu and gpu_driver, for
+step bench --server.
+
+Exits with 69 when waiting cannot help: the server serves other models, the image
+does not exist, a Secret is missing, the server crashes again and again. Exits with
+75 when it is not ready in time.
+
+Examples:
+  step wait --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --timeout 40m
+  step wait --pods app=vllm,accelerator=a100 --port 8000 --model unsloth/Meta-Llama-3.1-8B --output /tmp/out
+  step wait --pods app=vllm --model llama --timeout 20m --give-up-deletes --output /tmp/out`,
 		Flags: []cli.Flag{
-			targetFlag(), modelFlag(), apiKeyFlag(),
+			&cli.StringFlag{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
+			modelFlag(), apiKeyFlag(),
+			&cli.StringFlag{Name: "pods", Usage: "`LABELS` of the server's pod, such as app=vllm,accelerator=a100"},
+			&cli.StringFlag{Name: "namespace", Usage: "`NAMESPACE` of the pod; this pod's own otherwise"},
+			&cli.IntFlag{Name: "port", Value: 8000, Usage: "port of the server in its pod"},
 			&cli.DurationFlag{Name: "timeout", Value: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
+			&cli.BoolFlag{Name: "give-up-deletes", Usage: "delete the pod when it is given up, so that it holds no accelerator"},
+			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target and outputs/server"},
 		},
-		Action: func(c *cli.Context) error {
-			if err := clikit.NoArgs(c); err != nil {
-				return err
-			}
-			client, err := server.New(c.String("target"), c.String("api-key"))
-			if err != nil {
-				return err
-			}
-			say := func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
-			m, err := client.Wait(c.Context, c.String("model"), c.Duration("timeout"), say)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.App.Writer, "%s serves %s", client.Target(), m.ID)
-			if m.MaxModelLen > 0 {
-				fmt.Fprintf(c.App.Writer, ", max-model-len %d", m.MaxModelLen)
-			}
-			fmt.Fprintln(c.App.Writer)
-			return nil
-		},
+		Action: runWait,
 	}
+}
+
+func runWait(c *cli.Context) error {
+	if err := clikit.NoArgs(c); err != nil {
+		return err
+	}
+	if err := waitMistakes(c); err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	found, err := findServer(c)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "%s serves %s", found.Target, found.Model.ID)
+	if found.Model.MaxModelLen > 0 {
+		fmt.Fprintf(c.App.Writer, ", max-model-len %d", found.Model.MaxModelLen)
+	}
+	fmt.Fprintln(c.App.Writer)
+	if c.String("output") == "" {
+		return nil
+	}
+	out, err := store.New(c.Context, c.String("output"))
+	if err != nil {
+		return err
+	}
+	instance, err := json.Marshal(found.Instance)
+	if err != nil {
+		return err
+	}
+	target := cmp.Or(c.String("target"), found.Target) // as it was given, with its credentials
+	for name, text := range map[string]string{"target": target, "server": string(instance)} {
+		if err := out.Put(c.Context, path.Join(layout.Outputs, name), strings.NewReader(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func waitMistakes(c *cli.Context) error {
+	var errs []error
+	if c.String("target") == "" && c.String("pods") == "" {
+		errs = append(errs, errors.New("--target or --pods must be given; see --help"))
+	}
+	if p := c.Int("port"); p < 1 || p > 65535 {
+		errs = append(errs, fmt.Errorf("--port: %d is not a port", p))
+	}
+	if c.Bool("give-up-deletes") && c.String("pods") == "" {
+		errs = append(errs, errors.New("--give-up-deletes: --pods must say which pod"))
+	}
+	if c.Duration("timeout") <= 0 {
+		errs = append(errs, fmt.Errorf("--timeout: %s is not above 0", c.Duration("timeout")))
+	}
+	return errors.Join(errs...)
+}
+
+// inCluster is where the Kubernetes API is reached; tests have another place.
+var inCluster = kube.InCluster
+
+func findServer(c *cli.Context) (serverpod.Found, error) {
+	var none serverpod.Found
+	target := c.String("target")
+	say := func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
+	if c.String("pods") != "" {
+		api, err := inCluster()
+		switch {
+		case err == nil:
+			o := serverpod.Options{
+				API: api, Namespace: c.String("namespace"), Selector: c.String("pods"), Port: c.Int("port"), Target: target,
+				Model: c.String("model"), APIKey: c.String("api-key"), Timeout: c.Duration("timeout"),
+				GiveUpDeletes: c.Bool("give-up-deletes"), Say: say,
+			}
+			if o.Namespace == "" {
+				o.Namespace = api.Namespace
+			}
+			return serverpod.Wait(c.Context, o)
+		case target == "":
+			return none, exit.Errorf(exit.Usage, "--pods: %w; from elsewhere, give --target", err)
+		}
+		say(fmt.Sprintf("--pods: %v; going on by the server's health alone", err))
+	}
+	client, err := server.New(target, c.String("api-key"))
+	if err != nil {
+		return none, err
+	}
+	m, err := client.Wait(c.Context, c.String("model"), c.Duration("timeout"), say)
+	return serverpod.Found{Target: client.Target(), Model: m}, err
 }
 
 // The flags that several commands share.
