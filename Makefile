@@ -5,7 +5,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images test test-guidellm test-vllm race lint generate bench argolint clean
+.PHONY: all images image-archive test test-guidellm test-vllm race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -14,10 +14,15 @@ all: bin/wfgen bin/step
 bin/wfgen bin/step: bin/%:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
 
-# the image that the workflows run; its name is the one that wfgen writes
+# the image that the workflows run; its name is the one that wfgen writes. Without
+# an engine it becomes an archive, which every engine and containerd can load.
 IMAGE ?= wfgen.dev/step:$(VERSION)
 images:
-	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+	@if docker version >/dev/null 2>&1; then set -x; docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .; \
+	else $(MAKE) --no-print-directory image-archive; fi
+
+image-archive:
+	cd hack/image && go run . -version $(VERSION) -image $(IMAGE)
 
 test:
 	go test ./...
