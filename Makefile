@@ -5,7 +5,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive test test-guidellm test-vllm race lint generate bench argolint clean
+.PHONY: all images image-archive e2e test test-guidellm test-vllm race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -42,10 +42,18 @@ test-vllm:
 	hack/guidellm/install.sh 0.7.3
 	go test -tags vllm -count 1 -timeout 15m -v ./internal/vllm
 
+# the whole way on the cluster of KUBECONFIG, all tests or those of one name; what it
+# needs: go doc ./internal/e2e
+E2E ?=
+E2E_PARALLEL ?= 4
+e2e: GUIDELLM = 0.3.1
+e2e:
+	E2E_GUIDELLM=$(GUIDELLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/e2e
+
 # golangci-lint, or what of it the module proxy gives when it cannot be installed
 lint: | $(TOOLS)
 	gofmt -l . | (! grep .)
-	go vet ./...
+	go vet ./... && go vet -tags e2e ./internal/e2e
 	@if [ -x $(GOLANGCI) ] || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION); \
 	then $(GOLANGCI) run ./...; \
 	else echo 'golangci-lint cannot be installed here: staticcheck instead'; go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...; fi
