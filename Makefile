@@ -5,7 +5,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive e2e test test-guidellm test-vllm race lint generate bench argolint clean
+.PHONY: all images image-archive e2e test test-guidellm compare-drivers test-vllm race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -30,11 +30,18 @@ test:
 race:
 	go test -race -short ./...
 
-# the real guidellm, as installed from PyPI, against step simulate
-GUIDELLM ?= 0.3.1 0.7.3
+# step bench with the real guidellm, as installed from PyPI, against step simulate;
+# GUIDELLM_FLAGS=-few tries fewer failures, GUIDELLM_FLAGS=-update keeps the reports
+# as testdata of internal/report
+GUIDELLM ?= 0.3.1 0.5.4 0.6.1 0.7.3
 test-guidellm:
 	hack/guidellm/install.sh $(GUIDELLM)
-	go test -tags guidellm -timeout 40m -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/driver/guidellm
+	go test -tags guidellm -timeout 40m -count 1 -parallel 3 -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/driver/guidellm $(GUIDELLM_FLAGS)
+
+# the table of docs/drivers.md: errors and CPU of every driver
+compare-drivers:
+	hack/guidellm/install.sh $(GUIDELLM)
+	go test -tags guidellm -timeout 40m -run '^$$' -bench 'Drivers/^($(shell echo native $(GUIDELLM) | tr ' ' '|'))$$' -benchtime 1x ./internal/driver/guidellm
 
 # the real vLLM, its CPU build as installed from PyPI, and a tiny model
 test-vllm:

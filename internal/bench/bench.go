@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -103,8 +104,11 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 		}
 	}
 	m, err := reduce(o, d, reportKey, series)
+	if failure != nil && err != nil {
+		return none, failure // it says why there is nothing to reduce
+	}
 	if err != nil {
-		return none, errors.Join(failure, err)
+		return none, err
 	}
 	if scrapeErr != nil {
 		m.Notes = append(m.Notes, "no server witness: "+scrapeErr.Error())
@@ -136,7 +140,11 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 		}
 	}
 	if m.Requests.Successful == 0 {
-		return m, exit.Errorf(exit.TryAgain, "no request succeeded: %s", strings.Join(m.Taken.Void, "; "))
+		why := strings.Join(m.Taken.Void, "; ")
+		if m.Requests.Errored > 0 {
+			why += "; the log of the server at " + o.Provenance.Target + " should say more"
+		}
+		return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s", o.Shape, o.BatchSize, why)
 	}
 	if len(m.Taken.Void) > 0 {
 		if _, err := client.Find(ctx, o.Model); err != nil {
@@ -248,19 +256,32 @@ func outputs(m measurement.Measurement) map[string]string {
 	}
 }
 
+// noticeable is by how many percent the witnesses must differ for people to be told.
+const noticeable = 3
+
 // Describe is one line about a measured point, for people.
 func Describe(m measurement.Measurement) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s batch %d (measured %.2f):", m.Accelerator, m.Shape, m.BatchSize, m.Taken.Batch)
-	for _, v := range []struct {
-		name  string
-		value *measurement.Value
-	}{{"ITL", m.Taken.ITL}, {"TTFT", m.Taken.TTFT}} {
-		if v.value != nil {
-			fmt.Fprintf(&b, " %s %.3f ms (%s)", v.name, v.value.MS, v.value.From)
-		}
+	fmt.Fprintf(&b, "%s %s batch %d", m.Accelerator, m.Shape, m.BatchSize)
+	if m.Taken.Batch > 0 {
+		fmt.Fprintf(&b, " (measured %.2f)", m.Taken.Batch)
 	}
-	fmt.Fprintf(&b, ", %d requests", m.Requests.Successful)
+	b.WriteString(": ")
+	for _, v := range []struct {
+		name       string
+		value      *measurement.Value
+		difference *float64
+	}{{"ITL", m.Taken.ITL, m.Taken.ITLDifferencePercent}, {"TTFT", m.Taken.TTFT, m.Taken.TTFTDifferencePercent}} {
+		if v.value == nil {
+			continue
+		}
+		fmt.Fprintf(&b, "%s %.3f ms (%s", v.name, v.value.MS, v.value.From)
+		if v.difference != nil && math.Abs(*v.difference) > noticeable {
+			fmt.Fprintf(&b, "; the client's is %+.1f %% off", *v.difference)
+		}
+		b.WriteString("), ")
+	}
+	fmt.Fprintf(&b, "%d requests", m.Requests.Successful)
 	if m.Requests.Errored > 0 {
 		fmt.Fprintf(&b, ", %d failed", m.Requests.Errored)
 		for _, text := range slices.Sorted(maps.Keys(m.Requests.Errors)) {

@@ -139,8 +139,11 @@ func TestWeighReasons(t *testing.T) {
 		{name: "cut-off requests are ours", change: func(m *Measurement) { m.Server.Requests = 328 }, ttftFrom: Server},
 		{name: "another replica", change: func(m *Measurement) { m.Server.Requests = 170 }, void: "another replica", ttftFrom: Client},
 		{name: "connection tests of old guidellm", change: func(m *Measurement) {
-			m.Server.Requests, m.Driver = 334, Driver{Name: "guidellm", Version: "0.3.1"}
+			m.Server.Requests, m.Driver = 337, Driver{Name: "guidellm", Version: "0.3.1"}
 		}, ttftFrom: Server},
+		{name: "more than one test per stream and one", change: func(m *Measurement) {
+			m.Server.Requests, m.Driver = 338, Driver{Name: "guidellm", Version: "0.3.1"}
+		}, void: "somebody else", ttftFrom: Client},
 		{name: "no tests in new guidellm", change: func(m *Measurement) {
 			m.Server.Requests, m.Driver = 334, Driver{Name: "guidellm", Version: "0.7.3"}
 		}, void: "somebody else", ttftFrom: Client},

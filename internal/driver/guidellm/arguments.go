@@ -96,13 +96,8 @@ func (g *Guidellm) plan(o driver.Options) (plan, error) {
 		}
 		p.env = append(p.env, f.key.variable+"="+f.key.value(o))
 	}
-	if o.Tokenizer != "" {
-		// guidellm runs elsewhere: a directory must be found from there too.
-		if info, err := os.Stat(o.Tokenizer); err == nil && info.IsDir() {
-			if o.Tokenizer, err = filepath.Abs(o.Tokenizer); err != nil {
-				return plan{}, exit.Errorf(exit.Usage, "tokenizer: %w", err)
-			}
-		}
+	if o.Tokenizer, err = findTokenizer(o.Tokenizer); err != nil {
+		return plan{}, err
 	}
 	o.Seed = int64(uint64(o.Seed) & math.MaxInt32) // numpy's limit
 	p.args = f.arguments(g, o, o.APIKey != "")
@@ -112,6 +107,28 @@ func (g *Guidellm) plan(o driver.Options) (plan, error) {
 	)
 	p.env = append(p.env, f.env...)
 	return p, nil
+}
+
+// findTokenizer makes the name of a directory one that holds where guidellm runs,
+// which is elsewhere, and refuses one that is not there: guidellm would look for
+// a model of that name, at the cost of a start. Other names are models'.
+func findTokenizer(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", exit.Errorf(exit.Usage, "tokenizer: %w", err)
+	}
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
+		return path, nil
+	case err == nil:
+		return "", exit.Errorf(exit.Usage, "tokenizer: %s is a file; give --tokenizer the directory that holds tokenizer.json and tokenizer_config.json", name)
+	case filepath.IsAbs(name), strings.HasPrefix(name, "."):
+		return "", exit.Errorf(exit.Usage, "tokenizer: %w; give --tokenizer a directory with tokenizer.json and tokenizer_config.json, or a model id that can be downloaded", err)
+	}
+	return name, nil
 }
 
 // rateType is the command line of 0.2 and 0.3.

@@ -201,6 +201,20 @@ func TestTokenizerPath(t *testing.T) {
 	}
 }
 
+// A directory that is not there would be looked for as a model, after a start.
+func TestMissingTokenizer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokenizer.json")
+	if err := os.WriteFile(file, []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, given := range []string{"/no/such", "./no/such", "../no", file} {
+		_, err := version(t, "0.7.3").plan(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 1, MaxSeconds: 1, Tokenizer: given})
+		if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "give --tokenizer") {
+			t.Errorf("%s: code %d: %v", given, exit.Code(err), err)
+		}
+	}
+}
+
 func TestSamples(t *testing.T) {
 	for _, test := range []struct {
 		in, out, batch int

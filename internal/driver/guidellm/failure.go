@@ -100,7 +100,9 @@ func (g *Guidellm) failure(end outcome, o driver.Options, said string) error {
 	case refused.MatchString(said):
 		return exit.Errorf(exit.Usage, "guidellm %s: %s wants an API key, or another one%s", g.version, o.Target, words)
 	case serverError.MatchString(said):
-		return exit.Errorf(exit.TryAgain, "guidellm %s gave up: %s answers %s to its trial requests%s", g.version, o.Target, serverError.FindStringSubmatch(said)[1], words)
+		return exit.Errorf(exit.TryAgain, "guidellm %s gave up: %s answers %s to its trial requests; the server's log should say why%s", g.version, o.Target, serverError.FindStringSubmatch(said)[1], words)
+	case cut.MatchString(said):
+		return exit.Errorf(exit.TryAgain, "guidellm %s gave up: %s, or what stands before it, cuts the connection in the middle of an answer; the server's log should say why%s", g.version, o.Target, words)
 	case unreachable.MatchString(said):
 		return exit.Errorf(exit.TryAgain, "guidellm %s cannot reach %s%s", g.version, o.Target, words)
 	case end.code == exit.Usage:
@@ -133,5 +135,6 @@ var (
 	hubUnreachable  = regexp.MustCompile(`(?i)connect to 'https://huggingface|ConnectionError|MaxRetryError|ConnectTimeout|Name or service not known|name resolution`)
 	refused         = regexp.MustCompile(`HTTPStatusError: Client error '40[13] `)
 	serverError     = regexp.MustCompile(`HTTPStatusError: (?:Client|Server) error '([^']*)'`)
+	cut             = regexp.MustCompile(`RemoteProtocolError|Connection reset by peer|(?:httpx|httpcore)\.ReadError`)
 	unreachable     = regexp.MustCompile(`(?i)ConnectError|ConnectTimeout|connection attempts failed|Connection refused|Backend validation request failed|Name or service not known`)
 )

@@ -37,6 +37,7 @@ func TestFailure(t *testing.T) {
 		{name: "unreachable", end: outcome{code: 1}, said: "httpx.ConnectError: All connection attempts failed", code: exit.TryAgain, says: []string{"cannot reach http://vllm:8000"}},
 		{name: "key refused", end: outcome{code: 1}, said: "httpx.HTTPStatusError: Client error '401 Unauthorized' for url", code: exit.Usage, says: []string{"API key"}},
 		{name: "server error", end: outcome{code: 1}, said: "httpx.HTTPStatusError: Server error '503 Service Unavailable' for url", code: exit.TryAgain, says: []string{"503 Service Unavailable"}},
+		{name: "cut off", end: outcome{code: 1}, said: "httpx.RemoteProtocolError: peer closed connection without sending complete message body", code: exit.TryAgain, says: []string{"http://vllm:8000", "cuts the connection"}},
 		{name: "tokenizer", end: outcome{code: 1}, said: "OSError: org/tok is not a local folder and is not a valid model identifier", code: exit.Usage, says: []string{"--tokenizer", `"org/tok"`, "HF_TOKEN"}},
 		{name: "hub away", end: outcome{code: 1}, said: "OSError: We couldn't connect to 'https://huggingface.co' to load the files", code: exit.TryAgain, says: []string{"--tokenizer"}},
 		{name: "hub off", env: "1", end: outcome{code: 1}, said: "OSError: We couldn't connect to 'https://huggingface.co' to load the files", code: exit.Usage, says: []string{"--tokenizer", "HF_HUB_OFFLINE"}},
