@@ -23,6 +23,7 @@ var examples = map[string]string{
 	"fleet-with-shapes":      "--config fleet-with-shapes/wfgen.yaml --format dir --output fleet-with-shapes",
 	"cron":                   "--config cron/wfgen.yaml --format dir --output cron",
 	"cluster-load-generator": "--config cluster-load-generator/wfgen.yaml --format dir --output cluster-load-generator",
+	"deploy":                 "--config deploy/wfgen.yaml --format dir --output deploy",
 	"s3-irsa":                "--config s3-irsa/wfgen.yaml --format dir --output s3-irsa",
 }
 

@@ -15,7 +15,7 @@ import (
 // the estimate; nothing to estimate from fails the accelerator.
 func accelerator(c config.Config) wfv1.Template {
 	in := inputs(pAccelerator, pSlug, pTargetURL)
-	in.Parameters = append(in.Parameters, wfv1.Parameter{Name: pMaxNumSeqs, Default: wfv1.AnyStringPtr("0")})
+	in.Parameters = append(in.Parameters, wfv1.Parameter{Name: pMaxNumSeqs, Default: wfv1.AnyStringPtr("0")}, serverInput)
 	results := runKey(c, input(pAccelerator))
 	target := parameter(pTargetURL, targetOfAccelerator)
 	estimate := []wfv1.Parameter{parameter(pAccelerator, input(pAccelerator)), parameter(pResults, results)}
@@ -32,13 +32,13 @@ func accelerator(c config.Config) wfv1.Template {
 				{
 					Name:      waitTemplate,
 					Template:  waitTemplate,
-					Arguments: arguments(target),
+					Arguments: arguments(append(forward(pMaxNumSeqs), target)...),
 				}, {
 					Name:      shapeTemplate,
 					Template:  shapeTemplate,
 					Depends:   waitTemplate,
 					WithParam: shapeItems(c),
-					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs), target,
+					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs, pServer), target,
 						parameter(pResults, results),
 						parameter(pPromptTokens, item(pPromptTokens)),
 						parameter(pOutputTokens, item(pOutputTokens)),
@@ -53,6 +53,10 @@ func accelerator(c config.Config) wfv1.Template {
 		},
 	}
 }
+
+// serverInput is what is known of a server. Nothing is of one that the sweep did not
+// start.
+var serverInput = wfv1.Parameter{Name: pServer, Default: wfv1.AnyStringPtr("{}")}
 
 // targetOfAccelerator fills the accelerator into a URL that servers share.
 const targetOfAccelerator = `{{=sprig.replace("{accelerator}", inputs.parameters.slug, inputs.parameters["target-url"])}}`

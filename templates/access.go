@@ -34,17 +34,33 @@ func serviceAccount(c config.Config) Object {
 	}}
 }
 
-// role is what Argo's executor needs, and nothing more: it reports results.
+// role is what Argo's executor needs, and nothing more: it reports results. Where the
+// sweep starts servers it may see why one does not come up, and end its pod.
 func role(c config.Config) Object {
+	rules := []rbacv1.PolicyRule{{
+		APIGroups: []string{"argoproj.io"},
+		Resources: []string{"workflowtaskresults"},
+		Verbs:     []string{"create", "patch"},
+	}}
+	if len(c.Deployed()) > 0 {
+		rules = append(rules, awaitRules()...)
+	}
 	return Object{File: "role.yaml", Value: rbacv1.Role{
 		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
 		ObjectMeta: meta(c, c.Name),
-		Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{"argoproj.io"},
-			Resources: []string{"workflowtaskresults"},
-			Verbs:     []string{"create", "patch"},
-		}},
+		Rules:      rules,
 	}}
+}
+
+// awaitRules are what step wait needs to find a server's pod, to say why it does not
+// come up, and to give it up.
+func awaitRules() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}},
+		{APIGroups: []string{""}, Resources: []string{"pods/log"}, Verbs: []string{"get"}},
+		{APIGroups: []string{""}, Resources: []string{"pods/status"}, Verbs: []string{"patch"}},
+		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"list"}},
+	}
 }
 
 func roleBinding(c config.Config) Object {

@@ -14,9 +14,12 @@ const (
 	acceleratorTemplate = "accelerator"
 	shapeTemplate       = "shape"
 	waitTemplate        = "wait"
+	awaitTemplate       = "await"
 	pointTemplate       = "point"
 	aggregateTemplate   = "aggregate"
 	summaryTemplate     = "summary"
+
+	serverTask = "server"
 )
 
 // Parameters of the workflow, which can be changed at submit, and inputs of its
@@ -37,6 +40,9 @@ const (
 	pMaxNumSeqs  = "max-num-seqs" // of its server; 0: not known
 	pBatchSize   = "batch-size"
 	pResults     = "results" // key under which an accelerator's results are stored
+	pServer      = "server"  // what is known of its server, for the record: JSON
+	pNode        = "node"    // value of the label of its nodes
+	pHost        = "host"    // name of its server's pod
 )
 
 // Directories of a pod. All lie on one emptyDir: the root file system is read-only.

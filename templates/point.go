@@ -47,15 +47,13 @@ func point(c config.Config) wfv1.Template {
 	if guidellm {
 		intoGuidellm(c, &t)
 	}
-	t.Container.Env = append(t.Container.Env, apiKeyEnv(c)...)
+	t.Container.Env = append(append(t.Container.Env, apiKeyEnv(c)...), corev1.EnvVar{Name: "STEP_SERVER", Value: input(pServer)})
 	t.Inputs = inputs(names...)
+	t.Inputs.Parameters = append(t.Inputs.Parameters, serverInput)
 	t.ActiveDeadlineSeconds = ptr(intstr.FromString(pointDeadlineExpression))
 	t.RetryStrategy = retry(c, `lastRetry.exitCode == "75" || lastRetry.status == "Error"`)
 	t.Synchronization = &wfv1.Synchronization{Mutexes: []*wfv1.Mutex{{Name: serverLock}}}
-	t.Metadata = wfv1.Metadata{Annotations: map[string]string{
-		"cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-		"karpenter.sh/do-not-disrupt":                    "true",
-	}}
+	t.Metadata = wfv1.Metadata{Annotations: notToBeEvicted}
 	shape := input(pPromptTokens) + "-" + input(pOutputTokens)
 	t.Outputs = wfv1.Outputs{
 		Parameters: outputParameters("itl", "ttft", "batch"),

@@ -16,7 +16,7 @@ func shape(c config.Config) wfv1.Template {
 	if c.Driver == sweep.Guidellm {
 		args = append(args, parameter(pTokenizer, global(pTokenizer)))
 	}
-	args = append(args, forward(pMaxNumSeqs, pResults)...)
+	args = append(args, forward(pMaxNumSeqs, pResults, pServer)...)
 
 	task := wfv1.DAGTask{Name: pointTemplate, WithParam: global(pBatchSizes), Arguments: arguments(args...)}
 	if c.LoadGenerator == config.Cluster {
@@ -26,7 +26,7 @@ func shape(c config.Config) wfv1.Template {
 	}
 	return wfv1.Template{
 		Name:        shapeTemplate,
-		Inputs:      inputs(pAccelerator, pMaxNumSeqs, pTargetURL, pResults, pPromptTokens, pOutputTokens),
+		Inputs:      inputs(pAccelerator, pMaxNumSeqs, pTargetURL, pResults, pServer, pPromptTokens, pOutputTokens),
 		Parallelism: ptr(int64(1)),
 		DAG:         &wfv1.DAGTemplate{FailFast: ptr(false), Tasks: []wfv1.DAGTask{task}},
 	}

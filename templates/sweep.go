@@ -16,9 +16,15 @@ const maxTasks = argolimits.MaxTasks
 // sweepTemplates are the entrypoint, a task per accelerator and then the summary,
 // and where one DAG cannot hold all accelerators, the DAGs that hold them.
 func sweepTemplates(c config.Config) []wfv1.Template {
+	deploys := map[string]string{}
+	for _, d := range deployments(c) {
+		for _, a := range d.accelerators {
+			deploys[a.Name] = d.deployTemplate()
+		}
+	}
 	tasks := make([]wfv1.DAGTask, len(c.Accelerators))
 	for i, a := range c.Accelerators {
-		tasks[i] = acceleratorTask(c, a)
+		tasks[i] = acceleratorTask(c, a, deploys)
 	}
 	root := wfv1.Template{Name: sweepTemplate, Parallelism: parallelism(c.ParallelAccelerators)}
 	var fleets []wfv1.Template
@@ -54,8 +60,14 @@ func parallelism(n int) *int64 {
 	return ptr(int64(n))
 }
 
-func acceleratorTask(c config.Config, a config.Accelerator) wfv1.DAGTask {
+// acceleratorTask measures one accelerator; deploys names the templates of those whose
+// servers the sweep starts.
+func acceleratorTask(c config.Config, a config.Accelerator, deploys map[string]string) wfv1.DAGTask {
 	slug := sweep.Slug(a.Name)
+	if name, deployed := deploys[a.Name]; deployed {
+		args := []wfv1.Parameter{parameter(pAccelerator, a.Name), parameter(pSlug, slug)}
+		return wfv1.DAGTask{Name: slug, Template: name, Arguments: arguments(append(args, nodeArguments(a)...)...)}
+	}
 	target := global(pTargetURL)
 	if a.TargetURL != "" {
 		target = a.TargetURL
@@ -64,12 +76,8 @@ func acceleratorTask(c config.Config, a config.Accelerator) wfv1.DAGTask {
 		}
 	}
 	args := []wfv1.Parameter{parameter(pAccelerator, a.Name), parameter(pSlug, slug), parameter(pTargetURL, target)}
-	limit := a.MaxNumSeqs
-	if limit == 0 {
-		limit = c.MaxNumSeqs
-	}
-	if limit > 0 {
-		args = append(args, parameter(pMaxNumSeqs, fmt.Sprint(limit)))
+	if limit := limit(c, a); limit != "" {
+		args = append(args, parameter(pMaxNumSeqs, limit))
 	}
 	return wfv1.DAGTask{Name: slug, Template: acceleratorTemplate, Arguments: arguments(args...)}
 }

@@ -39,6 +39,9 @@ func Objects(c config.Config) []Object {
 		objects = append(objects, namespace(c))
 	}
 	objects = append(objects, serviceAccount(c), role(c), roleBinding(c))
+	if len(c.Deployed()) > 0 {
+		objects = append(objects, serverNames(c))
+	}
 	if c.S3Bucket != "" {
 		objects = append(objects, artifactRepository(c))
 	}

@@ -280,6 +280,8 @@ func TestLargeFleets(t *testing.T) {
 		check(t, c)
 		c.LoadGenerator = config.Cluster
 		check(t, c)
+		c.Deploy = true
+		check(t, c)
 	}
 }
 
@@ -404,7 +406,7 @@ func checkRestricted(t fataler, spec wfv1.WorkflowSpec, tmpl wfv1.Template) {
 			s.Capabilities == nil || !reflect.DeepEqual(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(s.Capabilities.Add) > 0 {
 			t.Errorf("%s: container security %+v", tmpl.Name, s)
 		}
-		if len(c.Command) != 1 || c.Image == "" || c.ImagePullPolicy != corev1.PullIfNotPresent {
+		if len(c.Command) == 0 || c.Image == "" || c.ImagePullPolicy != corev1.PullIfNotPresent {
 			t.Errorf("%s: image %q, command %v, pull %s", tmpl.Name, c.Image, c.Command, c.ImagePullPolicy)
 		}
 		if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || !c.Resources.Limits.Cpu().IsZero() {
@@ -413,7 +415,7 @@ func checkRestricted(t fataler, spec wfv1.WorkflowSpec, tmpl wfv1.Template) {
 		for _, m := range c.VolumeMounts {
 			found := false
 			for _, v := range tmpl.Volumes {
-				found = found || v.Name == m.Name && v.EmptyDir != nil
+				found = found || v.Name == m.Name && (v.EmptyDir != nil || v.PersistentVolumeClaim != nil)
 			}
 			if !found {
 				t.Errorf("%s: no volume %s", tmpl.Name, m.Name)

@@ -9,15 +9,16 @@ import (
 	"wfgen.dev/internal/config"
 )
 
-// wait holds an accelerator's points back until its server serves the model.
+// wait holds an accelerator's points back until its server serves the model, and
+// fails when a point would not fit into it.
 func wait(c config.Config) wfv1.Template {
-	t := stepPod(c, waitTemplate, waitDeadline(c), small,
+	t := stepPod(c, waitTemplate, waitDeadline(c), small, append([]string{
 		"wait",
-		"--target="+input(pTargetURL),
-		"--model="+global(pModel),
-		"--timeout="+c.WaitTimeout,
-	)
-	t.Inputs = inputs(pTargetURL)
+		"--target=" + input(pTargetURL),
+		"--model=" + global(pModel),
+		"--timeout=" + c.WaitTimeout,
+	}, preflight(c)...)...)
+	t.Inputs = inputs(pTargetURL, pMaxNumSeqs)
 	t.Container.Env = apiKeyEnv(c)
 	// It waits by itself; only a lost pod is worth another.
 	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)
@@ -27,9 +28,22 @@ func wait(c config.Config) wfv1.Template {
 // waitDeadline is the deadline of the pod in seconds: the timeout of step wait, and
 // time to start.
 func waitDeadline(c config.Config) int {
+	return int(waitTimeout(c)/time.Second) + 600
+}
+
+// preflight has step compare what the server can with what the points ask of it.
+func preflight(c config.Config) []string {
+	return []string{
+		"--batch-sizes=" + global(pBatchSizes),
+		"--shapes=" + shapeList(c),
+		"--max-num-seqs=" + input(pMaxNumSeqs),
+	}
+}
+
+func waitTimeout(c config.Config) time.Duration {
 	timeout, err := time.ParseDuration(c.WaitTimeout)
 	if err != nil {
 		panic(fmt.Sprintf("wait-timeout %q was not validated", c.WaitTimeout))
 	}
-	return int(timeout/time.Second) + 600
+	return timeout
 }

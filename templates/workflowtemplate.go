@@ -12,7 +12,6 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"wfgen.dev/internal/catalogue"
 	"wfgen.dev/internal/config"
 	"wfgen.dev/internal/manifest"
 	"wfgen.dev/internal/sweep"
@@ -25,6 +24,13 @@ const day = int64(24 * time.Hour / time.Second)
 func workflowTemplate(c config.Config) Object {
 	templates := []wfv1.Template{}
 	templates = append(templates, sweepTemplates(c)...)
+	servers := deployments(c)
+	for _, d := range servers {
+		templates = append(templates, d.deploy(c), d.server(c))
+	}
+	if len(servers) > 0 {
+		templates = append(templates, await(c))
+	}
 	templates = append(templates, accelerator(c), shape(c), wait(c))
 	if c.LoadGenerator == config.Inline {
 		templates = append(templates, point(c))
@@ -62,6 +68,9 @@ func workflowTemplate(c config.Config) Object {
 		{Path: "spec.activeDeadlineSeconds", Text: "Longer than any sweep of these points can take."},
 		{Path: "spec.ttlStrategy", Text: "The Workflow object goes after a week; its results in the artifact repository stay."},
 	}
+	for _, d := range servers {
+		comments = append(comments, d.comments()...)
+	}
 	if c.LoadGenerator == config.Inline {
 		comments = append(comments, pointComments(c, "spec.templates["+pointTemplate+"]")...)
 	}
@@ -94,7 +103,7 @@ func parameters(c config.Config) []wfv1.Parameter {
 		panic(err) // integers
 	}
 	list := []wfv1.Parameter{describe(pModel, c.Model, "Model to measure, as its servers list it under /v1/models.")}
-	if slices.ContainsFunc(c.Accelerators, func(a config.Accelerator) bool { return a.TargetURL == "" }) {
+	if slices.ContainsFunc(c.Accelerators, func(a config.Accelerator) bool { return a.TargetURL == "" && !c.Deploys(a) }) {
 		list = append(list, describe(pTargetURL, c.TargetURL, "URL of the servers; {accelerator} stands for the accelerator's name in lower case."))
 	}
 	for _, a := range ownTargets(c) {
@@ -141,25 +150,23 @@ func ownTarget(a config.Accelerator) string { return pTargetURL + "-" + sweep.Sl
 
 // hardware says what an accelerator is to a cluster.
 func hardware(a config.Accelerator) string {
-	if len(a.NodeSelector) > 0 {
-		var labels []string
-		for _, name := range slices.Sorted(maps.Keys(a.NodeSelector)) {
-			labels = append(labels, name+"="+a.NodeSelector[name])
-		}
-		return " (" + strings.Join(labels, ", ") + ")"
+	nodes := a.Nodes()
+	if len(nodes) == 0 {
+		return ""
 	}
-	if known, ok := catalogue.Find(a.Name); ok {
-		return fmt.Sprintf(" (%s=%s)", known.Label, known.Value)
+	var labels []string
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		labels = append(labels, name+"="+nodes[name])
 	}
-	return ""
+	return " (" + strings.Join(labels, ", ") + ")"
 }
 
-// deadline bounds the whole workflow, in seconds: every pod at its own deadline,
-// every retry used, accelerators one after another where they are limited, and
+// deadline bounds the whole workflow, in seconds: every pod at its own deadline (its
+// server awaited, and then asked), every retry used, accelerators one after another where they are limited, and
 // twice that for changes at submit.
 func deadline(c config.Config) int64 {
 	perPoint := int64(pointDeadline(c.MaxSeconds)) * int64(1+c.Retries)
-	perAccelerator := int64(waitDeadline(c)) + int64(len(c.Shapes)*len(c.BatchSizes))*perPoint + 3600
+	perAccelerator := 2*int64(waitDeadline(c)) + int64(len(c.Shapes)*len(c.BatchSizes))*perPoint + 3600
 	rounds := int64(1)
 	if n := c.ParallelAccelerators; n > 0 {
 		rounds = int64((len(c.Accelerators) + n - 1) / n)

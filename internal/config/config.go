@@ -61,6 +61,8 @@ type Config struct {
 	LoadGenerator             string            `json:"load-generator,omitempty"` // inline or cluster
 	LoadGeneratorCPU          string            `json:"load-generator-cpu,omitempty"`
 	LoadGeneratorMemory       string            `json:"load-generator-memory,omitempty"`
+	Deploy                    bool              `json:"deploy,omitempty"` // start the servers of accelerators without a target-url of their own
+	Server                    Server            `json:"server,omitzero"`  // how they are started
 }
 
 // Accelerator is one GPU type of the configuration. In a file it may be its name
@@ -73,6 +75,7 @@ type Accelerator struct {
 	Count        int               `json:"count,omitempty"`        // GPUs of one server (tensor parallelism); 0: one
 	MaxNumSeqs   int               `json:"max-num-seqs,omitempty"` // of its own server; 0: the common one
 	GPUCost      float64           `json:"gpu-cost,omitempty"`     // money per GPU and hour; 0: not known
+	Server       Server            `json:"server,omitzero"`        // what differs from the common server, where it is deployed
 }
 
 // UnmarshalJSON reads a name alone, or an object that describes the accelerator.
@@ -149,6 +152,7 @@ func Default() Config {
 		Retries:         2,
 		WaitTimeout:     "40m",
 		LoadGenerator:   Inline,
+		Server:          defaultServer(),
 	}
 }
 
@@ -179,7 +183,7 @@ func (c Config) Sweep() sweep.Sweep {
 	}
 	for _, a := range c.Accelerators {
 		target := a.TargetURL
-		if target == "" {
+		if target == "" && !c.Deploy {
 			target = c.TargetURL
 		}
 		limit := a.MaxNumSeqs

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"wfgen.dev/internal/catalogue"
 	"wfgen.dev/internal/schematest"
@@ -84,6 +86,8 @@ func TestParseMistakes(t *testing.T) {
 			"max-seconds: expected integer, found string", "batch-sizes[1]: expected integer, found string", "accelerators[0].count: expected integer, found string"}},
 		{"no name", header + "accelerators: [{count: 1}, A100]\n", []string{"accelerators[0]: name is missing"}},
 		{"shape", header + "shapes: [128x128]\n", []string{`shapes[0]: "128x128": expected promptTokens/outputTokens such as 128/128`}},
+		{"unknown field of a server", header + "server: {imgae: a}\naccelerators: [{name: A100, server: {memroy: 1}}]\n", []string{
+			`server: unknown field "imgae"; did you mean "image"?`, `accelerators[0].server: unknown field "memroy"; did you mean "memory"?`}},
 		{"choice", header + "driver: genai-perf\n", []string{`driver: "genai-perf" is not guidellm or native`}},
 		{"too large", header + "max-seconds: 1e30\n", []string{"max-seconds"}},
 	} {
@@ -222,6 +226,38 @@ func TestMistakes(t *testing.T) {
 		{"memory", func(c *Config) { c.LoadGeneratorMemory = "-1Gi" }, `load-generator-memory: "-1Gi" is not`},
 		{"templating in the model", func(c *Config) { c.Model = "a{{b}}" }, "model: \"a{{b}}\" holds {{"},
 		{"templating in the tokenizer", func(c *Config) { c.Tokenizer = "{{=1}}" }, "tokenizer: "},
+		{"deploy nothing", func(c *Config) {
+			c.Deploy, c.Accelerators = true, []Accelerator{{Name: "A100", TargetURL: "http://a:1"}}
+		}, "deploy: every accelerator has a target-url of its own"},
+		{"server image", func(c *Config) { c.Deploy, c.Server.Image = true, "v llm" }, `server.image: "v llm" is not an image`},
+		{"no server image", func(c *Config) { c.Deploy, c.Server.Image = true, "" }, "server.image: empty"},
+		{"image for other GPUs", func(c *Config) { c.Deploy, c.Accelerators[0].Name = true, "MI300X" }, "server of MI300X.image: vllm/vllm-openai:v0.11.0 runs on NVIDIA GPUs alone"},
+		{"no server command", func(c *Config) { c.Deploy, c.Server.Command = true, nil }, "server.command: empty"},
+		{"root", func(c *Config) { c.Deploy, c.Server.User = true, 0 }, "server.user: 0 is root"},
+		{"quantity of a server", func(c *Config) { c.Deploy, c.Accelerators[1].Server.Shm = true, "8 GB" }, `server of H100.shm: "8 GB" is not`},
+		{"claim", func(c *Config) { c.Deploy, c.Server.CachePVC = true, "Models" }, `server.cache-pvc: "Models" is not`},
+		{"argument of the sweep", func(c *Config) { c.Deploy, c.Server.Args = true, []string{"--max-num-seqs=8"} }, "server.args: --max-num-seqs is given by the sweep itself"},
+		{"variable", func(c *Config) { c.Deploy, c.Server.Env = true, map[string]string{"A B": ""} }, `server.env: "A B" is not`},
+		{"secret variable", func(c *Config) { c.Deploy, c.Server.Env = true, map[string]string{"HF_TOKEN": "hf_x"} }, "server.env: HF_TOKEN looks like a secret"},
+		{"templated variable", func(c *Config) { c.Deploy, c.Server.Env = true, map[string]string{"A": "{{b}}"} }, `server.env: A="{{b}}" holds {{`},
+		{"templated argument", func(c *Config) { c.Deploy, c.Server.Args = true, []string{"--x={{b}}"} }, `server: "--x={{b}}" holds {{`},
+		{"operator", func(c *Config) {
+			c.Deploy, c.Server.Tolerations = true, []corev1.Toleration{{Key: "a", Operator: "Is"}}
+		}, `server.tolerations[0].operator: "Is"`},
+		{"effect", func(c *Config) {
+			c.Deploy, c.Server.Tolerations = true, []corev1.Toleration{{Key: "a", Effect: "Never"}}
+		}, `server.tolerations[0].effect: "Never"`},
+		{"value", func(c *Config) {
+			c.Deploy, c.Server.Tolerations = true, []corev1.Toleration{{Key: "a", Operator: "Exists", Value: "b"}}
+		}, "Exists takes no value"},
+		{"affinity", func(c *Config) { c.Deploy, c.Server.Affinity = true, map[string]any{"nodeAfinity": map[string]any{}} }, `server.affinity: not a Kubernetes affinity`},
+		{"too many servers", func(c *Config) {
+			c.Deploy, c.Accelerators = true, nil
+			for i := range 91 {
+				c.Accelerators = append(c.Accelerators, Accelerator{Name: fmt.Sprintf("x%d", i), Resource: "x.com/gpu", NodeSelector: map[string]string{"x": "y"},
+					Server: Server{Memory: fmt.Sprintf("%dGi", i+1)}})
+			}
+		}, "91 different servers are more than the 90"},
 		{"annotation", func(c *Config) { c.ServiceAccountAnnotations = map[string]string{"a b": "c"} }, `service-account-annotations: "a b" is not`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -290,6 +326,48 @@ func TestExampleShowsEveryField(t *testing.T) {
 				t.Errorf("accelerators[].%s is not in the example", name)
 			}
 		}
+	}
+}
+
+func TestServerOf(t *testing.T) {
+	c, err := parse("sweep.yaml", []byte(header+`
+deploy: true
+server: {args: [--a], env: {A: "1", B: "1"}, memory: 1Gi, tolerations: []}
+accelerators:
+- A100
+- {name: MI300X, count: 2, server: {image: rocm/vllm:1, args: [--b], env: {B: "2"}, cpu: "1", tolerations: [{operator: Exists}]}}
+- {name: H100, target-url: "http://h:1"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Validate(), c.ValidateCluster()); err != nil {
+		t.Fatal(err)
+	}
+	common := defaultServer()
+	common.Args, common.Env, common.Tolerations = []string{"--a"}, map[string]string{"A": "1", "B": "1"}, []corev1.Toleration{}
+	common.CPU, common.Memory = "3", "1Gi"
+	if diff := cmp.Diff(common, c.ServerOf(c.Accelerators[0])); diff != "" {
+		t.Errorf("A100: %s", diff)
+	}
+	own := common
+	own.Image, own.Args, own.Env = "rocm/vllm:1", []string{"--a", "--b"}, map[string]string{"A": "1", "B": "2"}
+	own.CPU, own.Tolerations = "1", []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	if diff := cmp.Diff(own, c.ServerOf(c.Accelerators[1])); diff != "" {
+		t.Errorf("MI300X: %s", diff)
+	}
+	if got := len(c.Servers()); got != 2 || len(c.Deployed()) != 2 {
+		t.Errorf("%d groups of %d, want 2 of 2: H100 has a server", got, len(c.Deployed()))
+	}
+	if c.Sweep().Accelerators[0].TargetURL != "" {
+		t.Error("a deployed server has no address before it is deployed")
+	}
+
+	// What is said about nothing is the resource's own taint, and by the number of GPUs.
+	c = Default()
+	got := c.ServerOf(Accelerator{Name: "MI300X", Count: 4})
+	if len(got.Tolerations) != 1 || got.Tolerations[0].Key != "amd.com/gpu" || got.CPU != "12" || got.Memory != "48Gi" {
+		t.Errorf("got %+v", got)
 	}
 }
 

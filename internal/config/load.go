@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -137,7 +138,7 @@ func describe(e *jsonschema.ValidationError) []string {
 		var texts []string
 		for _, name := range slices.Sorted(slices.Values(k.Properties)) {
 			text := fmt.Sprintf("%sunknown field %q", prefix, name)
-			if near := nearest(name, at != ""); near != "" {
+			if near := nearest(name, e.InstanceLocation); near != "" {
 				text += fmt.Sprintf("; did you mean %q?", near)
 			}
 			texts = append(texts, text)
@@ -194,27 +195,28 @@ func alternatives(want []any) string {
 	return strings.Join(texts, " or ")
 }
 
-// nearest is the field that an unknown one was probably meant to be.
-func nearest(name string, ofAccelerator bool) string {
+// nearest is the field that an unknown one in this place was probably meant to be.
+func nearest(name string, place []string) string {
+	type fields map[string]any
 	var document struct {
 		Properties map[string]struct {
-			Items struct {
-				Properties map[string]any
-			}
+			Items struct{ Properties fields }
 		}
+		Defs struct {
+			Server struct{ Properties fields }
+		} `json:"$defs"`
 	}
 	if err := json.Unmarshal(Schema, &document); err != nil {
 		return ""
 	}
 	var names []string
-	if ofAccelerator {
-		for n := range document.Properties["accelerators"].Items.Properties {
-			names = append(names, n)
-		}
-	} else {
-		for n := range document.Properties {
-			names = append(names, n)
-		}
+	switch {
+	case slices.Contains(place, "server"):
+		names = slices.Collect(maps.Keys(document.Defs.Server.Properties))
+	case len(place) > 0:
+		names = slices.Collect(maps.Keys(document.Properties["accelerators"].Items.Properties))
+	default:
+		names = slices.Collect(maps.Keys(document.Properties))
 	}
 	best, score := "", 0.8
 	for _, n := range slices.Sorted(slices.Values(names)) {

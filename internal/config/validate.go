@@ -123,6 +123,7 @@ func (c Config) ValidateCluster() error {
 	checkImage(&m, "step-image", c.StepImage)
 	checkImage(&m, "guidellm-image", c.GuidellmImage)
 	c.checkAccelerators(&m)
+	c.checkServers(&m)
 	c.checkStorage(&m)
 	c.checkCron(&m)
 	if c.ParallelAccelerators < 0 {

@@ -1,22 +1,25 @@
 package stepcli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
-	"wfgen.dev/internal/clikit"
 	"wfgen.dev/internal/exit"
 	"wfgen.dev/internal/simulate"
 )
 
 func simulateCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "simulate",
-		Usage: "serve a simulated LLM whose latency is known",
+		Name:      "simulate",
+		Usage:     "serve a simulated LLM whose latency is known",
+		ArgsUsage: "[MODEL]",
 		Description: `An OpenAI-compatible server (completions, chat, SSE streaming, vLLM's /metrics,
 /tokenize, /health) without a model or a GPU. With --latency linear4 it delivers
 tokens at the times of
@@ -38,6 +41,11 @@ whitespace-separated word is one token, of prompts as of outputs. An output has
 max_tokens tokens when the request says ignore_eos; otherwise it may end earlier,
 at random from --seed.
 
+It can stand where "vllm serve" does: the model as an argument, --served-model-name,
+--host and --port are taken as vLLM takes them. --tensor-parallel-size, --dtype and
+--no-enable-prefix-caching are taken and mean nothing: no GPU computes, and nothing is
+cached.
+
 stdout gets one line, "listening on http://HOST:PORT", when the port is open.
 
 Examples:
@@ -45,10 +53,17 @@ Examples:
    step simulate --listen 127.0.0.1:0 --jitter 0.05 --seed 7
    step simulate --latency engine --max-num-seqs 64 --wander 0.02
    step simulate --max-num-seqs 16 --fail-rate 0.1 --abort-rate 0.05
-   STEP_API_KEY=secret step simulate --listen 0.0.0.0:8000`,
+   STEP_API_KEY=secret step simulate --listen 0.0.0.0:8000
+   step simulate org/llama --host 0.0.0.0 --port 8000 --max-num-seqs 64 --dtype auto`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8000", Usage: "`HOST:PORT` to listen on; port 0 is any free one"},
 			&cli.StringFlag{Name: "model", Value: simulate.DefaultModel, Usage: "`NAME` of the model served"},
+			&cli.StringFlag{Name: "served-model-name", Usage: "`NAME` that it is served by, where it is another"},
+			&cli.StringFlag{Name: "host", Usage: "`ADDRESS` to listen on, instead of that of --listen"},
+			&cli.IntFlag{Name: "port", Usage: "`PORT` to listen on, instead of that of --listen"},
+			&cli.IntFlag{Name: "tensor-parallel-size", Usage: "vLLM's; without meaning here"},
+			&cli.StringFlag{Name: "dtype", Usage: "vLLM's; without meaning here"},
+			&cli.BoolFlag{Name: "no-enable-prefix-caching", Usage: "vLLM's; nothing is ever cached here"},
 			&cli.StringFlag{Name: "latency", Value: simulate.Linear4, Usage: "where latencies come from: `linear4 or engine`"},
 			&cli.Float64Flag{Name: "alpha", Value: 6.973, Usage: "linear4: ITL without load, `MS`"},
 			&cli.Float64Flag{Name: "beta", Value: 0.027, Usage: "linear4: ITL added by each running request, `MS`"},
@@ -101,12 +116,43 @@ func otherFlags(c *cli.Context) error {
 	return errors.Join(errs...)
 }
 
+// simulatedModel is the name that the model is served by: vLLM takes the model as an
+// argument, and may serve it under another name.
+func simulatedModel(c *cli.Context) (string, error) {
+	switch {
+	case c.NArg() > 1:
+		return "", exit.Errorf(exit.Usage, "simulate: one model is served, found %d arguments: %s", c.NArg(), strings.Join(c.Args().Slice(), " "))
+	case c.NArg() == 1 && c.IsSet("model"):
+		return "", exit.Errorf(exit.Usage, "simulate: the model is given twice, as %s and by --model %s; leave one out", c.Args().First(), c.String("model"))
+	}
+	return cmp.Or(c.String("served-model-name"), c.Args().First(), c.String("model")), nil
+}
+
+// simulatedAddress is where to listen: as --listen says, or as vLLM is told.
+func simulatedAddress(c *cli.Context) (string, error) {
+	host, port, err := net.SplitHostPort(c.String("listen"))
+	if err != nil {
+		return "", fmt.Errorf("listen: %q: expected HOST:PORT such as 127.0.0.1:8000: %w", c.String("listen"), err)
+	}
+	if c.IsSet("listen") && (c.IsSet("host") || c.IsSet("port")) {
+		return "", errors.New("listen: says the same as host and port; give it, or them")
+	}
+	if c.IsSet("host") {
+		host = c.String("host")
+	}
+	if c.IsSet("port") {
+		port = strconv.Itoa(c.Int("port"))
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
 func runSimulate(c *cli.Context) error {
-	if err := clikit.NoArgs(c); err != nil {
+	model, err := simulatedModel(c)
+	if err != nil {
 		return err
 	}
 	config := simulate.Config{
-		Model:        c.String("model"),
+		Model:        model,
 		Version:      "step-simulate " + c.App.Version,
 		Latency:      c.String("latency"),
 		Jitter:       c.Float64("jitter"),
@@ -138,11 +184,7 @@ func runSimulate(c *cli.Context) error {
 		config.Gamma, config.Delta = c.Float64("gamma"), c.Float64("delta")
 		law = fmt.Sprintf("alpha %v ms, beta %v ms, gamma %v ms, delta %v ms", config.Alpha, config.Beta, config.Gamma, config.Delta)
 	}
-	address := c.String("listen")
-	_, _, splitErr := net.SplitHostPort(address)
-	if splitErr != nil {
-		splitErr = fmt.Errorf("listen: %q: expected HOST:PORT such as 127.0.0.1:8000: %w", address, splitErr)
-	}
+	address, splitErr := simulatedAddress(c)
 	if err := errors.Join(splitErr, otherFlags(c), config.Validate()); err != nil {
 		return exit.Errorf(exit.Usage, "simulate: %w", err)
 	}

@@ -58,6 +58,45 @@ func TestSimulateAnnouncesItselfAndEnds(t *testing.T) {
 	}
 }
 
+// The command line that wfgen writes for vLLM.
+func TestSimulateTakesVLLMsArguments(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"org/model"}, "org/model"},
+		{[]string{"/opt/model", "--served-model-name=org/model"}, "org/model"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		stdout, out := io.Pipe()
+		var stderr bytes.Buffer
+		done := make(chan int, 1)
+		go func() {
+			args := append([]string{"simulate"}, test.args...)
+			done <- Run(ctx, append(args, "--host=127.0.0.1", "--port=0", "--tensor-parallel-size=2", "--dtype=auto", "--max-num-seqs=16",
+				"--max-model-len=409", "--no-enable-prefix-caching"), strings.NewReader(""), out, &stderr)
+			_ = out.Close()
+		}()
+		lines := bufio.NewScanner(stdout)
+		if !lines.Scan() {
+			t.Fatalf("%q: no line on stdout; stderr: %s", test.args, stderr.String())
+		}
+		response, err := http.Get(strings.TrimPrefix(lines.Text(), "listening on ") + "/v1/models")
+		if err != nil {
+			t.Fatal(err)
+		}
+		models, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || !bytes.Contains(models, []byte(`"id":"`+test.want+`"`)) || !bytes.Contains(models, []byte(`409`)) {
+			t.Errorf("%q: /v1/models: %s, %v; want %s of length 409", test.args, models, err, test.want)
+		}
+		cancel()
+		if code := <-done; code != exit.Done {
+			t.Errorf("%q: exit code %d: %s", test.args, code, stderr.String())
+		}
+	}
+}
+
 func TestSimulateMistakes(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +115,9 @@ func TestSimulateMistakes(t *testing.T) {
 		{"latency", []string{"--latency", "exact", "--wander-memory", "0"}, []string{`latency: "exact"`, "wander-memory: 0"}},
 		{"port in use", []string{"--listen", taken.Addr().String()}, []string{"in use by another process", "--listen"}},
 		{"unknown flag", []string{"--gama", "3"}, []string{"-gama"}},
-		{"argument", []string{"A100"}, []string{"takes no arguments", "A100"}},
+		{"two models", []string{"org/a", "org/b"}, []string{"one model is served", "org/a org/b"}},
+		{"model twice", []string{"org/a", "--model", "org/b"}, []string{"given twice", "org/a", "org/b"}},
+		{"address twice", []string{"--listen", "127.0.0.1:0", "--port", "8000"}, []string{"listen: says the same as host and port"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -77,6 +77,21 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 2 for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
+		&cli.BoolFlag{Name: "deploy", Usage: "start a server on each accelerator that has no target-url of its own, and end it when it is measured"},
+		&cli.StringFlag{Name: "server-image", Usage: "`IMAGE` of vLLM, or of what takes its arguments; a digest is accepted", DefaultText: defaults.Server.Image},
+		&cli.StringFlag{Name: "server-command", Usage: "`WORDS` of its command", DefaultText: strings.Join(defaults.Server.Command, " ")},
+		&cli.GenericFlag{Name: "server-args", Value: &list{}, Usage: "further `ARGUMENT` of the server, such as --gpu-memory-utilization=0.95; repeatable"},
+		&cli.GenericFlag{Name: "server-env", Value: &list{}, Usage: "`NAME=VALUE` of its environment; repeatable"},
+		&cli.StringFlag{Name: "server-model-path", Usage: "what it loads", DefaultText: "the model"},
+		&cli.StringFlag{Name: "server-dtype", Usage: "type of the weights", DefaultText: defaults.Server.DType},
+		&cli.StringFlag{Name: "server-cpu", Usage: "CPUs asked for", DefaultText: "3 for each GPU"},
+		&cli.StringFlag{Name: "server-memory", Usage: "memory asked for", DefaultText: "12Gi for each GPU"},
+		&cli.StringFlag{Name: "server-shm", Usage: "size of /dev/shm", DefaultText: defaults.Server.Shm},
+		&cli.StringFlag{Name: "server-cache-pvc", Usage: "PersistentVolumeClaim that keeps models", DefaultText: "none: each server downloads its own"},
+		&cli.StringFlag{Name: "server-cache-size", Usage: "the most that a model may take on the node's disk without it", DefaultText: defaults.Server.CacheSize},
+		&cli.Int64Flag{Name: "server-user", Usage: "user `ID` that the server runs as", DefaultText: strconv.FormatInt(defaults.Server.User, 10)},
+		&cli.StringFlag{Name: "server-runtime-class", Usage: "RuntimeClass of the server's pod, such as nvidia"},
+		&cli.StringFlag{Name: "server-priority-class", Usage: "PriorityClass of the server's pod"},
 		&cli.StringFlag{Name: "format", Value: "yaml", Usage: "yaml: one stream for kubectl apply -f -; dir: a file per object and kustomization.yaml"},
 		&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "`PATH` of the file (yaml; default: stdout) or of the directory (dir)"},
 	}
@@ -94,6 +109,10 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	} {
 		setString(c, name, to)
 	}
+	applyServerFlags(c, &cfg.Server)
+	if c.IsSet("deploy") {
+		cfg.Deploy = c.Bool("deploy")
+	}
 	setInt(c, "parallel-accelerators", &cfg.ParallelAccelerators)
 	setInt(c, "retries", &cfg.Retries)
 	if c.IsSet("create-namespace") {
@@ -101,6 +120,34 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	}
 	if c.IsSet("cron") {
 		cfg.Cron = *c.Generic("cron").(*list)
+	}
+}
+
+// applyServerFlags sets what all servers have in common. Tolerations, affinities and
+// what differs between accelerators need a configuration file.
+func applyServerFlags(c *cli.Context, s *config.Server) {
+	for name, to := range map[string]*string{
+		"server-image": &s.Image, "server-model-path": &s.ModelPath, "server-dtype": &s.DType, "server-cpu": &s.CPU, "server-memory": &s.Memory,
+		"server-shm": &s.Shm, "server-cache-pvc": &s.CachePVC, "server-cache-size": &s.CacheSize,
+		"server-runtime-class": &s.RuntimeClass, "server-priority-class": &s.PriorityClass,
+	} {
+		setString(c, name, to)
+	}
+	if c.IsSet("server-command") {
+		s.Command = strings.Fields(c.String("server-command"))
+	}
+	if c.IsSet("server-user") {
+		s.User = c.Int64("server-user")
+	}
+	if c.IsSet("server-args") {
+		s.Args = *c.Generic("server-args").(*list)
+	}
+	if c.IsSet("server-env") {
+		s.Env = map[string]string{}
+		for _, text := range *c.Generic("server-env").(*list) {
+			name, value, _ := strings.Cut(text, "=")
+			s.Env[name] = value
+		}
 	}
 }
 

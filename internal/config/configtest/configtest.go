@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
 	"wfgen.dev/internal/catalogue"
@@ -42,6 +43,9 @@ func Draw(most int) *rapid.Generator[config.Config] {
 			}
 			a.MaxNumSeqs = rapid.SampledFrom([]int{0, 4096}).Draw(t, "max-num-seqs")
 			a.Count = rapid.IntRange(0, 8).Draw(t, "count")
+			if maybe("own server") {
+				a.Server = server(t)
+			}
 			c.Accelerators = append(c.Accelerators, a)
 		}
 
@@ -95,9 +99,58 @@ func Draw(most int) *rapid.Generator[config.Config] {
 			c.LoadGenerator = config.Cluster
 		}
 
+		if c.Deploy = maybe("deploy"); c.Deploy && maybe("common server") {
+			defaults := c.Server
+			c.Server = server(t)
+			c.Server.Image, c.Server.Command, c.Server.User = defaults.Image, defaults.Command, defaults.User
+		}
+
 		if c.Validate() != nil || c.ValidateCluster() != nil {
 			t.Skip("not valid")
 		}
 		return c.InCluster()
 	})
+}
+
+// server is any part of the settings of a server.
+func server(t *rapid.T) config.Server {
+	maybe := func(name string) bool { return rapid.Bool().Draw(t, name) }
+	var s config.Server
+	for _, f := range []struct {
+		to   *string
+		name string
+		from []string
+	}{
+		{&s.Image, "image", []string{"vllm/vllm-openai:v0.11.0@sha256:" + strings.Repeat("0f", 32), "localhost:5000/vllm"}},
+		{&s.ModelPath, "model-path", []string{"/cache/llama", "org/other"}},
+		{&s.DType, "dtype", []string{"bfloat16"}},
+		{&s.CPU, "cpu", []string{"500m", "16"}},
+		{&s.Memory, "memory", []string{"1Gi", "64Gi"}},
+		{&s.Shm, "shm", []string{"1Gi"}},
+		{&s.CachePVC, "cache-pvc", []string{"models"}},
+		{&s.CacheSize, "cache-size", []string{"10Gi"}},
+		{&s.RuntimeClass, "runtime-class", []string{"nvidia"}},
+		{&s.PriorityClass, "priority-class", []string{"calibration"}},
+	} {
+		if maybe(f.name) {
+			*f.to = rapid.SampledFrom(f.from).Draw(t, f.name)
+		}
+	}
+	if maybe("command") {
+		s.Command = []string{"/step", "simulate"}
+	}
+	if maybe("args") {
+		s.Args = rapid.SliceOfN(rapid.StringMatching(`--[a-z]{3,9}=[ -z|~]{0,12}`), 1, 3).Draw(t, "args")
+	}
+	if maybe("env") {
+		s.Env = map[string]string{"VLLM_LOGGING_LEVEL": rapid.StringMatching(`[ -z|~]{0,12}`).Draw(t, "value"), "HOME": "/tmp/home"}
+	}
+	if maybe("tolerations") {
+		s.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}, {Key: "a/b", Value: "c", Effect: corev1.TaintEffectNoSchedule}}[:rapid.IntRange(0, 2).Draw(t, "n")]
+	}
+	if maybe("affinity") {
+		s.Affinity = map[string]any{"podAntiAffinity": map[string]any{}}
+	}
+	s.User = rapid.SampledFrom([]int64{0, 2000}).Draw(t, "user")
+	return s
 }
