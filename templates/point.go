@@ -24,25 +24,7 @@ func point(c config.Config) wfv1.Template {
 	}
 	names = append(names, pMaxNumSeqs, pResults)
 
-	args := []string{
-		"bench",
-		"--target=" + input(pTargetURL),
-		"--model=" + input(pModel),
-		"--accelerator=" + input(pAccelerator),
-		"--batch-size=" + input(pBatchSize),
-		"--batch-sizes=" + input(pBatchSizes),
-		"--prompt-tokens=" + input(pPromptTokens),
-		"--output-tokens=" + input(pOutputTokens),
-		"--max-seconds=" + input(pMaxSeconds),
-		"--max-requests=" + input(pMaxRequests),
-		"--max-num-seqs=" + input(pMaxNumSeqs),
-		"--driver=" + c.Driver,
-	}
-	if guidellm {
-		args = append(args, "--tokenizer="+input(pTokenizer))
-	}
-	args = append(args, "--output="+outDir)
-
+	args := benchArgs(c, input, outDir)
 	t := stepPod(c, pointTemplate, 0, loadResources(c), args...)
 	if guidellm {
 		intoGuidellm(c, &t)
@@ -86,29 +68,49 @@ const pointDeadlineExpression = `{{=asInt(inputs.parameters["max-seconds"]) == 0
 // intoGuidellm turns the pod into one of the unmodified guidellm image, into which
 // an init container brings step.
 func intoGuidellm(c config.Config, t *wfv1.Template) {
-	t.InitContainers = []wfv1.UserContainer{{
-		Container: corev1.Container{
-			Name:            "install-step",
-			Image:           c.StepImage,
-			ImagePullPolicy: corev1.PullIfNotPresent,
-			Command:         []string{stepPath},
-			Args:            []string{"install-to", stepInUse},
-			Resources:       small,
-			SecurityContext: containerSecurity(),
-		},
-		MirrorVolumeMounts: ptr(true),
-	}}
+	t.InitContainers = []wfv1.UserContainer{{Container: installStep(c), MirrorVolumeMounts: ptr(true)}}
 	t.Volumes = append(t.Volumes, emptyDir("tools"))
 	t.SecurityContext = podSecurity(guidellmUser)
-	t.Container.Image = c.GuidellmImage
-	t.Container.Command = []string{stepInUse}
-	t.Container.VolumeMounts = append(t.Container.VolumeMounts, corev1.VolumeMount{Name: "tools", MountPath: toolsDir})
-	t.Container.Env = append(t.Container.Env, corev1.EnvVar{Name: "HF_HOME", Value: tmpDir + "/huggingface"})
+	guidellmContainer(c, t.Container)
+}
+
+// installStep puts step where containers without it can run it.
+func installStep(c config.Config) corev1.Container {
+	return corev1.Container{
+		Name:            "install-step",
+		Image:           c.StepImage,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Command:         []string{stepPath},
+		Args:            []string{"install-to", stepInUse},
+		Resources:       small,
+		SecurityContext: containerSecurity(),
+	}
+}
+
+// guidellmContainer makes the container one of the unmodified guidellm image.
+func guidellmContainer(c config.Config, container *corev1.Container) {
+	container.Image = c.GuidellmImage
+	container.Command = []string{stepInUse}
+	container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "tools", MountPath: toolsDir})
+	container.Env = append(container.Env, corev1.EnvVar{Name: "HF_HOME", Value: tmpDir + "/huggingface"})
 	if c.HFSecretName != "" {
 		// The name is fixed: whoever may only submit must not choose which Secret of the
 		// namespace a pod gets that talks to a URL of his choice.
-		t.Container.Env = append(t.Container.Env, secretEnv("HF_TOKEN", c.HFSecretName, c.HFSecretKey, true))
+		container.Env = append(container.Env, secretEnv("HF_TOKEN", c.HFSecretName, c.HFSecretKey, true))
 	}
+}
+
+// benchArgs are those of step bench; value gives what the parameters stand for.
+func benchArgs(c config.Config, value func(name string) string, output string) []string {
+	args := []string{"bench", "--target=" + value(pTargetURL)}
+	for _, name := range []string{pModel, pAccelerator, pBatchSize, pBatchSizes, pPromptTokens, pOutputTokens, pMaxSeconds, pMaxRequests, pMaxNumSeqs} {
+		args = append(args, "--"+name+"="+value(name))
+	}
+	args = append(args, "--driver="+c.Driver)
+	if c.Driver == sweep.Guidellm {
+		args = append(args, "--tokenizer="+value(pTokenizer))
+	}
+	return append(args, "--output="+output)
 }
 
 func pointComments(c config.Config, at string) []manifest.Comment {
