@@ -52,13 +52,18 @@ func role(c config.Config) Object {
 	}}
 }
 
-// awaitRules are what step wait needs to find a server's pod, to say why it does not
-// come up, and to give it up.
+// awaitRules let step wait give a server's pod up as well: as failed, since one that
+// is deleted while it is pending is made again by Argo.
 func awaitRules() []rbacv1.PolicyRule {
+	return append(seePods(), rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods/status"}, Verbs: []string{"patch"}})
+}
+
+// seePods is what step wait needs to find a server's pod and to say why it does not
+// come up.
+func seePods() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}},
 		{APIGroups: []string{""}, Resources: []string{"pods/log"}, Verbs: []string{"get"}},
-		{APIGroups: []string{""}, Resources: []string{"pods/status"}, Verbs: []string{"patch"}},
 		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"list"}},
 	}
 }

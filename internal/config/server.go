@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -177,6 +178,14 @@ func (s Server) Affinities() (*corev1.Affinity, error) {
 // Arguments that the sweep gives to a server itself. Others of these names would
 // make the server another one than the sweep believes.
 var ownArguments = []string{"--served-model-name", "--host", "--port", "--tensor-parallel-size", "-tp", "--max-num-seqs"}
+
+// CheckServers returns every mistake of the servers that are to be started, joined, or
+// nil. ValidateCluster does so too.
+func (c Config) CheckServers() error {
+	var m mistakes
+	c.checkServers(&m)
+	return errors.Join(m...)
+}
 
 func (c Config) checkServers(m *mistakes) {
 	if !c.Deploy {

@@ -155,9 +155,20 @@ func generate(c *cli.Context) error {
 	if c.Args().Present() {
 		return exit.Errorf(exit.Usage, "no command %q; see wfgen --help", c.Args().First())
 	}
+	return writeObjects(c, templates.Objects, func(cfg config.Config) string {
+		return fmt.Sprintf("argo submit -n %s --from workflowtemplate/%s --watch", cfg.Namespace, cfg.Name)
+	})
+}
+
+// writeObjects writes the objects of the configuration; then says what to do when they are
+// deployed, and checks are further mistakes.
+func writeObjects(c *cli.Context, objects func(config.Config) []templates.Object, then func(config.Config) string, checks ...func(config.Config) error) error {
 	cfg, mistakes := readConfig(c)
 	applyClusterFlags(c, &cfg)
 	mistakes = append(mistakes, cfg.ValidateCluster())
+	for _, check := range checks {
+		mistakes = append(mistakes, check(cfg))
+	}
 	format, output := c.String("format"), c.Path("output")
 	switch {
 	case format != "yaml" && format != "dir":
@@ -170,13 +181,13 @@ func generate(c *cli.Context) error {
 	}
 
 	cfg = cfg.InCluster()
-	files, err := render(cfg)
+	files, err := render(cfg, objects(cfg))
 	if err != nil {
 		return err
 	}
 	switch {
 	case format == "dir":
-		return writeDir(c, output, cfg, files)
+		return writeDir(c, output, then(cfg), files)
 	case output != "":
 		if err := writeFile(output, stream(files)); err != nil {
 			return err
@@ -205,9 +216,9 @@ type file struct {
 	example bool
 }
 
-func render(cfg config.Config) ([]file, error) {
+func render(cfg config.Config, objects []templates.Object) ([]file, error) {
 	var files []file
-	for _, o := range templates.Objects(cfg) {
+	for _, o := range objects {
 		data, err := manifest.YAML(o.Value, o.Comments...)
 		if errors.Is(err, manifest.ErrTooLarge) {
 			return nil, exit.Errorf(exit.Usage, "%s is %w: give each part of the %d accelerators a sweep of its own name", o.File, err, len(cfg.Accelerators))
@@ -239,7 +250,7 @@ type kustomization struct {
 	Resources  []string `json:"resources"`
 }
 
-func writeDir(c *cli.Context, dir string, cfg config.Config, files []file) error {
+func writeDir(c *cli.Context, dir, then string, files []file) error {
 	k := kustomization{APIVersion: "kustomize.config.k8s.io/v1beta1", Kind: "Kustomization"}
 	for _, f := range files {
 		if !f.example {
@@ -258,8 +269,7 @@ func writeDir(c *cli.Context, dir string, cfg config.Config, files []file) error
 			return err
 		}
 	}
-	fmt.Fprintf(c.App.ErrWriter, "wrote %d files to %s; deploy them with: kubectl apply -k %s --server-side\nthen run: argo submit -n %s --from workflowtemplate/%s --watch\n",
-		len(files)+1, dir, dir, cfg.Namespace, cfg.Name)
+	fmt.Fprintf(c.App.ErrWriter, "wrote %d files to %s; deploy them with: kubectl apply -k %s --server-side\nthen run: %s\n", len(files)+1, dir, dir, then)
 	return nil
 }
 

@@ -28,6 +28,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		Commands: []*cli.Command{
 			runCommand(),
 			planCommand(),
+			jobsCommand(),
+			serversCommand(),
 			initCommand(),
 		},
 	}
