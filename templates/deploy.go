@@ -85,7 +85,7 @@ func (d deployment) deploy(c config.Config) wfv1.Template {
 				}, {
 					Name:      awaitTemplate,
 					Template:  awaitTemplate,
-					Arguments: arguments(append(forward(pAccelerator), target, parameter(pMaxNumSeqs, maxNumSeqs))...),
+					Arguments: arguments(append(forward(pAccelerator), target)...),
 				}, {
 					Name:     acceleratorTemplate,
 					Template: acceleratorTemplate,
@@ -172,16 +172,16 @@ func serverPatch(c config.Config, s config.Server) string {
 // await waits beside a server's pod until it serves the model, and says what the pod
 // is. When it gives up, with the reason, it ends the pod.
 func await(c config.Config) wfv1.Template {
-	t := stepPod(c, awaitTemplate, waitDeadline(c), small, append([]string{
+	t := stepPod(c, awaitTemplate, waitDeadline(c), small,
 		"wait",
-		"--pods=workflows.argoproj.io/workflow=" + run + "," + acceleratorLabel + "=" + input(pAccelerator),
+		"--pods=workflows.argoproj.io/workflow="+run+","+acceleratorLabel+"="+input(pAccelerator),
 		"--end-pod",
-		"--target=" + input(pTargetURL),
-		"--model=" + global(pModel),
-		"--timeout=" + c.WaitTimeout,
-		"--output=" + outDir,
-	}, preflight(c)...)...)
-	t.Inputs = inputs(pAccelerator, pTargetURL, pMaxNumSeqs)
+		"--target="+input(pTargetURL),
+		"--model="+global(pModel),
+		"--timeout="+c.WaitTimeout,
+		"--output="+outDir,
+	)
+	t.Inputs = inputs(pAccelerator, pTargetURL)
 	t.Container.Env = apiKeyEnv(c)
 	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)
 	t.Outputs.Parameters = outputParameters(pServer)

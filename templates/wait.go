@@ -9,16 +9,15 @@ import (
 	"wfgen.dev/internal/config"
 )
 
-// wait holds an accelerator's points back until its server serves the model, and
-// fails when a point would not fit into it.
+// wait holds an accelerator's points back until its server serves the model.
 func wait(c config.Config) wfv1.Template {
-	t := stepPod(c, waitTemplate, waitDeadline(c), small, append([]string{
+	t := stepPod(c, waitTemplate, waitDeadline(c), small,
 		"wait",
-		"--target=" + input(pTargetURL),
-		"--model=" + global(pModel),
-		"--timeout=" + c.WaitTimeout,
-	}, preflight(c)...)...)
-	t.Inputs = inputs(pTargetURL, pMaxNumSeqs)
+		"--target="+input(pTargetURL),
+		"--model="+global(pModel),
+		"--timeout="+c.WaitTimeout,
+	)
+	t.Inputs = inputs(pTargetURL)
 	t.Container.Env = apiKeyEnv(c)
 	// It waits by itself; only a lost pod is worth another.
 	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)
@@ -29,15 +28,6 @@ func wait(c config.Config) wfv1.Template {
 // time to start.
 func waitDeadline(c config.Config) int {
 	return int(waitTimeout(c)/time.Second) + 600
-}
-
-// preflight has step compare what the server can with what the points ask of it.
-func preflight(c config.Config) []string {
-	return []string{
-		"--batch-sizes=" + global(pBatchSizes),
-		"--shapes=" + shapeList(c),
-		"--max-num-seqs=" + input(pMaxNumSeqs),
-	}
 }
 
 func waitTimeout(c config.Config) time.Duration {

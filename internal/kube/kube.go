@@ -188,10 +188,13 @@ func (c *Client) Pod(ctx context.Context, namespace, name string) (Pod, error) {
 	return p, err
 }
 
-// DeletePod deletes a pod, whose processes are given its grace period; right:
-// delete pods. One that is gone already is no error.
-func (c *Client) DeletePod(ctx context.Context, namespace, name string) error {
-	_, err := c.do(ctx, "delete pods", http.MethodDelete, namespaced(namespace, "pods", name), nil, "", nil)
+// FailPod ends a pod for good, with the reason for who looks at it: the scheduler and
+// the kubelet let go of a pod that has failed, and its owner sees that it did. One that
+// is deleted while it is pending would be made again. Right: patch pods/status. One that
+// is gone already is no error.
+func (c *Client) FailPod(ctx context.Context, namespace, name, reason, message string) error {
+	_, err := c.do(ctx, "patch pods/status", http.MethodPatch, namespaced(namespace, "pods", name)+"/status", nil, "application/merge-patch+json",
+		map[string]any{"status": map[string]string{"phase": "Failed", "reason": reason, "message": message}})
 	if IsNotFound(err) {
 		return nil
 	}

@@ -91,7 +91,7 @@ func TestForbiddenIsNotNotFound(t *testing.T) {
 	if IsForbidden(err) || !IsNotFound(err) {
 		t.Error(err)
 	}
-	if err := c.DeletePod(t.Context(), "llm", "gone"); err != nil {
+	if err := c.FailPod(t.Context(), "llm", "gone", "GivenUp", "why"); err != nil {
 		t.Errorf("a pod that is gone already: %v", err)
 	}
 }

@@ -29,9 +29,9 @@ type Options struct {
 	APIKey    string
 	Timeout   time.Duration
 
-	// GiveUpDeletes deletes the pod when it is given up, so that it holds no GPU.
-	// One that is only interrupted deletes nothing.
-	GiveUpDeletes bool
+	// EndPod ends the pod when it is given up, so that it neither holds nor takes a
+	// GPU. One that is only interrupted ends nothing.
+	EndPod bool
 
 	Say func(string) // is told what keeps the server, when that changes
 }
@@ -61,14 +61,14 @@ func Wait(ctx context.Context, o Options) (Found, error) {
 	limited, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	found, err := w.run(limited)
-	if err == nil || ctx.Err() != nil || !o.GiveUpDeletes || w.pod == nil {
+	if err == nil || ctx.Err() != nil || !o.EndPod || w.pod == nil {
 		return found, err
 	}
 	name := w.pod.Metadata.Name
-	if e := o.API.DeletePod(ctx, o.Namespace, name); e != nil {
-		return found, fmt.Errorf("%w (pod %s could not be deleted: %w)", err, name, e)
+	if e := o.API.FailPod(ctx, o.Namespace, name, "GivenUp", err.Error()); e != nil {
+		return found, fmt.Errorf("%w (pod %s could not be ended: %w)", err, name, e)
 	}
-	o.Say(fmt.Sprintf("deleted pod %s, so that it holds no accelerator", name))
+	o.Say(fmt.Sprintf("ended pod %s, so that it holds no accelerator", name))
 	return found, err
 }
 

@@ -32,7 +32,7 @@ type api struct {
 	events    string
 	labels    string
 	forbidden []string // parts of paths that may not be read
-	deleted   []string
+	ended     []string
 }
 
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -46,8 +46,11 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
-	case r.Method == http.MethodDelete:
-		a.deleted = append(a.deleted, filepath.Base(r.URL.Path))
+	case r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/status"):
+		var patch struct{ Status struct{ Phase, Message string } }
+		if json.NewDecoder(r.Body).Decode(&patch) == nil && patch.Status.Phase == "Failed" && patch.Status.Message != "" {
+			a.ended = append(a.ended, filepath.Base(filepath.Dir(r.URL.Path)))
+		}
 	case strings.HasSuffix(r.URL.Path, "/log"):
 		_, _ = io.WriteString(w, a.log)
 	case strings.HasSuffix(r.URL.Path, "/events"):
@@ -116,7 +119,7 @@ func TestWhatCannotHealIsGivenUpAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := replay(t, name)
-			_, said, err := a.wait(t, t.Context(), Options{Timeout: time.Minute, GiveUpDeletes: true})
+			_, said, err := a.wait(t, t.Context(), Options{Timeout: time.Minute, EndPod: true})
 			if exit.Code(err) != exit.Unusable {
 				t.Fatalf("exit %d, %v", exit.Code(err), err)
 			}
@@ -125,10 +128,10 @@ func TestWhatCannotHealIsGivenUpAtOnce(t *testing.T) {
 					t.Errorf("%q is not in: %v", w, err)
 				}
 			}
-			if len(a.deleted) != 1 || a.deleted[0] != name {
-				t.Errorf("deleted %q", a.deleted)
+			if len(a.ended) != 1 || a.ended[0] != name {
+				t.Errorf("ended %q", a.ended)
 			}
-			if len(said) != 2 || !strings.Contains(said[1], "deleted pod "+name) {
+			if len(said) != 2 || !strings.Contains(said[1], "ended pod "+name) {
 				t.Errorf("said %q", said)
 			}
 		})
@@ -152,8 +155,8 @@ func TestWhatMayHealIsWaitedFor(t *testing.T) {
 			if len(said) != 1 || !strings.Contains(said[0], want) {
 				t.Errorf("said %q, want %q", said, want)
 			}
-			if len(a.deleted) != 0 {
-				t.Errorf("deleted %q unasked", a.deleted)
+			if len(a.ended) != 0 {
+				t.Errorf("ended %q unasked", a.ended)
 			}
 		})
 	}
@@ -184,17 +187,17 @@ func TestPatienceEnds(t *testing.T) {
 	}
 }
 
-func TestInterruptedItDeletesNothing(t *testing.T) {
+func TestInterruptedItEndsNothing(t *testing.T) {
 	a := replay(t, "unschedulable")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("SIGTERM"))
 	defer cancel()
-	_, _, err := a.wait(t, ctx, Options{Timeout: time.Minute, GiveUpDeletes: true})
-	if exit.Code(err) != exit.TryAgain || len(a.deleted) != 0 {
-		t.Errorf("exit %d, %v; deleted %q", exit.Code(err), err, a.deleted)
+	_, _, err := a.wait(t, ctx, Options{Timeout: time.Minute, EndPod: true})
+	if exit.Code(err) != exit.TryAgain || len(a.ended) != 0 {
+		t.Errorf("exit %d, %v; ended %q", exit.Code(err), err, a.ended)
 	}
-	_, said, err := a.wait(t, t.Context(), Options{GiveUpDeletes: true})
-	if exit.Code(err) != exit.TryAgain || len(a.deleted) != 1 {
-		t.Errorf("at the timeout: exit %d, %v; deleted %q; said %q", exit.Code(err), err, a.deleted, said)
+	_, said, err := a.wait(t, t.Context(), Options{EndPod: true})
+	if exit.Code(err) != exit.TryAgain || len(a.ended) != 1 {
+		t.Errorf("at the timeout: exit %d, %v; ended %q; said %q", exit.Code(err), err, a.ended, said)
 	}
 }
 

@@ -42,7 +42,7 @@ does not exist, a Secret is missing, the server crashes again and again. Exits w
 Examples:
   step wait --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --timeout 40m
   step wait --pods app=vllm,accelerator=a100 --port 8000 --model unsloth/Meta-Llama-3.1-8B --output /tmp/out
-  step wait --pods app=vllm --model llama --timeout 20m --give-up-deletes --output /tmp/out`,
+  step wait --pods app=vllm --model llama --timeout 20m --end-pod --output /tmp/out`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
 			modelFlag(), apiKeyFlag(),
@@ -50,7 +50,7 @@ Examples:
 			&cli.StringFlag{Name: "namespace", Usage: "`NAMESPACE` of the pod; this pod's own otherwise"},
 			&cli.IntFlag{Name: "port", Value: 8000, Usage: "port of the server in its pod"},
 			&cli.DurationFlag{Name: "timeout", Value: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
-			&cli.BoolFlag{Name: "give-up-deletes", Usage: "delete the pod when it is given up, so that it holds no accelerator"},
+			&cli.BoolFlag{Name: "end-pod", Usage: "end the pod when it is given up, so that it neither holds nor takes an accelerator; needs the right to patch pods/status"},
 			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target and outputs/server"},
 		},
 		Action: runWait,
@@ -101,8 +101,8 @@ func waitMistakes(c *cli.Context) error {
 	if p := c.Int("port"); p < 1 || p > 65535 {
 		errs = append(errs, fmt.Errorf("--port: %d is not a port", p))
 	}
-	if c.Bool("give-up-deletes") && c.String("pods") == "" {
-		errs = append(errs, errors.New("--give-up-deletes: --pods must say which pod"))
+	if c.Bool("end-pod") && c.String("pods") == "" {
+		errs = append(errs, errors.New("--end-pod: --pods must say which pod"))
 	}
 	if c.Duration("timeout") <= 0 {
 		errs = append(errs, fmt.Errorf("--timeout: %s is not above 0", c.Duration("timeout")))
@@ -124,7 +124,7 @@ func findServer(c *cli.Context) (serverpod.Found, error) {
 			o := serverpod.Options{
 				API: api, Namespace: c.String("namespace"), Selector: c.String("pods"), Port: c.Int("port"), Target: target,
 				Model: c.String("model"), APIKey: c.String("api-key"), Timeout: c.Duration("timeout"),
-				GiveUpDeletes: c.Bool("give-up-deletes"), Say: say,
+				EndPod: c.Bool("end-pod"), Say: say,
 			}
 			if o.Namespace == "" {
 				o.Namespace = api.Namespace

@@ -109,8 +109,8 @@ func TestWaitWithoutACluster(t *testing.T) {
 }
 
 func TestWaitNamesEveryMistake(t *testing.T) {
-	code, _, words := step("wait", "--model", "m", "--port", "0", "--timeout", "-1s", "--give-up-deletes")
-	for _, want := range []string{"--target or --pods", "--port", "--timeout", "--give-up-deletes"} {
+	code, _, words := step("wait", "--model", "m", "--port", "0", "--timeout", "-1s", "--end-pod")
+	for _, want := range []string{"--target or --pods", "--port", "--timeout", "--end-pod"} {
 		if code != exit.Usage || !strings.Contains(words, want) {
 			t.Errorf("exit %d, %q is not in: %s", code, want, words)
 		}
