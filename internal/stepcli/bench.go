@@ -51,7 +51,9 @@ Examples:
 			&cli.Float64Flag{Name: "max-seconds", Value: 120, Usage: "length of the measurement; 0: --max-requests decides"},
 			&cli.IntFlag{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
 			&cli.IntFlag{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
-			&cli.StringFlag{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server; {}: not known"},
+			&cli.StringFlag{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
+			&cli.IntFlag{Name: "attempts", Value: 1, Usage: "how often the point is tried where a later attempt may succeed"},
+			&cli.BoolFlag{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why: what comes after it shall run"},
 			&cli.StringFlag{Name: "driver", Value: sweep.Native, Usage: "what makes the load: native or guidellm"},
 			&cli.StringFlag{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
 			&cli.StringFlag{Name: "tokenizer", Usage: "for guidellm: directory or model id of the tokenizer; the model's own otherwise"},
@@ -79,12 +81,41 @@ Examples:
 			if err != nil {
 				return err
 			}
-			m, err := bench.Run(c.Context, d, out, o)
-			if m.Schema != "" {
-				fmt.Fprintln(c.App.Writer, bench.Describe(m))
+			err = attempt(c, func() error {
+				m, err := bench.Run(c.Context, d, out, o)
+				if m.Schema != "" {
+					fmt.Fprintln(c.App.Writer, bench.Describe(m))
+				}
+				return err
+			})
+			if err != nil && c.Bool("go-on") && c.Context.Err() == nil {
+				fmt.Fprintf(c.App.ErrWriter, "left out: %v\n", err)
+				return nil
 			}
 			return err
 		},
+	}
+}
+
+// firstPause is how long bench waits before its second attempt; each further pause is
+// three times as long, as in the workflow.
+var firstPause = 10 * time.Second
+
+// attempt runs the point, again while a later attempt may succeed.
+func attempt(c *cli.Context, point func() error) error {
+	pause := firstPause
+	for n := 1; ; n++ {
+		err := point()
+		if exit.Code(err) != exit.TryAgain || n >= c.Int("attempts") {
+			return err
+		}
+		fmt.Fprintf(c.App.ErrWriter, "attempt %d of %d failed: %v; the next one in %s\n", n, c.Int("attempts"), err, pause)
+		select {
+		case <-c.Context.Done():
+			return err
+		case <-time.After(pause):
+		}
+		pause *= 3
 	}
 }
 
@@ -123,6 +154,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		{"output-tokens", float64(o.Shape.OutputTokens), 2}, {"max-seconds", o.MaxSeconds, 0},
 		{"max-requests", float64(o.MaxRequests), 0}, {"max-num-seqs", float64(o.MaxNumSeqs), 0},
 		{"margin", o.Margin.Seconds(), 1}, {"probe-seconds", o.ProbeSeconds, 0},
+		{"attempts", float64(c.Int("attempts")), 1},
 	} {
 		if !(n.value >= n.least) {
 			errs = append(errs, fmt.Errorf("--%s: %v is below %v", n.flag, n.value, n.least))
@@ -154,6 +186,13 @@ func instance(text string) (measurement.Instance, error) {
 	var i measurement.Instance
 	if strings.TrimSpace(text) == "" {
 		return i, nil
+	}
+	if file, ok := strings.CutPrefix(text, "@"); ok {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return i, fmt.Errorf("--server: %w", err)
+		}
+		text = string(data)
 	}
 	if err := json.Unmarshal([]byte(text), &i); err != nil {
 		return i, fmt.Errorf("--server: %w; expected the JSON that step wait writes into outputs/server, or {}", err)
