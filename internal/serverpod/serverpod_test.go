@@ -47,7 +47,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/status"):
-		var patch struct{ Status struct{ Phase, Message string } }
+		var patch struct {
+			Status struct{ Phase, Message string }
+		}
 		if json.NewDecoder(r.Body).Decode(&patch) == nil && patch.Status.Phase == "Failed" && patch.Status.Message != "" {
 			a.ended = append(a.ended, filepath.Base(filepath.Dir(r.URL.Path)))
 		}

@@ -88,7 +88,7 @@ Examples:
 				}
 				return err
 			})
-			if err != nil && c.Bool("go-on") && c.Context.Err() == nil {
+			if err != nil && c.Bool("go-on") && c.Err() == nil {
 				fmt.Fprintf(c.App.ErrWriter, "left out: %v\n", err)
 				return nil
 			}
@@ -111,7 +111,7 @@ func attempt(c *cli.Context, point func() error) error {
 		}
 		fmt.Fprintf(c.App.ErrWriter, "attempt %d of %d failed: %v; the next one in %s\n", n, c.Int("attempts"), err, pause)
 		select {
-		case <-c.Context.Done():
+		case <-c.Done():
 			return err
 		case <-time.After(pause):
 		}
