@@ -150,6 +150,9 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 		if _, err := client.Find(ctx, o.Model); err != nil {
 			return m, exit.Errorf(exit.TryAgain, "the server went away during the point: %w", err)
 		}
+		if slices.Contains(m.Taken.Void, restarted) {
+			return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s; its log before the restart should say why", o.Shape, o.BatchSize, restarted)
+		}
 		return m, exit.Errorf(exit.Refused, "%s at batch size %d cannot be used: %s", o.Shape, o.BatchSize, strings.Join(m.Taken.Void, "; "))
 	}
 	return m, nil
@@ -216,6 +219,10 @@ func readReport(o Options, key string) (measurement.Measurement, error) {
 // at once, and cuts off what is under way at the end.
 const goodPerStream = 10
 
+// restarted voids a point whose server began again in the middle: streams that found
+// nobody to ask were idle, so that fewer requests ran together than were measured at.
+const restarted = "the server restarted during the point"
+
 // reduce makes the measurement out of the report that the driver left and of the
 // scrapes.
 func reduce(o Options, d driver.Driver, key string, series []measurement.Scrape) (measurement.Measurement, error) {
@@ -226,6 +233,9 @@ func reduce(o Options, d driver.Driver, key string, series []measurement.Scrape)
 	m.Driver = measurement.Driver{Name: d.Name(), Version: d.Version()}
 	o.Provenance.Report = key
 	m.Provenance = o.Provenance
+	if measurement.Restarted(series) {
+		m.Taken.Void = append(m.Taken.Void, restarted)
+	}
 	if m.Client != nil {
 		if d.Name() == sweep.Guidellm {
 			if streams := m.Requests.Successful / o.BatchSize; streams < goodPerStream {

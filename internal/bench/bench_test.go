@@ -12,7 +12,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,6 +238,31 @@ func TestALostServerIsAskedAgainLater(t *testing.T) {
 	_, _, err := run(t, o)
 	if exit.Code(err) != exit.TryAgain {
 		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+}
+
+// A server that begins again in the middle is soon back, and what was measured at
+// it is wrong all the same.
+func TestARestartedServerIsMeasuredAgain(t *testing.T) {
+	var now atomic.Pointer[http.Handler]
+	start := func() { h := handler(t, law()); now.Store(&h) }
+	start()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*now.Load()).ServeHTTP(w, r) }))
+	t.Cleanup(s.Close)
+	o := options(s.URL)
+	time.AfterFunc(1200*time.Millisecond, func() {
+		start()
+		s.CloseClientConnections()
+	})
+	dir, m, err := run(t, o)
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "restarted") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+	if !slices.Contains(m.Taken.Void, restarted) || !exists(dir, layout.Measurement) {
+		t.Errorf("void %q", m.Taken.Void)
+	}
+	if again := m.Weigh(measurement.Client, measurement.Auto); !slices.Contains(again.Void, restarted) {
+		t.Errorf("weighed again, void %q", again.Void)
 	}
 }
 

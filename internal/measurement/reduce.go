@@ -246,6 +246,35 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 	return w
 }
 
+// Restarted says whether the server began again between two scrapes: one of its
+// running totals fell.
+func Restarted(scrapes []Scrape) bool {
+	fell := func(of func(Scrape) *float64) bool {
+		var before *float64
+		for _, s := range scrapes {
+			now := of(s)
+			if now != nil && before != nil && *now < *before {
+				return true
+			}
+			if now != nil {
+				before = now
+			}
+		}
+		return false
+	}
+	count := func(of func(Scrape) *Histogram) func(Scrape) *float64 {
+		return func(s Scrape) *float64 {
+			if h := of(s); h != nil {
+				return &h.Count
+			}
+			return nil
+		}
+	}
+	return fell(func(s Scrape) *float64 { return s.Successes }) ||
+		fell(count(func(s Scrape) *Histogram { return s.TTFT })) ||
+		fell(count(func(s Scrape) *Histogram { return s.ITL }))
+}
+
 // increase is how much a running total grew over the scrapes that hold it; a
 // total that falls began again at 0. Nil when no scrape holds it.
 func increase(scrapes []Scrape, of func(Scrape) *float64) *float64 {
