@@ -102,7 +102,7 @@ func sortNodes(nodes []wfv1.NodeStatus) {
 // tolerances of an estimate against the truth, as fractions of the truth. They allow
 // for a machine whose cores have other work to do, on which servers answer late, and
 // are far narrower than any mistake: a wrong unit, a wrong batch, a wrong shape.
-var tolerances = map[string]float64{"alpha": 0.05, "beta": 0.20, "gamma": 0.30, "delta": 0.50}
+var tolerances = map[string]float64{"alpha": 0.05, "beta": 0.20, "gamma": 0.20, "delta": 0.30}
 
 // agrees holds parameters against the truth of their server. An estimate agrees when
 // it is within the tolerance, or its interval holds the truth.

@@ -32,7 +32,7 @@ func TestSweep(t *testing.T) {
 		n.serve(name, truth)
 	}
 	sizes := []int{1, 4, 8, 12, 16}
-	n.install("--accelerators=A100,H100", "--batch-sizes="+batches(sizes...))
+	n.install("--accelerators=A100,H100", "--batch-sizes="+batches(sizes...), "--max-seconds=9")
 
 	const run = "two"
 	n.submit(run)
@@ -129,19 +129,34 @@ func TestSweep(t *testing.T) {
 		}
 	})
 	t.Run("an accepted verdict moves latest, and only that", func(t *testing.T) {
-		s := decode(n, layout.Run(run)+"/"+layout.Summary, parameters.DecodeSummary)
-		if len(s.Parameters) != 2 || len(s.Failures) != 0 || s.Totals.Points != 2*len(sizes) {
-			t.Errorf("summary: %d parameters, failures %v, %+v", len(s.Parameters), s.Failures, s.Totals)
-		}
-		for _, p := range s.Parameters {
-			t.Logf("%s: %s %s", p.Accelerator, p.Verdict.Level, strings.Join(p.Verdict.Reasons, "; "))
-			key := layout.LatestOf(n.model(), p.Accelerator, shape)
-			if accepted := p.Verdict.Level == fit.Accepted; n.exists(key) != accepted {
-				t.Errorf("%s: there is %v, though the verdict is %s", key, n.exists(key), p.Verdict.Level)
-			} else if accepted && !bytes.Equal(n.object(key), n.object(layout.Run(run)+"/"+layout.ParametersOf(p.Accelerator, shape))) {
-				t.Errorf("%s differs from the run's", key)
+		// On a machine that had other work to do a verdict may be a warning: then once more.
+		accepted := 0
+		for again := range 3 {
+			name := run
+			if again > 0 {
+				name = fmt.Sprintf("%s-again-%d", run, again)
+				n.run(name)
+			}
+			s := decode(n, layout.Run(name)+"/"+layout.Summary, parameters.DecodeSummary)
+			if len(s.Parameters) != 2 || len(s.Failures) != 0 || s.Totals.Points != 2*len(sizes) {
+				t.Errorf("summary: %d parameters, failures %v, %+v", len(s.Parameters), s.Failures, s.Totals)
+			}
+			for _, p := range s.Parameters {
+				t.Logf("%s: %s %s", p.Accelerator, p.Verdict.Level, strings.Join(p.Verdict.Reasons, "; "))
+				key, ours := layout.LatestOf(n.model(), p.Accelerator, shape), layout.Run(name)+"/"+layout.ParametersOf(p.Accelerator, shape)
+				moved := n.exists(key) && bytes.Equal(n.object(key), n.object(ours))
+				if p.Verdict.Level == fit.Accepted {
+					accepted++
+				}
+				if moved != (p.Verdict.Level == fit.Accepted) {
+					t.Errorf("%s is that of %s: %v, though the verdict is %s", key, name, moved, p.Verdict.Level)
+				}
+			}
+			if accepted > 0 {
+				return
 			}
 		}
+		t.Error("no verdict was accepted in three runs")
 	})
 	t.Run("one accelerator more adds no more than its own nodes", func(t *testing.T) {
 		own := map[string]int{}

@@ -32,11 +32,11 @@ func (n *namespace) model() string { return "org/" + n.name }
 // law is the truth of a simulated server, ms.
 type law struct{ alpha, beta, gamma, delta float64 }
 
-// Truths that a busy machine delivers well: long compared with what its scheduler
-// takes.
+// Truths that a busy machine delivers well: what the batch adds is much more than what
+// its scheduler does.
 var (
-	fast = law{alpha: 16, beta: 0.5, gamma: 30, delta: 0.02}
-	slow = law{alpha: 24, beta: 1.0, gamma: 45, delta: 0.03}
+	fast = law{alpha: 16, beta: 0.5, gamma: 60, delta: 0.1}
+	slow = law{alpha: 24, beta: 1.0, gamma: 90, delta: 0.15}
 )
 
 // shape of the requests of all sweeps.
