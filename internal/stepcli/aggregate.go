@@ -3,6 +3,8 @@ package stepcli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -30,7 +32,9 @@ summary.json, parameters.json (where there is one set) and outputs/ (one file pe
 value, for Argo). Prints a table on stdout.
 
 Exits with 65 when a verdict is refused or an expected accelerator has no
-parameters; everything that is good is written all the same.
+parameters; everything that is good is written all the same. With --expect a PATH
+may be absent, as an empty s3:// prefix may: where every part of a sweep has failed
+the summary says so.
 
 Examples:
   step aggregate runs/monday --output runs/monday
@@ -68,7 +72,18 @@ func runAggregate(c *cli.Context) error {
 		}
 	}
 
-	in, skipped, err := aggregate.Load(c.Context, c.Args().Slice(), c.String("output"), &report.Options{Model: c.String("model"), Accelerator: c.String("accelerator")})
+	paths := c.Args().Slice()
+	if len(o.Expect) > 0 {
+		paths = slices.DeleteFunc(paths, func(path string) bool {
+			_, err := os.Stat(path)
+			absent := !store.IsRemote(path) && errors.Is(err, fs.ErrNotExist)
+			if absent {
+				fmt.Fprintf(c.App.ErrWriter, "%s: not there\n", path)
+			}
+			return absent
+		})
+	}
+	in, skipped, err := aggregate.Load(c.Context, paths, c.String("output"), &report.Options{Model: c.String("model"), Accelerator: c.String("accelerator")})
 	if err != nil {
 		return err
 	}

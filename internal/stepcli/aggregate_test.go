@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/parameters"
 )
 
 func step(args ...string) (code int, stdout, stderr string) {
@@ -41,6 +42,25 @@ func TestAggregateFromReports(t *testing.T) {
 	code, stdout, stderr = step("render", filepath.Join(out, "summary.json"), filepath.Join(out, "parameters.json"), "--format", "variantautoscaling")
 	if code != 0 || !strings.Contains(stdout, `alpha: "9.27`) || !strings.Contains(stdout, "name: mock-model") {
 		t.Errorf("render: code %d, %s%s", code, stdout, stderr)
+	}
+}
+
+// Where every accelerator failed nobody made the directory; the summary says who failed.
+func TestAggregateOfNothing(t *testing.T) {
+	absent, out := filepath.Join(t.TempDir(), "summaries"), t.TempDir()
+	code, stdout, stderr := step("aggregate", absent, "--output", out, "--expect", "A100,H100")
+	if code != exit.Refused || !strings.Contains(stderr, absent+": not there") || !strings.Contains(stderr, "A100: no measurement") || !strings.Contains(stderr, "H100: no measurement") {
+		t.Errorf("code %d: %s%s", code, stdout, stderr)
+	}
+	data, err := os.ReadFile(filepath.Join(out, "summary.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := parameters.DecodeSummary(bytes.NewReader(data), "summary.json"); err != nil || len(s.Failures) != 2 {
+		t.Errorf("%+v, %v", s.Failures, err)
+	}
+	if code, _, stderr := step("aggregate", absent, "--output", out); code != exit.Usage || !strings.Contains(stderr, "no such file") {
+		t.Errorf("without --expect: code %d: %s", code, stderr)
 	}
 }
 
