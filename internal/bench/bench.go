@@ -193,6 +193,7 @@ func check(ctx context.Context, o *Options) (*server.Client, error) {
 	o.Provenance.Target = client.Target()
 	o.Provenance.MaxModelLen = found.MaxModelLen
 	o.Provenance.ServerVersion = client.Version(ctx)
+	o.Provenance.Cache, _ = client.Cache(ctx, o.Model) // without metrics the scrapes say so
 	return client, nil
 }
 

@@ -126,7 +126,16 @@ type Provenance struct {
 	MaxModelLen   int               `json:"max_model_len,omitempty"`
 	Tool          string            `json:"tool,omitempty"` // version of step
 	Labels        map[string]string `json:"labels,omitempty"`
+	Cache         *Cache            `json:"cache,omitempty"` // nil: the server does not say
 	Instance
+}
+
+// Cache is what a server says of its KV cache; a zero field is one that it does not
+// say.
+type Cache struct {
+	Tokens        int   `json:"tokens,omitempty"`         // that fit, of all requests together
+	BlockSize     int   `json:"block_size,omitempty"`     // tokens
+	PrefixCaching *bool `json:"prefix_caching,omitempty"` // answers from the prefix cache make prefill cheaper than it is
 }
 
 // Instance is what a server runs as. Whoever started it, or may read its pod, knows;

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -33,25 +35,13 @@ var names = struct {
 // Scrape reads /metrics once. Series of several engines are added up; those of
 // another model behind the same address are left out.
 func (c *Client) Scrape(ctx context.Context, modelName string) (measurement.Scrape, error) {
-	resp, err := c.Do(ctx, "/metrics", nil)
+	page, at, err := c.metrics(ctx, modelName)
 	if err != nil {
 		return measurement.Scrape{}, err
 	}
-	defer resp.Body.Close()
-	at := time.Now()
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
-	if err != nil {
-		return measurement.Scrape{}, fmt.Errorf("/metrics: %w", err)
-	}
-	page := page{families: families, model: modelName}
-	running := page.value(names.running)
-	if running == nil {
-		return measurement.Scrape{}, fmt.Errorf("/metrics: none of %v is there; is it vLLM or SGLang that answers?", names.running)
-	}
 	s := measurement.Scrape{
 		Time:            float64(at.UnixNano()) / 1e9,
-		Running:         *running,
+		Running:         *page.value(names.running),
 		Successes:       page.value(names.successes),
 		Preemptions:     page.value(names.preemptions),
 		PrefixCacheHits: page.value(names.prefixHits),
@@ -65,6 +55,64 @@ func (c *Client) Scrape(ctx context.Context, modelName string) (measurement.Scra
 		s.Waiting = *waiting
 	}
 	return s, nil
+}
+
+// Cache asks /metrics what the server's KV cache is. It is nil where a server with
+// metrics does not tell; the error says that there are none.
+func (c *Client) Cache(ctx context.Context, modelName string) (*measurement.Cache, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	page, _, err := c.metrics(ctx, modelName)
+	if err != nil {
+		return nil, err
+	}
+	return page.cache(), nil
+}
+
+// metrics reads /metrics, which must be those of an LLM server.
+func (c *Client) metrics(ctx context.Context, modelName string) (page, time.Time, error) {
+	resp, err := c.Do(ctx, "/metrics", nil)
+	if err != nil {
+		return page{}, time.Time{}, err
+	}
+	defer resp.Body.Close()
+	at := time.Now()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(resp.Body)
+	if err != nil {
+		return page{}, at, fmt.Errorf("/metrics: %w", err)
+	}
+	p := page{families: families, model: modelName}
+	if p.value(names.running) == nil {
+		return page{}, at, fmt.Errorf("/metrics: none of %v is there; is it vLLM or SGLang that answers?", names.running)
+	}
+	return p, at, nil
+}
+
+// cache reads the labels of vLLM's cache_config_info, one series per engine, and
+// SGLang's gauge.
+func (p page) cache() *measurement.Cache {
+	var c measurement.Cache
+	p.series([]string{"vllm:cache_config_info"}, func(m *dto.Metric) {
+		number := map[string]int{}
+		for _, l := range m.GetLabel() {
+			if n, err := strconv.Atoi(l.GetValue()); err == nil {
+				number[l.GetName()] = n
+			}
+			if on, err := strconv.ParseBool(l.GetValue()); err == nil && l.GetName() == "enable_prefix_caching" {
+				c.PrefixCaching = &on
+			}
+		}
+		c.BlockSize = number["block_size"]
+		c.Tokens += cmp.Or(number["kv_cache_size_tokens"], number["num_gpu_blocks"]*number["block_size"])
+	})
+	if tokens := p.value([]string{"sglang:max_total_num_tokens"}); tokens != nil {
+		c.Tokens = int(*tokens)
+	}
+	if c == (measurement.Cache{}) {
+		return nil
+	}
+	return &c
 }
 
 type page struct {

@@ -33,6 +33,10 @@ type Options struct {
 	// GPU. One that is only interrupted ends nothing.
 	EndPod bool
 
+	// Check judges a server that is ready, by its client and the arguments of its
+	// container; an error gives it up. Nil: none is judged.
+	Check func(ctx context.Context, client *server.Client, args []string) error
+
 	Say func(string) // is told what keeps the server, when that changes
 }
 
@@ -131,7 +135,11 @@ func (w *watch) look(ctx context.Context) (Found, *finding, error) {
 	done()
 	switch {
 	case err == nil:
-		return Found{Target: client.Target(), Model: m, Instance: w.describe(ctx, f == nil)}, nil, nil
+		found := Found{Target: client.Target(), Model: m, Instance: w.describe(ctx, f == nil)}
+		if w.Check != nil {
+			err = w.Check(ctx, client, found.Instance.Args)
+		}
+		return found, nil, err
 	case exit.Code(err) != exit.TryAgain:
 		return Found{}, nil, err
 	case f == nil && w.pod != nil && w.fixed == nil:

@@ -28,6 +28,7 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 		Commands: []*cli.Command{
 			simulateCommand(),
 			waitCommand(),
+			preflightCommand(),
 			benchCommand(),
 			measureCommand(),
 			aggregateCommand(),

@@ -2,6 +2,7 @@ package stepcli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"wfgen.dev/internal/exit"
 	"wfgen.dev/internal/kube"
 	"wfgen.dev/internal/layout"
+	"wfgen.dev/internal/preflight"
 	"wfgen.dev/internal/server"
 	"wfgen.dev/internal/serverpod"
 	"wfgen.dev/internal/store"
@@ -33,7 +35,9 @@ server is reached there and the pod only tells why it is not.
 
 Into --output go outputs/target, the server's URL, and outputs/server, one line of
 JSON that tells pod, node, image, image_digest, args, gpu and gpu_driver, for
-step bench --server.
+step bench --server. With --batch-sizes and --shapes a server that is ready is asked
+at once whether it can run them, as step preflight does; max-num-seqs is read from
+the arguments of the pod where it is not given.
 
 Exits with 69 when waiting cannot help: the server serves other models, the image
 does not exist, a Secret is missing, the server crashes again and again. Exits with
@@ -42,8 +46,9 @@ does not exist, a Secret is missing, the server crashes again and again. Exits w
 Examples:
   step wait --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --timeout 40m
   step wait --pods app=vllm,accelerator=a100 --port 8000 --model unsloth/Meta-Llama-3.1-8B --output /tmp/out
-  step wait --pods app=vllm --model llama --timeout 20m --end-pod --output /tmp/out`,
-		Flags: []cli.Flag{
+  step wait --pods app=vllm --model llama --timeout 20m --end-pod --output /tmp/out
+  step wait --pods app=vllm --model llama --batch-sizes 1,8,64 --shapes 128/128,1024/256`,
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
 			modelFlag(), apiKeyFlag(),
 			&cli.StringFlag{Name: "pods", Usage: "`LABELS` of the server's pod, such as app=vllm,accelerator=a100"},
@@ -52,7 +57,7 @@ Examples:
 			&cli.DurationFlag{Name: "timeout", Value: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
 			&cli.BoolFlag{Name: "end-pod", Usage: "end the pod when it is given up, so that it neither holds nor takes an accelerator; needs the right to patch pods/status"},
 			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target and outputs/server"},
-		},
+		}, planFlags()...),
 		Action: runWait,
 	}
 }
@@ -61,10 +66,19 @@ func runWait(c *cli.Context) error {
 	if err := clikit.NoArgs(c); err != nil {
 		return err
 	}
-	if err := waitMistakes(c); err != nil {
+	plan, err := planOf(c)
+	if err := errors.Join(waitMistakes(c), err); err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	found, err := findServer(c)
+	check := func(ctx context.Context, client *server.Client, args []string) error {
+		if plan == nil {
+			return nil
+		}
+		p := *plan
+		p.MaxNumSeqs = cmp.Or(p.MaxNumSeqs, preflight.MaxNumSeqs(args))
+		return runPreflight(ctx, c, client, p)
+	}
+	found, err := findServer(c, check)
 	if err != nil {
 		return err
 	}
@@ -113,7 +127,8 @@ func waitMistakes(c *cli.Context) error {
 // inCluster is where the Kubernetes API is reached; tests have another place.
 var inCluster = kube.InCluster
 
-func findServer(c *cli.Context) (serverpod.Found, error) {
+// findServer waits for the server; check judges it when it is ready.
+func findServer(c *cli.Context, check func(context.Context, *server.Client, []string) error) (serverpod.Found, error) {
 	var none serverpod.Found
 	target := c.String("target")
 	say := func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
@@ -124,7 +139,7 @@ func findServer(c *cli.Context) (serverpod.Found, error) {
 			o := serverpod.Options{
 				API: api, Namespace: c.String("namespace"), Selector: c.String("pods"), Port: c.Int("port"), Target: target,
 				Model: c.String("model"), APIKey: c.String("api-key"), Timeout: c.Duration("timeout"),
-				EndPod: c.Bool("end-pod"), Say: say,
+				EndPod: c.Bool("end-pod"), Say: say, Check: check,
 			}
 			if o.Namespace == "" {
 				o.Namespace = api.Namespace
@@ -140,6 +155,9 @@ func findServer(c *cli.Context) (serverpod.Found, error) {
 		return none, err
 	}
 	m, err := client.Wait(c.Context, c.String("model"), c.Duration("timeout"), say)
+	if err == nil {
+		err = check(c.Context, client, nil)
+	}
 	return serverpod.Found{Target: client.Target(), Model: m}, err
 }
 

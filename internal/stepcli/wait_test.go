@@ -123,3 +123,23 @@ func TestBenchRefusesAServerThatIsNoJSON(t *testing.T) {
 		t.Errorf("exit %d: %s", code, words)
 	}
 }
+
+func TestWaitChecksThePlan(t *testing.T) {
+	u := simulated(t, simulate.Config{MaxModelLen: 512, MaxNumSeqs: 8})
+	code, stdout, words := step("wait", "--target", u.String(), "--model", "m", "--batch-sizes", "1,8", "--shapes", "128/128")
+	if code != exit.Done || !strings.Contains(stdout, "batch that fits") || !strings.Contains(stdout, "serves m") {
+		t.Errorf("exit %d: %s%s", code, stdout, words)
+	}
+	out := t.TempDir()
+	code, _, words = step("wait", "--target", u.String(), "--model", "m", "--batch-sizes", "[1,64]", "--shapes", "128/128,1024/256", "--output", out)
+	if code != exit.Unusable || !strings.Contains(words, "1024/256 needs 1280 tokens") || !strings.Contains(words, "at batch sizes 64") {
+		t.Errorf("exit %d: %s", code, words)
+	}
+	if files, err := os.ReadDir(out); err != nil || len(files) != 0 {
+		t.Errorf("a server that cannot be used is handed on: %v, %v", files, err)
+	}
+	code, _, words = step("preflight", "--target", u.String(), "--model", "m", "--batch-sizes", "0,x", "--shapes", "1")
+	if code != exit.Usage || !strings.Contains(words, "--batch-sizes") || !strings.Contains(words, "--shapes") {
+		t.Errorf("exit %d: %s", code, words)
+	}
+}
