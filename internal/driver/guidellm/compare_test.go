@@ -39,7 +39,7 @@ func BenchmarkDrivers(b *testing.B) {
 
 func compare(b *testing.B, driver string, streams int) {
 	srv := serve(b, law(), nil)
-	s := bench(b, driver, srv, streams, "--max-seconds", "12")
+	s := bench(b, driver, srv, streams, "--max-seconds", "10")
 	start, ended := make(chan float64, 1), make(chan struct{})
 	go func() {
 		select {

@@ -389,7 +389,7 @@ func (s *step) report(t testing.TB) measurement.Measurement {
 	return all[0]
 }
 
-var log = regexp.MustCompile(`-(log\.txt|server\.json)$`)
+var beside = regexp.MustCompile(`-(server|probe)\.json$`)
 
 // rawReport is the path of the report that guidellm made.
 func (s *step) rawReport(t testing.TB) string {
@@ -398,7 +398,7 @@ func (s *step) rawReport(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names = slices.DeleteFunc(names, log.MatchString)
+	names = slices.DeleteFunc(names, beside.MatchString)
 	if len(names) != 1 {
 		t.Fatalf("reports %q", names)
 	}
