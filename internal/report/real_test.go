@@ -84,7 +84,7 @@ func TestRealRuns(t *testing.T) {
 			}
 		})
 	}
-	for _, family := range []string{"0.3.1", "0.5.4", "0.6.1", "0.7.3"} {
+	for _, family := range []string{"0.2.1", "0.3.1", "0.4.0", "0.5.4", "0.6.1", "0.7.3"} {
 		if !seen[family] {
 			t.Errorf("no report of guidellm %s", family)
 		}

@@ -193,7 +193,7 @@ func noToken(w http.ResponseWriter, _ *http.Request) {
 
 // markName is an environment variable by which a test finds the processes that
 // it started, whoever their parent is by now.
-const markName = "WFGEN_TEST_MARK"
+const markName = "WFGEN_TEST_GUIDELLM_MARK"
 
 var marks atomic.Int64
 
@@ -208,7 +208,7 @@ type step struct {
 
 	took    time.Duration
 	code    int
-	started bool     // guidellm, as far as a look four times a second can tell
+	started bool     // guidellm, as far as a look twice a second can tell
 	leaked  []string // command lines that hold a secret
 }
 
@@ -268,7 +268,7 @@ func (s *step) run(t testing.TB) *step {
 			select {
 			case <-stop:
 				return
-			case <-time.After(250 * time.Millisecond):
+			case <-time.After(500 * time.Millisecond):
 			}
 		}
 	}()

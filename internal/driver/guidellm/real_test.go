@@ -253,7 +253,7 @@ func (f failure) run(t *testing.T, version string) {
 		c.APIKey = apiKey
 	}
 	srv := serve(t, c, f.instead)
-	const limit, margin = 15 * time.Second, 90 * time.Second
+	const limit, margin = 15 * time.Second, 150 * time.Second
 	s := bench(t, version, srv, 2, append([]string{"--max-requests", "20", "--max-seconds", fmt.Sprint(limit.Seconds()), "--margin", fmt.Sprint(margin)}, f.flags...)...)
 	s.cmd.Env = append(s.cmd.Env, "STEP_API_KEY="+c.APIKey)
 	var told time.Time
