@@ -378,23 +378,12 @@ func judge(f *fit.Linear4, ms []Source) {
 		}
 		f.Verdict.Warn("%s", w)
 	}
-	for _, d := range []struct {
-		what string
-		of   func(Source) string
-	}{
-		{"driver", driver},
-		{"server version", func(m Source) string { return m.Provenance.ServerVersion }},
-		{"image", func(m Source) string { return m.Provenance.Image }},
-		{"GPU", func(m Source) string { return m.Provenance.GPU }},
-		{"node", func(m Source) string { return m.Provenance.Node }},
-	} {
-		var used []Source
-		for _, i := range f.ITL.Used {
-			used = append(used, ms[i])
-		}
-		if values := strings.Split(collect(used, d.of), separator); len(values) > 1 {
-			f.Verdict.Warn("the points differ in their %s: %s", d.what, strings.Join(values, ", "))
-		}
+	var used []Source
+	for _, i := range f.ITL.Used {
+		used = append(used, ms[i])
+	}
+	for _, d := range differences(used) {
+		f.Verdict.Warn("%s", d)
 	}
 }
 
@@ -434,8 +423,13 @@ func provenance(ms []Source) parameters.Provenance {
 		Driver:        collect(ms, driver),
 		ServerVersion: collect(ms, func(m Source) string { return m.Provenance.ServerVersion }),
 		Image:         collect(ms, func(m Source) string { return m.Provenance.Image }),
+		ImageDigest:   collect(ms, func(m Source) string { return m.Provenance.ImageDigest }),
+		Args:          collect(ms, func(m Source) string { return strings.Join(m.Provenance.Args, " ") }),
+		Cache:         collect(ms, cache),
 		GPU:           collect(ms, func(m Source) string { return m.Provenance.GPU }),
+		GPUDriver:     collect(ms, func(m Source) string { return m.Provenance.GPUDriver }),
 		Node:          collect(ms, func(m Source) string { return m.Provenance.Node }),
+		Pod:           collect(ms, func(m Source) string { return m.Provenance.Pod }),
 		Target:        collect(ms, func(m Source) string { return m.Provenance.Target }),
 		Tool:          collect(ms, func(m Source) string { return m.Provenance.Tool }),
 	}

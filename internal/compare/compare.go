@@ -180,7 +180,12 @@ func differences(o, n estimate) []string {
 	for _, f := range []struct{ what, before, after string }{
 		{"server version", o.provenance.ServerVersion, n.provenance.ServerVersion},
 		{"image", o.provenance.Image, n.provenance.Image},
+		{"image digest", o.provenance.ImageDigest, n.provenance.ImageDigest},
+		{"server's command", o.provenance.Args, n.provenance.Args},
+		{"KV cache", o.provenance.Cache, n.provenance.Cache},
 		{"GPU", o.provenance.GPU, n.provenance.GPU},
+		{"GPU driver", o.provenance.GPUDriver, n.provenance.GPUDriver},
+		{"node", o.provenance.Node, n.provenance.Node},
 		{"driver", o.provenance.Driver, n.provenance.Driver},
 		{"method", o.method, n.method},
 	} {

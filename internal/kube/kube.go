@@ -96,6 +96,11 @@ func IsForbidden(err error) bool {
 // IsNotFound tells that what was asked for is not there.
 func IsNotFound(err error) bool { return hasCode(err, http.StatusNotFound) }
 
+// IsInvalid tells that the API server refuses what it was sent, and always will.
+func IsInvalid(err error) bool {
+	return hasCode(err, http.StatusUnprocessableEntity) || hasCode(err, http.StatusBadRequest) || hasCode(err, http.StatusRequestEntityTooLarge)
+}
+
 func hasCode(err error, code int) bool {
 	var s *StatusError
 	return errors.As(err, &s) && s.Code == code
@@ -179,13 +184,6 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]Pod, e
 	var list struct{ Items []Pod }
 	err := c.get(ctx, "list pods", namespaced(namespace, "pods", ""), url.Values{"labelSelector": {selector}}, &list)
 	return list.Items, err
-}
-
-// Pod reads one pod; right: get pods.
-func (c *Client) Pod(ctx context.Context, namespace, name string) (Pod, error) {
-	var p Pod
-	err := c.get(ctx, "get pods", namespaced(namespace, "pods", name), nil, &p)
-	return p, err
 }
 
 // FailPod ends a pod for good, with the reason for who looks at it: the scheduler and

@@ -135,8 +135,13 @@ type Provenance struct {
 	Driver          string  `json:"driver,omitempty"` // name and version
 	ServerVersion   string  `json:"server_version,omitempty"`
 	Image           string  `json:"image,omitempty"`
+	ImageDigest     string  `json:"image_digest,omitempty"`
+	Args            string  `json:"args,omitempty"`  // command and arguments of the server
+	Cache           string  `json:"cache,omitempty"` // the server's KV cache, in words
 	GPU             string  `json:"gpu,omitempty"`
+	GPUDriver       string  `json:"gpu_driver,omitempty"`
 	Node            string  `json:"node,omitempty"`
+	Pod             string  `json:"pod,omitempty"`
 	Target          string  `json:"target,omitempty"`
 	Tool            string  `json:"tool,omitempty"`          // version of step that reduced the points
 	MeasuredFrom    float64 `json:"measured_from,omitempty"` // Unix seconds of the first point

@@ -1,6 +1,7 @@
 package stepcli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +14,9 @@ import (
 	"wfgen.dev/internal/aggregate"
 	"wfgen.dev/internal/exit"
 	"wfgen.dev/internal/fit"
+	"wfgen.dev/internal/kube"
 	"wfgen.dev/internal/measurement"
+	"wfgen.dev/internal/parameters"
 	"wfgen.dev/internal/report"
 	"wfgen.dev/internal/store"
 	"wfgen.dev/internal/sweep"
@@ -31,6 +34,11 @@ merged unchanged. Writes into --output: ACCELERATOR/parameters/SHAPE.json,
 summary.json, parameters.json (where there is one set) and outputs/ (one file per
 value, for Argo). Prints a table on stdout.
 
+With --configmap the same goes into a ConfigMap, for whoever has no S3: summary.json
+and, for every set that is not refused, ACCELERATOR.SHAPE.json (parameters.json too
+where there is one set). Other keys of the ConfigMap stay. It runs in a pod whose
+ServiceAccount may patch and create configmaps.
+
 Exits with 65 when a verdict is refused or an expected accelerator has no
 parameters; everything that is good is written all the same. With --expect a PATH
 may be absent, as an empty s3:// prefix may: where every part of a sweep has failed
@@ -39,7 +47,8 @@ the summary says so.
 Examples:
   step aggregate runs/monday --output runs/monday
   step aggregate synchronous.json throughput.json --accelerator A100 --method two-point --output out
-  step aggregate s3://results/runs/7/summaries --output s3://results/runs/7 --expect A100,H100 --latest s3://results`,
+  step aggregate s3://results/runs/7/summaries --output s3://results/runs/7 --expect A100,H100 --latest s3://results
+  step aggregate /results/points --output /results --configmap llm-parameters`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Required: true, Usage: "directory or s3://bucket/prefix"},
 			&cli.StringFlag{Name: "method", Value: fit.WLS, Usage: "wls (weighted least squares over all points) or two-point (the smallest and the largest batch only)"},
@@ -49,6 +58,8 @@ Examples:
 			&cli.StringFlag{Name: "expect", Usage: "accelerators that must end with parameters, as `LIST`"},
 			&cli.StringFlag{Name: "shapes", Usage: "the order of shapes, as `LIST` such as 128/128,1024/128; the first is that of the outputs alpha to delta"},
 			&cli.StringFlag{Name: "latest", Usage: "directory or s3://bucket/prefix under which accepted parameters become latest/MODEL/ACCELERATOR/SHAPE.json"},
+			&cli.StringFlag{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets the results, made where there is none"},
+			&cli.StringFlag{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
 			&cli.StringFlag{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
 			&cli.StringFlag{Name: "accelerator", Value: "unknown", Usage: "`NAME` of the accelerator, for raw reports, which do not hold it"},
 		},
@@ -83,6 +94,13 @@ func runAggregate(c *cli.Context) error {
 			return absent
 		})
 	}
+	var api *kube.Client
+	if c.String("configmap") != "" {
+		if api, err = inCluster(); err != nil {
+			return exit.Errorf(exit.Usage, "--configmap: %w; from elsewhere: kubectl create configmap NAME --from-file=OUTPUT", err)
+		}
+	}
+
 	in, skipped, err := aggregate.Load(c.Context, paths, c.String("output"), &report.Options{Model: c.String("model"), Accelerator: c.String("accelerator")})
 	if err != nil {
 		return err
@@ -103,9 +121,33 @@ func runAggregate(c *cli.Context) error {
 	if err := aggregate.Print(c.App.Writer, s); err != nil {
 		return err
 	}
+	if api != nil {
+		if err := keepInConfigMap(c, api, s); err != nil {
+			return err
+		}
+	}
 	if why := aggregate.Refusals(s); why != "" {
 		return exit.Errorf(exit.Refused, "refused: %s", why)
 	}
+	return nil
+}
+
+// keepInConfigMap puts what may be published into --configmap.
+func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) error {
+	name, namespace := c.String("configmap"), cmp.Or(c.String("namespace"), api.Namespace)
+	data, err := aggregate.ConfigMap(s)
+	if err != nil {
+		return fmt.Errorf("ConfigMap %s: %w", name, err)
+	}
+	switch err := api.PutConfigMap(c.Context, namespace, name, data); {
+	case kube.IsForbidden(err):
+		return exit.Errorf(exit.Unusable, "ConfigMap %s: %w; grant it: kubectl -n %s create role results --verb=create,patch --resource=configmaps, and bind it to this pod's ServiceAccount", name, err, namespace)
+	case kube.IsInvalid(err):
+		return exit.Errorf(exit.Usage, "ConfigMap %s: %w", name, err) // its name, or more than it holds
+	case err != nil:
+		return exit.Errorf(exit.TryAgain, "ConfigMap %s: %w", name, err)
+	}
+	fmt.Fprintf(c.App.ErrWriter, "ConfigMap %s in namespace %s: %s\n", name, namespace, aggregate.Described(data))
 	return nil
 }
 

@@ -3,12 +3,16 @@ package stepcli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/kube"
 	"wfgen.dev/internal/parameters"
 )
 
@@ -126,5 +130,41 @@ func TestAggregateAndRenderUsage(t *testing.T) {
 	// Nowhere to write: an error, and not the one of a refusal.
 	if code, _, stderr := step("aggregate", unpack(t, "v0.7.3-concurrent-sweep.json"), "--output", blocked); code == 0 || code == exit.Refused {
 		t.Errorf("unwritable output: code %d: %s", code, stderr)
+	}
+}
+
+func TestAggregateIntoAConfigMap(t *testing.T) {
+	var got struct{ Data map[string]string }
+	code := http.StatusCreated
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case code != http.StatusCreated:
+			w.WriteHeader(code)
+		case r.Method == http.MethodPatch:
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			if r.URL.Path != "/api/v1/namespaces/llm/configmaps" || json.NewDecoder(r.Body).Decode(&got) != nil {
+				t.Errorf("%s %s", r.Method, r.URL)
+			}
+			w.WriteHeader(code)
+		}
+	}))
+	defer api.Close()
+	inCluster = func() (*kube.Client, error) { return kube.New(api.URL, "llm", "", api.Client()), nil }
+	defer func() { inCluster = kube.InCluster }()
+
+	sweep, out := unpack(t, "v0.7.3-concurrent-sweep.json"), t.TempDir()
+	if code, _, words := step("aggregate", sweep, "--accelerator", "A100", "--output", out, "--configmap", "results"); code != exit.Done || !strings.Contains(words, "ConfigMap results in namespace llm: 1 set of parameters") {
+		t.Fatalf("exit %d: %s", code, words)
+	}
+	file, err := os.ReadFile(filepath.Join(out, "parameters.json"))
+	if err != nil || got.Data["parameters.json"] != string(file) || got.Data["A100.128-32.json"] != string(file) || got.Data["summary.json"] == "" {
+		t.Errorf("the ConfigMap differs from the files: %v, %v", got.Data, err)
+	}
+	for answer, want := range map[int]int{http.StatusForbidden: exit.Unusable, http.StatusUnprocessableEntity: exit.Usage, http.StatusInternalServerError: exit.TryAgain} {
+		code = answer
+		if exited, _, words := step("aggregate", sweep, "--accelerator", "A100", "--output", out, "--configmap", "results"); exited != want {
+			t.Errorf("HTTP %d: exit %d: %s", answer, exited, words)
+		}
 	}
 }
