@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,15 +101,21 @@ const template = "sweep"
 // the namespace's prefix, pods that ask for little.
 func (n *namespace) generate(flags ...string) (dir string) {
 	n.t.Helper()
+	return n.generateBy(nil, flags...)
+}
+
+// generateBy is generate by one of wfgen's commands.
+func (n *namespace) generateBy(verb []string, flags ...string) (dir string) {
+	n.t.Helper()
 	dir = filepath.Join(n.t.TempDir(), "sweep")
-	args := append([]string{
+	args := slices.Concat(verb, []string{
 		"--namespace=" + n.name, "--create-namespace", "--name=" + template, "--model=" + n.model(),
 		"--shapes=" + shape.String(), "--max-seconds=6", "--driver=native", "--wait-timeout=2m",
 		"--step-image=" + stepImage, "--load-generator-cpu=50m", "--load-generator-memory=128Mi",
 		"--s3-bucket=" + bucket(), "--s3-endpoint=" + setting("E2E_S3_ENDPOINT", os.Getenv("AWS_ENDPOINT_URL")),
 		"--s3-secret=s3-credentials", "--s3-prefix=" + n.name,
 		"--format=dir", "--output=" + dir,
-	}, flags...)
+	}, flags)
 	if out, err := command(n.t.Context(), "", wfgenBinary, args...); err != nil {
 		n.t.Fatalf("%v\n%s", err, out)
 	}
