@@ -55,7 +55,7 @@ E2E ?=
 E2E_PARALLEL ?= 4
 e2e: GUIDELLM = 0.3.1
 e2e:
-	E2E_GUIDELLM=$(GUIDELLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/e2e
+	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/e2e
 
 # golangci-lint, or what of it the module proxy gives when it cannot be installed
 lint: | $(TOOLS)

@@ -215,7 +215,8 @@ func job(c config.Config, a config.Accelerator) Object {
 		points = bucket + "/" + layout.Accelerator(run, a.Name) + "/points"
 	}
 
-	wait := []string{"wait", "--target=" + target, "--model=" + c.Model, "--timeout=" + c.WaitTimeout, "--output=" + resultsDir}
+	wait := []string{"wait", "--target=" + target, "--model=" + c.Model, "--timeout=" + c.WaitTimeout,
+		"--batch-sizes=" + string(list), "--shapes=" + strings.Join(shapes, ","), "--max-num-seqs=" + maxNumSeqs, "--output=" + resultsDir}
 	if c.Deploys(a) {
 		wait = append(wait, "--pods=app.kubernetes.io/name="+serverName(a))
 	}

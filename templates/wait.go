@@ -9,15 +9,19 @@ import (
 	"wfgen.dev/internal/config"
 )
 
-// wait holds an accelerator's points back until its server serves the model.
+// wait holds an accelerator's points back until its server serves the model, and
+// fails when a point would not fit into it.
 func wait(c config.Config) wfv1.Template {
 	t := stepPod(c, waitTemplate, waitDeadline(c), small,
 		"wait",
 		"--target="+input(pTargetURL),
 		"--model="+global(pModel),
 		"--timeout="+c.WaitTimeout,
+		"--batch-sizes="+global(pBatchSizes),
+		"--shapes="+shapeList(c),
+		"--max-num-seqs="+input(pMaxNumSeqs),
 	)
-	t.Inputs = inputs(pTargetURL)
+	t.Inputs = inputs(pTargetURL, pMaxNumSeqs)
 	t.Container.Env = apiKeyEnv(c)
 	// It waits by itself; only a lost pod is worth another.
 	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)

@@ -152,7 +152,7 @@ func TestServersEndWithTheirWorkflow(t *testing.T) {
 	n.gpuNode()
 	n.install(append(n.deploys(slow), "--accelerators=REAL", "--batch-sizes=1", "--max-seconds=120", "--retries=0")...)
 	const deadline = 45 * time.Second
-	n.submit("failed", "-p", "batch-sizes=[0,1]", "-p", "max-seconds=3") // none of which can be used
+	n.submit("failed", "-p", "batch-sizes=[1]", "-p", "max-seconds=1", "-p", "max-requests=3") // from which nothing can be estimated
 	n.apply(wfv1.Workflow{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "argoproj.io/v1alpha1", Kind: "Workflow"},
 		ObjectMeta: metav1.ObjectMeta{Name: "deadline", Namespace: n.name},
@@ -179,6 +179,35 @@ func TestServersEndWithTheirWorkflow(t *testing.T) {
 		n.freed(name)
 	}
 	n.freed("")
+}
+
+// TestDeployVLLM is TestDeploy and argo terminate with the real vLLM, whose image the
+// nodes must have: make e2e VLLM=0.32.0. Its times mean nothing without a GPU.
+func TestDeployVLLM(t *testing.T) {
+	version := os.Getenv("E2E_VLLM")
+	if version == "" {
+		t.Skip("starts the real vLLM only when E2E_VLLM names a version")
+	}
+	n := newNamespace(t, "vllm")
+	n.gpuNode()
+	n.install(append(n.deploys(slow), "--accelerators=REAL", "--batch-sizes=1,4", "--max-seconds=20", "--wait-timeout=10m",
+		"--server-image=lab.local/vllm:v"+version, "--server-command=/opt/app-root/bin/vllm serve", "--server-model-path=/opt/model", "--server-dtype=bfloat16",
+		"--server-args=--load-format=dummy;--enforce-eager", "--server-env=VLLM_CPU_KVCACHE_SPACE=1", "--server-memory=1Gi", "--server-shm=1Gi")...)
+	n.submit("measured")
+	n.measuring("measured")
+	n.finished("measured", 8*time.Minute)
+	n.freed("measured")
+	m := decode(n, layout.MeasurementOf("measured", sweep.Point{Accelerator: "REAL", Shape: shape, BatchSize: 4}), measurement.Decode)
+	if len(m.Taken.Void) > 0 || m.Requests.Errored > 0 {
+		t.Errorf("the point is of no use: %v, %+v", m.Taken.Void, m.Requests)
+	}
+
+	n.submit("terminated")
+	n.measuring("terminated")
+	begin := time.Now()
+	n.argo("terminate", "terminated")
+	n.freed("terminated")
+	t.Logf("terminated: no GPU held after %v", time.Since(begin).Round(time.Second))
 }
 
 func (n *namespace) argo(verb, workflow string) {

@@ -5,6 +5,7 @@
 //	make e2e                  # all of it, on the cluster of KUBECONFIG
 //	make e2e E2E=Sweep        # the tests of this name
 //	make e2e GUIDELLM=0.7.3   # with another guidellm
+//	make e2e VLLM=0.32.0      # with servers of the real vLLM too, lab.local/vllm:v0.32.0
 //
 // It needs kubectl and argo in PATH, an Argo Workflows controller that serves all
 // namespaces, an S3 endpoint that pods and this machine reach, and a user who may
