@@ -113,6 +113,14 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 	if scrapeErr != nil {
 		m.Notes = append(m.Notes, "no server witness: "+scrapeErr.Error())
 	}
+	if failure == nil && (m.Requests.Errored > 0 || len(m.Taken.Void) > 0) {
+		// Some drivers go on asking a server that is lost until their time is
+		// over, and then report the few answers that they had before.
+		if _, err := client.Find(running, o.Model); err != nil {
+			failure = exit.Errorf(exit.TryAgain, "the server went away during the point; %d requests were answered, %d failed: %w",
+				m.Requests.Successful, m.Requests.Errored, err)
+		}
+	}
 	if failure == nil {
 		if err := o.probe(running, out, name, &m); err != nil {
 			return none, err
@@ -147,9 +155,6 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 		return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s", o.Shape, o.BatchSize, why)
 	}
 	if len(m.Taken.Void) > 0 {
-		if _, err := client.Find(ctx, o.Model); err != nil {
-			return m, exit.Errorf(exit.TryAgain, "the server went away during the point: %w", err)
-		}
 		if slices.Contains(m.Taken.Void, restarted) {
 			return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s; its log before the restart should say why", o.Shape, o.BatchSize, restarted)
 		}

@@ -266,6 +266,36 @@ func TestARestartedServerIsMeasuredAgain(t *testing.T) {
 	}
 }
 
+// stubborn is a driver that does not mind when its server is lost.
+type stubborn struct {
+	native.Driver
+	lose func()
+}
+
+func (d stubborn) Run(ctx context.Context, o driver.Options) error {
+	defer d.lose()
+	return d.Driver.Run(ctx, o)
+}
+
+func TestALostServerThatTheDriverDidNotMindIsAskedAgainLater(t *testing.T) {
+	cfg := law()
+	cfg.FailRate = 0.2
+	s := httptest.NewServer(handler(t, cfg))
+	o := options(s.URL)
+	dir := t.TempDir()
+	out, err := store.New(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Run(context.Background(), stubborn{lose: s.Close}, out, o)
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "the server went away") || !m.Partial {
+		t.Errorf("exit %d, %v, partial %v", exit.Code(err), err, m.Partial)
+	}
+	if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") {
+		t.Error("what was measured is taken for a whole measurement")
+	}
+}
+
 func TestAnotherClientIsNoticed(t *testing.T) {
 	target := serve(t, handler(t, law()))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -52,6 +52,7 @@ type Witness struct {
 	Plain *Plain `json:"plain,omitempty"`
 
 	// Only the server knows these.
+	Gaps            *float64 `json:"gaps,omitempty"`              // gaps between output tokens in the whole point, warm-up included
 	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran
 	PrefillMS       *float64 `json:"prefill_ms,omitempty"`        // mean prefill
 	WaitingMean     *float64 `json:"waiting_mean,omitempty"`      // mean of requests waiting over the window

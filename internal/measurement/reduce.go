@@ -201,6 +201,12 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 	if finished != nil {
 		w.Requests = int(math.Round(*finished))
 	}
+	w.Gaps = increase(scrapes, func(s Scrape) *float64 {
+		if s.ITL == nil {
+			return nil
+		}
+		return &s.ITL.Count
+	})
 	for _, s := range scrapes {
 		if s.KVCacheUsage != nil && (w.KVCacheUsage == nil || *s.KVCacheUsage > *w.KVCacheUsage) {
 			w.KVCacheUsage = new(*s.KVCacheUsage)

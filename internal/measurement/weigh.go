@@ -182,6 +182,8 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 		switch {
 		case w.Requests > most:
 			reason = fmt.Sprintf("the server finished %d requests, of which %d were ours: somebody else was using it", w.Requests, ours)
+		case w.Gaps != nil && *w.Gaps > m.mostGaps(ours, most):
+			reason = fmt.Sprintf("the server made %.0f tokens after first ones, of which %.0f were ours: somebody else was using it", *w.Gaps, float64(ours)*(m.OutputTokens-1))
 		case w.Requests < ours:
 			reason = fmt.Sprintf("the server finished %d of our %d requests: another replica answered the rest, or it restarted; measure one replica by its own URL", w.Requests, ours)
 		}
@@ -222,6 +224,18 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 		queueMS = 0 // not the queue of our requests alone
 	}
 	return admissible, queueMS
+}
+
+// mostGaps is the most gaps between tokens that the server may have counted where
+// it answered that many successful requests of ours whole and others, up to most,
+// in part. A request that outlasts the point is in no count of finished ones: only
+// its tokens give it away.
+func (m *Measurement) mostGaps(ours, most int) float64 {
+	if m.OutputTokens <= 1 {
+		return math.Inf(1) // nobody counted ours
+	}
+	longest := 1.3 * max(m.OutputTokens, float64(m.Shape.OutputTokens)) // answers differ in length
+	return 1.02*float64(ours)*(m.OutputTokens-1) + float64(most-ours+1)*longest
 }
 
 // pick is the statistic of an estimate made of requests that can be believed, nil

@@ -136,6 +136,12 @@ func TestWeighReasons(t *testing.T) {
 	}{
 		{name: "foreign traffic", change: func(m *Measurement) { m.Server.Requests = 400 }, void: "somebody else", ttftFrom: Client},
 		{name: "foreign traffic, client asked for", change: func(m *Measurement) { m.Server.Requests = 400 }, source: Client, warning: "somebody else", ttftFrom: Client},
+		{name: "a foreign request that outlasts the point", change: func(m *Measurement) {
+			m.OutputTokens, m.Server.Gaps = 128, new(float64(m.Client.Requests)*127+5000)
+		}, void: "somebody else", ttftFrom: Client},
+		{name: "tokens of our own", change: func(m *Measurement) {
+			m.OutputTokens, m.Server.Gaps = 128, new(float64(m.Client.Requests)*127)
+		}, ttftFrom: Server},
 		{name: "cut-off requests are ours", change: func(m *Measurement) { m.Server.Requests = 328 }, ttftFrom: Server},
 		{name: "another replica", change: func(m *Measurement) { m.Server.Requests = 170 }, void: "another replica", ttftFrom: Client},
 		{name: "connection tests of old guidellm", change: func(m *Measurement) {

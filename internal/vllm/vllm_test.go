@@ -50,11 +50,15 @@ func TestVLLM(t *testing.T) {
 		run  func(*testing.T, *world)
 	}{
 		{"Wait", wait},
+		{"Fidelity", fidelity},
 		{"Sweep", sweeps},
 		{"Limits", limits},
+		{"Others", others},
+		{"Death", death},
 	}
-	for _, part := range parts {
-		if !t.Run(part.name, func(t *testing.T) { part.run(t, w) }) && t.Failed() && w.gone() {
+	for i, part := range parts {
+		t.Run(part.name, func(t *testing.T) { part.run(t, w) })
+		if i < len(parts)-1 && w.gone() {
 			t.Fatalf("the server is gone:\n%s", tail(w.log))
 		}
 	}
