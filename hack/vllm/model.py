@@ -27,8 +27,7 @@ def main():
     tokenizer = directory / "tokenizer_config.json"
     write(tokenizer, json.loads(tokenizer.read_text(encoding="utf-8")) | {
         "model_max_length": longest,
-        # one token more than the words, as any template has some
-        "chat_template": "{% for m in messages %}{{ m['content'] }} {% endfor %}other",
+        "chat_template": "{% for m in messages %}{{ m['content'] }} {% endfor %}",
     })
     words = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     # last: who finds it finds everything

@@ -15,17 +15,20 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	promptTokens, generationTokens prometheus.Counter
-	finished                       *prometheus.CounterVec
+	promptTokens, promptTokensComputed, generationTokens prometheus.Counter
+	finished                                             *prometheus.CounterVec
 
-	ttft, itl, tpot, e2e, queue, prefill, decode, iteration prometheus.Histogram
+	ttft, itl, tpot, e2e, queue, prefill, decode, inference, iteration prometheus.Histogram
+
+	// Of each finished request: tokens, or what it asked for.
+	prompts, outputs, asked, longest, copies, preemptions, computed prometheus.Histogram
 }
 
-// The reasons for which a request ends, label finished_reason.
+// The reasons for which a request ends, label finished_reason. vLLM has more,
+// none of which happens here; a client that leaves is in no count of it.
 const (
 	finishLength = "length"
 	finishStop   = "stop"
-	finishAbort  = "abort"
 )
 
 var (
@@ -40,6 +43,18 @@ var (
 	}
 	iterationBuckets = []float64{1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}
 )
+
+// tokenCountBuckets are 1, 2, 5, 10 and so on up to the model's length.
+func tokenCountBuckets(most int) (bounds []float64) {
+	for decade := 1; ; decade *= 10 {
+		for _, step := range []int{1, 2, 5} {
+			if step*decade > most {
+				return bounds
+			}
+			bounds = append(bounds, float64(step*decade))
+		}
+	}
+}
 
 // kvBlock is the tokens of one KV-cache block, vLLM's default.
 const kvBlock = 16
@@ -78,26 +93,80 @@ func newMetrics(c Config, load func() (running, queued, kvTokens int)) *metrics 
 		_, _, kvTokens := load()
 		return float64(kvTokens) / float64(kvBlocks*kvBlock)
 	})
+	// Of vLLM's labels those that say something of a server without a model.
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "vllm:cache_config_info",
 		Help: "Configuration of the KV cache.",
 		ConstLabels: prometheus.Labels{
 			"engine": "0", "block_size": strconv.Itoa(kvBlock), "num_gpu_blocks": strconv.Itoa(kvBlocks),
-			"enable_prefix_caching": "False", "cache_dtype": "auto",
+			"kv_cache_size_tokens":     strconv.Itoa(kvBlocks * kvBlock),
+			"kv_cache_max_concurrency": strconv.FormatFloat(float64(kvBlocks*kvBlock)/float64(c.MaxModelLen), 'f', 1, 64),
+			"num_cpu_blocks":           "None", "num_gpu_blocks_override": "None", "user_specified_block_size": "False",
+			"enable_prefix_caching": "False", "cache_dtype": "auto", "sliding_window": "None", "is_attention_free": "False",
 		},
 	})
 	info.Set(1)
 	registry.MustRegister(info)
 
-	// There is no prefix cache and no preemption here; the counters are, at 0.
+	// constant makes one series for each value of a label, which stays as it is.
+	constant := func(to prometheus.Registerer, kind prometheus.ValueType, name, help, label string, values map[string]float64) {
+		for value, n := range values {
+			labels := prometheus.Labels{label: value}
+			if kind == prometheus.GaugeValue {
+				m := prometheus.NewGauge(prometheus.GaugeOpts{Name: "vllm:" + name, Help: help, ConstLabels: labels})
+				m.Set(n)
+				to.MustRegister(m)
+			} else {
+				m := prometheus.NewCounter(prometheus.CounterOpts{Name: "vllm:" + name, Help: help, ConstLabels: labels})
+				m.Add(n)
+				to.MustRegister(m)
+			}
+		}
+	}
+	// None of this happens here: no preemption, no cache that requests share, no
+	// images, no sleep, no limit of the queue. The series are there, at 0, since
+	// a reader takes the absence of one for an old server.
 	counter("num_preemptions_total", "Cumulative number of preemptions.")
 	counter("prefix_cache_queries_total", "Prefix cache queries, in tokens queried.")
 	counter("prefix_cache_hits_total", "Prefix cache hits, in tokens cached.")
+	counter("external_prefix_cache_queries_total", "Prefix cache queries to other servers, in tokens queried.")
+	counter("external_prefix_cache_hits_total", "Prefix cache hits from other servers, in tokens cached.")
+	counter("mm_cache_queries_total", "Multi-modal cache queries, in items queried.")
+	counter("mm_cache_hits_total", "Multi-modal cache hits, in items cached.")
+	counter("prompt_tokens_cached_total", "Number of cached prompt tokens.")
+	constant(labelled, prometheus.CounterValue, "prompt_tokens_cached_by_source_total", "Cached prompt tokens, by where they were.", "source",
+		map[string]float64{"device": 0, "host": 0, "disk": 0, "p2p": 0, "external_unspecified": 0})
+	constant(labelled, prometheus.GaugeValue, "engine_sleep_state", "Whether the engine sleeps, by kind of sleep.", "sleep_state",
+		map[string]float64{"awake": 1, "weights_offloaded": 0, "discard_all": 0})
+	constant(prometheus.WrapRegistererWith(prometheus.Labels{"model_name": c.Model}, registry), prometheus.CounterValue,
+		"admission_rejections_total", "Requests rejected by a limit of the queue, by limit.", "reason",
+		map[string]float64{"max_num_queued_reqs": 0, "max_num_queued_tokens": 0})
 
+	// A request waits here for capacity and for nothing else.
+	const byReason = "num_requests_waiting_by_reason"
+	constant(labelled, prometheus.GaugeValue, byReason, "Number of requests waiting, by reason.", "reason", map[string]float64{"deferred": 0})
+	labelled.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "vllm:" + byReason, Help: "Number of requests waiting, by reason.", ConstLabels: prometheus.Labels{"reason": "capacity"},
+	}, func() float64 {
+		_, queued, _ := load()
+		return float64(queued)
+	}))
+
+	// Every prompt is computed here and now.
+	const bySource = "prompt_tokens_by_source_total"
+	constant(labelled, prometheus.CounterValue, bySource, "Number of prompt tokens, by source.", "source",
+		map[string]float64{"local_cache_hit": 0, "external_kv_transfer": 0})
+	computedHere := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "vllm:" + bySource, Help: "Number of prompt tokens, by source.", ConstLabels: prometheus.Labels{"source": "local_compute"},
+	})
+	labelled.MustRegister(computedHere)
+
+	tokens := tokenCountBuckets(c.MaxModelLen)
 	m := &metrics{
-		registry:         registry,
-		promptTokens:     counter("prompt_tokens_total", "Number of prefill tokens processed."),
-		generationTokens: counter("generation_tokens_total", "Number of generation tokens processed."),
+		registry:             registry,
+		promptTokens:         counter("prompt_tokens_total", "Number of prefill tokens processed."),
+		promptTokensComputed: computedHere,
+		generationTokens:     counter("generation_tokens_total", "Number of generation tokens processed."),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vllm:request_success_total", Help: "Count of finished requests, by reason.",
 		}, []string{"finished_reason"}),
@@ -109,10 +178,19 @@ func newMetrics(c Config, load func() (running, queued, kvTokens int)) *metrics 
 		queue:     histogram("request_queue_time_seconds", "Time spent in phase WAITING in seconds.", requestBuckets),
 		prefill:   histogram("request_prefill_time_seconds", "Time spent in phase PREFILL in seconds.", requestBuckets),
 		decode:    histogram("request_decode_time_seconds", "Time spent in phase DECODE in seconds.", requestBuckets),
+		inference: histogram("request_inference_time_seconds", "Time spent in phase RUNNING in seconds.", requestBuckets),
 		iteration: histogram("iteration_tokens_total", "Number of tokens per engine step.", iterationBuckets),
+
+		prompts:     histogram("request_prompt_tokens", "Prompt tokens of a request.", tokens),
+		outputs:     histogram("request_generation_tokens", "Generated tokens of a request.", tokens),
+		computed:    histogram("request_prefill_kv_computed_tokens", "Prompt tokens of a request that were not cached.", tokens),
+		asked:       histogram("request_params_max_tokens", "max_tokens of a request.", tokens),
+		longest:     histogram("request_max_num_generation_tokens", "Most generated tokens of an output of a request.", tokens),
+		copies:      histogram("request_params_n", "n of a request.", []float64{1, 2, 5, 10, 20}),
+		preemptions: histogram("request_num_preemptions", "Times that a request was preempted.", []float64{1, 2, 3, 4, 5, 10, 20}),
 	}
 	labelled.MustRegister(m.finished)
-	for _, reason := range []string{finishStop, finishLength, finishAbort} {
+	for _, reason := range []string{finishStop, finishLength, "abort", "error", "repetition"} {
 		m.finished.WithLabelValues(reason) // vLLM shows them from the start
 	}
 	return m
@@ -140,6 +218,7 @@ func (t *timing) delivered(n int, now time.Duration) {
 	if t.tokens == 0 {
 		t.first, t.last = now, now
 		m.promptTokens.Add(float64(t.sequence.prompt))
+		m.promptTokensComputed.Add(float64(t.sequence.prompt))
 		m.ttft.Observe((now - t.sequence.arrived).Seconds())
 		t.tokens, n = 1, n-1
 	}
@@ -150,15 +229,22 @@ func (t *timing) delivered(n int, now time.Duration) {
 	}
 }
 
-// complete counts the request as finished for reason.
-func (t *timing) complete(reason string) {
+// complete counts the request as finished for reason; it had asked for at most so
+// many tokens.
+func (t *timing) complete(reason string, asked int) {
 	m, q := t.metrics, t.sequence
 	m.queue.Observe((q.admitted - q.arrived).Seconds())
 	m.prefill.Observe((t.first - q.admitted).Seconds())
 	m.decode.Observe((t.last - t.first).Seconds())
+	m.inference.Observe((t.last - q.admitted).Seconds())
 	m.e2e.Observe((t.last - q.arrived).Seconds())
-	if t.tokens > 1 {
-		m.tpot.Observe((t.last - t.first).Seconds() / float64(t.tokens-1))
-	}
+	m.tpot.Observe((t.last - t.first).Seconds() / float64(max(1, t.tokens-1)))
+	m.prompts.Observe(float64(q.prompt))
+	m.computed.Observe(float64(q.prompt))
+	m.outputs.Observe(float64(t.tokens))
+	m.longest.Observe(float64(t.tokens))
+	m.asked.Observe(float64(asked))
+	m.copies.Observe(1)
+	m.preemptions.Observe(0)
 	m.finished.WithLabelValues(reason).Inc()
 }

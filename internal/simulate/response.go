@@ -31,19 +31,22 @@ type response struct {
 	written    int    // tokens
 	beforeText string // the fixed parts of a choice
 	afterText  string
-	afterEnd   string
+	afterEach  string
+	afterLast  string
 }
 
 func newResponse(c Config, q *request, chat bool, prompt int, finish string, f fate) *response {
+	include := q.StreamOptions != nil && q.StreamOptions.IncludeUsage && !c.NoUsage
 	r := &response{
 		chat: chat, created: time.Now().Unix(), model: c.Model, word: f.word, prompt: prompt, finish: finish,
-		usage:      q.StreamOptions.IncludeUsage && !c.NoUsage,
-		usageEach:  q.StreamOptions.IncludeUsage && q.StreamOptions.ContinuousUsageStats && !c.NoUsage,
+		usage:      include,
+		usageEach:  include && q.StreamOptions.ContinuousUsageStats,
 		noUsage:    c.NoUsage,
 		id:         fmt.Sprintf("cmpl-%016x%016x", f.id[0], f.id[1]),
 		beforeText: `{"index":0,"text":"`,
 		afterText:  `","logprobs":null,"finish_reason":`,
-		afterEnd:   `,"stop_reason":null}`,
+		afterEach:  `,"stop_reason":null,"prompt_token_ids":null,"token_ids":null}`,
+		afterLast:  `,"stop_reason":null,"prompt_token_ids":null,"token_ids":null}`,
 	}
 	object := "text_completion"
 	if chat {
@@ -51,7 +54,8 @@ func newResponse(c Config, q *request, chat bool, prompt int, finish string, f f
 		object = "chat.completion.chunk"
 		r.beforeText = `{"index":0,"delta":{"content":"`
 		r.afterText = `"},"logprobs":null,"finish_reason":`
-		r.afterEnd = `}`
+		r.afterEach = `,"token_ids":null}`
+		r.afterLast = `,"stop_reason":null,"token_ids":null}`
 	}
 	model, _ := json.Marshal(c.Model) // a string always has a JSON form
 	r.head = fmt.Appendf(nil, `data: {"id":"%s","object":"%s","created":%d,"model":%s,"choices":[`, r.id, object, r.created, model)
@@ -66,13 +70,21 @@ func (r *response) appendText(b []byte, i int) []byte {
 	return append(b, vocabulary[(r.word+i)%len(vocabulary)]...)
 }
 
-func (r *response) appendUsage(b []byte) []byte {
+// fingerprint is a field of the last event of a stream, and of a whole answer.
+const fingerprint = "simulate"
+
+// appendUsage appends the counts so far, those within a chat's stream with the
+// details that vLLM leaves empty.
+func (r *response) appendUsage(b []byte, within bool) []byte {
 	b = append(b, `"usage":{"prompt_tokens":`...)
 	b = strconv.AppendInt(b, int64(r.prompt), 10)
 	b = append(b, `,"total_tokens":`...)
 	b = strconv.AppendInt(b, int64(r.prompt+r.written), 10)
 	b = append(b, `,"completion_tokens":`...)
 	b = strconv.AppendInt(b, int64(r.written), 10)
+	if within && r.chat {
+		b = append(b, `,"completion_tokens_details":null`...)
+	}
 	return append(b, '}')
 }
 
@@ -82,8 +94,8 @@ func (r *response) chunks(n int, last bool) []byte {
 	b := r.buffer[:0]
 	if r.written == 0 && n > 0 && r.chat {
 		b = append(b, r.head...)
-		b = append(b, `{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]`...)
-		b = r.endChunk(b)
+		b = append(b, `{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_token_ids":null,"prompt_text":null`...)
+		b = r.endChunk(b, false)
 	}
 	for i := range n {
 		b = append(b, r.head...)
@@ -91,23 +103,25 @@ func (r *response) chunks(n int, last bool) []byte {
 		b = r.appendText(b, r.written)
 		b = append(b, r.afterText...)
 		r.written++
-		if last && i == n-1 {
+		end := last && i == n-1
+		if end {
 			b = append(b, '"')
 			b = append(b, r.finish...)
 			b = append(b, '"')
+			b = append(b, r.afterLast...)
 		} else {
 			b = append(b, `null`...)
+			b = append(b, r.afterEach...)
 		}
-		b = append(b, r.afterEnd...)
 		b = append(b, ']')
-		b = r.endChunk(b)
+		b = r.endChunk(b, end && !r.usage)
 	}
 	if last {
 		if r.usage {
 			b = append(b, r.head...)
 			b = append(b, "],"...)
-			b = r.appendUsage(b)
-			b = append(b, "}\n\n"...)
+			b = r.appendUsage(b, false)
+			b = append(b, `,"system_fingerprint":"`+fingerprint+"\"}\n\n"...)
 		}
 		b = append(b, "data: [DONE]\n\n"...)
 	}
@@ -115,18 +129,15 @@ func (r *response) chunks(n int, last bool) []byte {
 	return b
 }
 
-func (r *response) endChunk(b []byte) []byte {
+func (r *response) endChunk(b []byte, last bool) []byte {
 	if r.usageEach {
 		b = append(b, ',')
-		b = r.appendUsage(b)
+		b = r.appendUsage(b, true)
+	}
+	if last {
+		b = append(b, `,"system_fingerprint":"`+fingerprint+`"`...)
 	}
 	return append(b, "}\n\n"...)
-}
-
-type usage struct {
-	PromptTokens     int `json:"prompt_tokens"`
-	TotalTokens      int `json:"total_tokens"`
-	CompletionTokens int `json:"completion_tokens"`
 }
 
 // whole is the answer in one piece, of an output of n tokens.
@@ -135,19 +146,31 @@ func (r *response) whole(n int) any {
 	for i := range n {
 		text = r.appendText(text, i)
 	}
-	choice := map[string]any{"index": 0, "logprobs": nil, "finish_reason": r.finish, "stop_reason": nil}
-	object := "text_completion"
-	if r.chat {
-		object = "chat.completion"
-		choice["message"] = map[string]any{"role": "assistant", "content": string(text)}
-	} else {
-		choice["text"] = string(text)
+	// What vLLM names and leaves empty is there too: clients that ask for a
+	// field by its name find it.
+	choice := map[string]any{
+		"index": 0, "logprobs": nil, "finish_reason": r.finish, "stop_reason": nil, "token_ids": nil, "routed_experts": nil,
 	}
 	answer := map[string]any{
-		"id": r.id, "object": object, "created": r.created, "model": r.model, "choices": []any{choice},
+		"id": r.id, "object": "text_completion", "created": r.created, "model": r.model, "choices": []any{choice},
+		"service_tier": nil, "system_fingerprint": fingerprint, "kv_transfer_params": nil, "ec_transfer_params": nil, "metrics": nil,
+	}
+	if r.chat {
+		answer["object"] = "chat.completion"
+		answer["prompt_logprobs"], answer["prompt_token_ids"], answer["prompt_text"] = nil, nil, nil
+		choice["message"] = map[string]any{
+			"role": "assistant", "content": string(text),
+			"refusal": nil, "annotations": nil, "audio": nil, "function_call": nil, "reasoning": nil,
+		}
+	} else {
+		choice["text"] = string(text)
+		choice["prompt_logprobs"], choice["prompt_token_ids"] = nil, nil
 	}
 	if !r.noUsage {
-		answer["usage"] = usage{PromptTokens: r.prompt, TotalTokens: r.prompt + n, CompletionTokens: n}
+		answer["usage"] = map[string]any{
+			"prompt_tokens": r.prompt, "total_tokens": r.prompt + n, "completion_tokens": n,
+			"prompt_tokens_details": nil, "completion_tokens_details": nil,
+		}
 	}
 	return answer
 }

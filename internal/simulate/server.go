@@ -94,7 +94,27 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /tokenize", s.started(s.tokenize))
 	mux.HandleFunc("POST /v1/completions", s.started(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, false) }))
 	mux.HandleFunc("POST /v1/chat/completions", s.started(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, true) }))
-	return mux
+	return detailed(mux)
+}
+
+// detailed answers what the routes do not know as vLLM's web framework does.
+func detailed(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		status := http.StatusNotFound
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			other := r.Clone(r.Context())
+			other.Method = method
+			if _, pattern := mux.Handler(other); pattern != "" {
+				w.Header().Set("Allow", method)
+				status = http.StatusMethodNotAllowed
+			}
+		}
+		writeJSON(w, status, map[string]string{"detail": http.StatusText(status)})
+	})
 }
 
 func (s *Server) starting() bool { return s.pacer.now() < s.ready }
@@ -128,7 +148,7 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 			"id": s.config.Model, "object": "model", "created": s.created, "owned_by": "vllm",
 			"root": s.config.Model, "parent": nil, "max_model_len": s.config.MaxModelLen,
 			"permission": []any{map[string]any{
-				"id": fmt.Sprintf("modelperm-%032x", s.created), "object": "model_permission", "created": s.created,
+				"id": fmt.Sprintf("modelperm-%016x", s.created), "object": "model_permission", "created": s.created,
 				"allow_create_engine": false, "allow_sampling": true, "allow_logprobs": true,
 				"allow_search_indices": false, "allow_view": true, "allow_fine_tuning": false,
 				"organization": "*", "group": nil, "is_blocking": false,
@@ -143,7 +163,7 @@ func (s *Server) checkModel(q *request) error {
 	}
 	param := "model"
 	return &requestError{
-		Message: fmt.Sprintf("The model `%s` does not exist.", q.Model),
+		Message: fmt.Sprintf("The model `%s` does not exist. Valid aliases: %s.", q.Model, s.config.Model),
 		Type:    "NotFoundError", Param: &param, Code: http.StatusNotFound,
 	}
 }
@@ -154,8 +174,11 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 		err = s.checkModel(q)
 	}
 	var words []string
+	if err == nil && len(q.Prompt) == 0 && q.Messages == nil {
+		err = invalid("body.prompt", "missing", "Field required")
+	}
 	if err == nil {
-		words, err = q.words(len(q.Messages) > 0)
+		words, err = q.words(q.Messages != nil)
 	}
 	if err != nil {
 		writeError(w, err)
@@ -199,7 +222,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 		})
 		return
 	}
-	finish := finishLength
+	finish, asked := finishLength, output
 	if natural := max(f.natural, q.MinTokens); !q.IgnoreEOS && natural <= output {
 		output, finish = natural, finishStop
 	}
@@ -214,7 +237,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 		}
 	}
 	answer := newResponse(s.config, q, chat, prompt, finish, f)
-	s.deliver(w, r, stream, newSequence(prompt, output, arrived, f), answer, f)
+	s.deliver(w, r, stream, newSequence(prompt, output, arrived, f), answer, asked, f)
 }
 
 // hang keeps a request until its client, or the server, has enough.
@@ -226,9 +249,10 @@ func (s *Server) hang(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// deliver runs a request through the scheduler and hands its tokens over as they
-// come, or all together where stream is nil.
-func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.ResponseController, q *sequence, answer *response, f fate) {
+// deliver runs a request, which asked for at most so many tokens, through the
+// scheduler and hands its tokens over as they come, or all together where stream is
+// nil.
+func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.ResponseController, q *sequence, answer *response, asked int, f fate) {
 	end := q.output
 	if f.abort {
 		// At least one token where there are two, and never the last.
@@ -236,8 +260,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.Re
 	}
 	tokens := timing{metrics: s.metrics, sequence: q}
 	abandon := func() {
-		s.pacer.leave(q)
-		s.metrics.finished.WithLabelValues(finishAbort).Inc()
+		s.pacer.leave(q)            // counted as begun and not as finished, which is what vLLM does
 		panic(http.ErrAbortHandler) // closes the connection without an end of the response
 	}
 	s.pacer.submit(q)
@@ -258,7 +281,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, stream *http.Re
 		tokens.delivered(n, s.pacer.now())
 		last := tokens.tokens == q.output
 		if last {
-			tokens.complete(answer.finish)
+			tokens.complete(answer.finish, asked)
 		}
 		if stream == nil {
 			continue

@@ -61,6 +61,12 @@ type chunk struct {
 	Usage *usage
 }
 
+type usage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	TotalTokens      int `json:"total_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+}
+
 // text is the output that the chunk carries, for chat after "role:" where it names one.
 func (c chunk) text() string {
 	choice := c.Choices[0]
@@ -219,24 +225,31 @@ func TestRefusals(t *testing.T) {
 		status           int
 		kind, message    string
 	}{
-		{"wrong model", "/v1/completions", `{"model":"other","prompt":"a"}`, 404, "NotFoundError", "The model `other` does not exist."},
+		{"wrong model", "/v1/completions", `{"model":"other","prompt":"a"}`, 404, "NotFoundError", "The model `other` does not exist. Valid aliases: m."},
 		{"wrong model, chat", "/v1/chat/completions", `{"model":"other","messages":[{"role":"user","content":"a"}]}`, 404, "NotFoundError", "`other`"},
 		{"wrong model, tokenize", "/tokenize", `{"model":"other","prompt":"a"}`, 404, "NotFoundError", "`other`"},
-		{"not JSON", "/v1/completions", `{"prompt":`, 400, "BadRequestError", "unexpected end of JSON"},
-		{"wrong type", "/v1/completions", `{"prompt":"a","max_tokens":"many"}`, 400, "BadRequestError", "max_tokens"},
-		{"no prompt", "/v1/completions", `{}`, 400, "BadRequestError", "prompt: none given"},
-		{"empty prompt", "/v1/completions", `{"prompt":"  "}`, 400, "BadRequestError", "the prompt is empty"},
-		{"odd prompt", "/v1/completions", `{"prompt":{"a":1}}`, 400, "BadRequestError", "a string or a list of token ids"},
+		{"nothing to tokenize", "/tokenize", `{"model":"m"}`, 400, "Bad Request", "body.prompt"},
+		{"nothing", "/v1/completions", ``, 400, "Bad Request", "'loc': 'body'"},
+		{"not JSON", "/v1/completions", `{"prompt":`, 400, "Bad Request", "JSON decode error"},
+		{"not an object", "/v1/completions", `[1]`, 400, "Bad Request", "a valid dictionary"},
+		{"wrong type", "/v1/completions", `{"prompt":"a","max_tokens":"many"}`, 400, "Bad Request", "body.max_tokens"},
+		{"no prompt", "/v1/completions", `{}`, 400, "BadRequestError", "Either prompt or prompt_embeds"},
+		{"no text", "/v1/completions", `{"prompt":""}`, 400, "BadRequestError", "Either prompt or prompt_embeds"},
+		{"no ids", "/v1/completions", `{"prompt":[]}`, 400, "BadRequestError", "at least one prompt"},
+		{"empty prompt", "/v1/completions", `{"prompt":"  "}`, 400, "BadRequestError", "prompt cannot be empty"},
+		{"odd prompt", "/v1/completions", `{"prompt":{"a":1}}`, 400, "Bad Request", "string or a list of token ids"},
 		{"two prompts", "/v1/completions", `{"prompt":["a","b"]}`, 400, "BadRequestError", "a list of 2 prompts"},
 		{"two outputs", "/v1/completions", `{"prompt":"a","n":2}`, 400, "BadRequestError", "n: 2"},
-		{"no messages", "/v1/chat/completions", `{"prompt":"a"}`, 400, "BadRequestError", "messages: none given"},
+		{"no outputs", "/v1/completions", `{"prompt":"a","n":0}`, 400, "BadRequestError", "n must be at least 1"},
+		{"no messages", "/v1/chat/completions", `{"prompt":"a"}`, 400, "Bad Request", "body.messages"},
+		{"empty chat", "/v1/chat/completions", `{"messages":[]}`, 400, "BadRequestError", "at least one message"},
 		{"image", "/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "BadRequestError", "image_url"},
-		{"no output", "/v1/completions", `{"prompt":"a","max_tokens":0}`, 400, "BadRequestError", "must be at least 1"},
-		{
-			"too long", "/v1/completions", `{"prompt":"` + words(15) + `","max_tokens":6}`, 400, "BadRequestError",
-			"maximum context length is 20 tokens. However, you requested 6 output tokens and your prompt contains 15 input tokens",
-		},
-		{"prompt too long", "/v1/chat/completions", `{"messages":[{"role":"user","content":"` + words(20) + `"}]}`, 400, "BadRequestError", "20 input tokens"},
+		{"no output", "/v1/completions", `{"prompt":"a","max_tokens":0}`, 400, "BadRequestError", "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"},
+		{"more at least than at most", "/v1/completions", `{"prompt":"a","min_tokens":5,"max_tokens":4}`, 400, "BadRequestError", "min_tokens must be less"},
+		{"options of a stream without one", "/v1/completions", `{"prompt":"a","stream_options":{}}`, 400, "BadRequestError", "`stream=True`"},
+		{"output too long", "/v1/completions", `{"prompt":"a","max_tokens":21}`, 400, "BadRequestError", "max_tokens=21 cannot be greater than max_model_len=20"},
+		{"no room", "/v1/completions", `{"prompt":"` + words(20) + `","max_tokens":6}`, 400, "BadRequestError", "got 0"},
+		{"prompt too long", "/v1/chat/completions", `{"messages":[{"role":"user","content":"` + words(30) + `"}]}`, 400, "BadRequestError", "at least 21 input tokens"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			response := post(t, url+c.path, c.body)
@@ -249,8 +262,29 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	if response := post(t, url+"/v1/completions", `{"prompt":"`+words(15)+`","max_tokens":5}`); response.StatusCode != 200 {
-		t.Errorf("status %d for a request of exactly max-model-len", response.StatusCode)
+	// What the prompt leaves is all that there is, whatever was asked for.
+	for _, asked := range []int{5, 6} {
+		var answer chunk
+		body := fmt.Sprintf(`{"prompt":%q,"max_tokens":%d,"ignore_eos":true}`, words(15), asked)
+		if err := json.NewDecoder(post(t, url+"/v1/completions", body).Body).Decode(&answer); err != nil || answer.Usage == nil || answer.Usage.CompletionTokens != 5 {
+			t.Errorf("%d tokens asked for where 5 have room: %v, usage %+v", asked, err, answer.Usage)
+		}
+	}
+}
+
+func TestUnknownPaths(t *testing.T) {
+	url := start(t, Config{})
+	for path, want := range map[string]int{"/": 404, "/v1/nothing": 404, "/v1/completions": 405, "/tokenize": 405} {
+		response, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct{ Detail string }
+		err = json.NewDecoder(response.Body).Decode(&answer)
+		response.Body.Close()
+		if err != nil || response.StatusCode != want || answer.Detail != http.StatusText(want) || (want == 405) != (response.Header.Get("Allow") == "POST") {
+			t.Errorf("%s: status %d, %+v, allow %q, %v", path, response.StatusCode, answer, response.Header.Get("Allow"), err)
+		}
 	}
 }
 
@@ -432,6 +466,14 @@ func TestMetricsCountExactly(t *testing.T) {
 		"vllm:request_queue_time_seconds_count":            requests,
 		"vllm:request_prefill_time_seconds_count":          requests,
 		"vllm:request_decode_time_seconds_count":           requests,
+		"vllm:request_inference_time_seconds_count":        requests,
+		"vllm:request_prompt_tokens_sum":                   requests * prompt,
+		"vllm:request_prefill_kv_computed_tokens_sum":      requests * prompt,
+		"vllm:request_generation_tokens_sum":               requests * output,
+		"vllm:request_max_num_generation_tokens_sum":       requests * output,
+		"vllm:request_params_max_tokens_sum":               requests * output,
+		"vllm:request_params_n_sum":                        requests,
+		"vllm:request_num_preemptions_sum":                 0,
 	} {
 		if value, ok := got[name]; !ok || value != want {
 			t.Errorf("%s is %v, want %v", name, value, want)
@@ -531,11 +573,14 @@ func TestAbortRate(t *testing.T) {
 	// The handler leaves the engine after the client has seen the end.
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		got := scrape(t, url)
-		if got["vllm:request_success_total abort"] >= 11 && got["vllm:num_requests_running"] == 0 {
+		if got["vllm:time_to_first_token_seconds_count"] == 11 && got["vllm:num_requests_running"] == 0 {
+			if got["vllm:request_success_total abort"]+got["vllm:request_success_total length"] > 0 {
+				t.Errorf("aborted requests are counted as finished, which vLLM does not: %v", got)
+			}
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("aborted requests are not counted, or still running: %v", got)
+			t.Fatalf("aborted requests are still running: %v", got)
 		}
 	}
 }
@@ -629,7 +674,7 @@ func TestClientThatLeavesFreesItsPlace(t *testing.T) {
 		t.Fatalf("the next request: %v", err)
 	}
 	next.Body.Close()
-	if got := scrape(t, url); got["vllm:request_success_total abort"] != 1 || got["vllm:request_success_total length"] != 1 {
+	if got := scrape(t, url); got["vllm:request_success_total abort"] != 0 || got["vllm:request_success_total length"] != 1 {
 		t.Errorf("finished requests: %v", got)
 	}
 }
