@@ -181,16 +181,16 @@ func check(ctx context.Context, o *Options) (*server.Client, error) {
 		return nil, err
 	}
 	if o.MaxNumSeqs > 0 && o.BatchSize > o.MaxNumSeqs {
-		return nil, exit.Errorf(exit.Unusable, "batch size %d is above the server's max-num-seqs %d: requests would queue, and the queue would be measured",
-			o.BatchSize, o.MaxNumSeqs)
+		return nil, exit.Errorf(exit.Unusable, "batch size %d is above the server's max-num-seqs %d: requests would queue, and the queue would be measured; leave it out, or start the server with --max-num-seqs %d",
+			o.BatchSize, o.MaxNumSeqs, o.BatchSize)
 	}
 	found, err := client.Find(ctx, o.Model)
 	if err != nil {
 		return nil, err
 	}
 	if need := o.Shape.PromptTokens + o.Shape.OutputTokens; found.MaxModelLen > 0 && need > found.MaxModelLen {
-		return nil, exit.Errorf(exit.Unusable, "shape %s needs %d tokens, but %s serves %s with max-model-len %d",
-			o.Shape, need, client.Target(), o.Model, found.MaxModelLen)
+		return nil, exit.Errorf(exit.Unusable, "shape %s needs %d tokens, but %s serves %s with max-model-len %d; leave it out, or start the server with --max-model-len %d",
+			o.Shape, need, client.Target(), o.Model, found.MaxModelLen, need)
 	}
 	if _, longest := o.OutputTokens(); found.MaxModelLen > 0 && o.Shape.PromptTokens+longest > found.MaxModelLen {
 		o.Spread = 0 // no room for longer answers

@@ -27,16 +27,13 @@ import (
 // deliberate lists where step simulate differs from vLLM, and why: by the name of a
 // request below and a path in its answer, either of which may be *, or by a metric.
 // What differs and is not here fails the test; so does what is here and does not.
+// Beside these, the simulator refuses requests for several answers, which vLLM gives.
 var deliberate = map[string]string{
 	"not JSON: error.message":              "the text is that of the parser, Python's there and Go's here",
-	"not JSON: error.param":                "the two parsers stop at different bytes",
 	"odd prompt: error.message":            "pydantic lists every kind of prompt that it is not",
 	"wrong type: error.message":            "pydantic's words",
 	"no prompt to tokenize: error.message": "pydantic names messages too, the other thing that could have been given",
 	"image: error.message":                 "the simulator takes text only and says so",
-	"two prompts: status":                  "the simulator makes one output for a request and says so",
-	"two prompts: *":                       "as its status",
-	"version: version":                     "nobody shall take the one for the other",
 
 	"vllm:cache_config_info labels": "labels about memory, which a server without a model does not have",
 	"vllm:estimated_*":              "estimates of a GPU's work from a model's size, which the simulator does not have",
@@ -101,7 +98,6 @@ func fidelity(t *testing.T, w *world) {
 		{"white prompt", completions, `{"model":"tiny","prompt":"  "}`},
 		{"no ids", completions, `{"model":"tiny","prompt":[]}`},
 		{"odd prompt", completions, `{"model":"tiny","prompt":{"a":1}}`},
-		{"two prompts", completions, `{"model":"tiny","prompt":["the","of"],"max_tokens":1}`},
 		{"no messages", chat, `{"model":"tiny"}`},
 		{"empty chat", chat, `{"model":"tiny","messages":[]}`},
 		{"image", chat, `{"model":"tiny","messages":[{"role":"user","content":[{"type":"image_url"}]}]}`},
@@ -146,7 +142,7 @@ func excused(used map[string]bool, names ...string) bool {
 // fixed are the fields whose values are part of the protocol; of the others the
 // kind is.
 var fixed = []string{
-	"object", "finish_reason", "role", "index", "owned_by", "detail", "message", "type", "param", "code", "id of model",
+	"object", "finish_reason", "role", "index", "owned_by", "detail", "message", "type", "param", "code",
 	"prompt_tokens", "completion_tokens", "total_tokens", "count", "max_model_len",
 }
 
