@@ -253,7 +253,7 @@ func sweeps(t *testing.T, w *world) {
 				if len(m.Taken.Void)+len(m.Taken.VoidTTFT) > 0 || m.Taken.TTFT == nil || m.Taken.TTFT.From != measurement.Server {
 					t.Errorf("batch %d: taken %+v", batch, m.Taken)
 				}
-				if math.Abs(m.PromptTokens-64) > 2 || math.Abs(m.OutputTokens-48) > 4 {
+				if math.Abs(m.PromptTokens-64) > 2 || math.Abs(m.OutputTokens-48) > 0.2*48 { // drawn within 20 %
 					t.Errorf("batch %d: %.1f prompt and %.1f output tokens", batch, m.PromptTokens, m.OutputTokens)
 				}
 				table = append(table, fmt.Sprintf("| %s | %d | %d, %d | %.2f / %.2f | %.1f / %.1f | %.1f, %.1f |", driver.name, batch,
