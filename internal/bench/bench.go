@@ -50,83 +50,125 @@ type Options struct {
 // exit.Refused error; one that was interrupted leaves measurement.partial.json,
 // which nothing takes for a measurement.
 func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (measurement.Measurement, error) {
+	r, err := start(ctx, d, out, o, layout.ReportName(o.BatchSize, o.BatchSizes))
+	if err != nil {
+		return measurement.Measurement{}, err
+	}
+	defer r.close()
+	all, err := readReport(r.Options, r.key)
+	if err == nil && len(all) != 1 {
+		err = exit.Errorf(exit.Refused, "the report of one point holds %d benchmarks", len(all))
+	}
+	if err != nil && r.failure != nil {
+		err = r.failure // it says why there is nothing to reduce
+	}
+	if err != nil {
+		return measurement.Measurement{}, err
+	}
+	return r.point(ctx, all[0], "", time.Since(r.Begin).Seconds()-all[0].Seconds)
+}
+
+// process is the load of one point, or of several that share a process of the driver,
+// when it is over.
+type process struct {
+	Options
+	driver    driver.Driver
+	client    *server.Client
+	out       store.Store
+	work      string // temporary directory
+	key       string // of the raw report in out
+	failure   error  // of the driver
+	series    []measurement.Scrape
+	scrapeErr error
+}
+
+func (r *process) close() { _ = os.RemoveAll(r.work) }
+
+// start checks what can be checked, makes the load, and keeps what it leaves: report,
+// log and scrapes, whose names begin with name. The error says that it did not come to
+// that, or that nothing could be kept.
+func start(ctx context.Context, d driver.Driver, out store.Store, o Options, name string) (*process, error) {
 	if o.Begin.IsZero() {
 		o.Begin = time.Now()
 	}
-	var none measurement.Measurement
 	client, err := check(ctx, &o)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	if err := store.Check(ctx, out); err != nil {
-		return none, err
+		return nil, err
 	}
 	work, err := os.MkdirTemp("", "step-bench-")
 	if err != nil {
-		return none, exit.Errorf(exit.Usage, "no temporary directory: %w", err)
+		return nil, exit.Errorf(exit.Usage, "no temporary directory: %w", err)
 	}
-	defer os.RemoveAll(work)
+	r := &process{driver: d, client: client, out: out, work: work, key: path.Join(layout.Reports, name+".json")}
+	if err := r.load(ctx, o, name); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
 
-	name := layout.ReportName(o.BatchSize, o.BatchSizes)
-	log, err := os.Create(filepath.Join(work, "log.txt"))
+func (r *process) load(ctx context.Context, o Options, name string) error {
+	log, err := os.Create(filepath.Join(r.work, "log.txt"))
 	if err != nil {
-		return none, exit.Errorf(exit.Usage, "no temporary file: %w", err)
+		return exit.Errorf(exit.Usage, "no temporary file: %w", err)
 	}
 	defer log.Close()
 	shown := &brief{w: o.Stderr}
 	defer func() { _ = shown.Close() }() // nobody reads what cannot be shown
 	o.Log = io.MultiWriter(log, shown)
-	o.Report = filepath.Join(work, "report.json")
+	o.Report = filepath.Join(r.work, "report.json")
 	o.Progress = progressFile(o.ProgressFile)
 	o.Deadline = o.deadline()
+	r.Options = o
 
-	scrapes := startScraping(ctx, client, o.Model, o.MaxSeconds)
-	failure := d.Run(ctx, o.Options)
-	series, scrapeErr := scrapes.stop(ctx)
+	scrapes := startScraping(ctx, r.client, o.Model, pace(o.Options))
+	r.failure = r.driver.Run(ctx, o.Options)
+	r.series, r.scrapeErr = scrapes.stop(ctx)
 
-	// What there is, is kept, whatever became of the point.
-	running := ctx
+	// What there is, is kept, whatever became of the load.
 	ctx = context.WithoutCancel(ctx)
-	reportKey := path.Join(layout.Reports, name+".json")
-	if err := putFile(ctx, out, reportKey, o.Report); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return none, err
+	if err := putFile(ctx, r.out, r.key, o.Report); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	if err := putFile(ctx, out, path.Join(layout.Reports, name+"-log.txt"), log.Name()); err != nil {
-		return none, err
+	if err := putFile(ctx, r.out, path.Join(layout.Reports, name+"-log.txt"), log.Name()); err != nil {
+		return err
 	}
-	if len(series) > 0 {
-		data, err := json.Marshal(scrapeFile{Schema: ScrapesSchema, Scrapes: series})
-		if err != nil {
-			return none, err
-		}
-		if err := out.Put(ctx, path.Join(layout.Reports, name+"-server.json"), bytes.NewReader(data)); err != nil {
-			return none, err
-		}
+	if len(r.series) == 0 {
+		return nil
 	}
-	m, err := reduce(o, d, reportKey, series)
-	if failure != nil && err != nil {
-		return none, failure // it says why there is nothing to reduce
-	}
+	data, err := json.Marshal(scrapeFile{Schema: ScrapesSchema, Scrapes: r.series})
 	if err != nil {
-		return none, err
+		return err
 	}
-	if scrapeErr != nil {
-		m.Notes = append(m.Notes, "no server witness: "+scrapeErr.Error())
-	}
+	return r.out.Put(ctx, path.Join(layout.Reports, name+"-server.json"), bytes.NewReader(data))
+}
+
+// point makes the measurement out of what the report says of one point, writes it and
+// what belongs to it below dir, and says what it is worth. overhead is what the point
+// has cost so far beyond its load, seconds.
+func (r *process) point(ctx context.Context, m measurement.Measurement, dir string, overhead float64) (measurement.Measurement, error) {
+	r.complete(&m)
+	failure := r.failure
 	if failure == nil && (m.Requests.Errored > 0 || len(m.Taken.Void) > 0) {
 		// Some drivers go on asking a server that is lost until their time is
 		// over, and then report the few answers that they had before.
-		if _, err := client.Find(running, o.Model); err != nil {
+		if _, err := r.client.Find(ctx, r.Model); err != nil {
 			failure = exit.Errorf(exit.TryAgain, "the server went away during the point; %d requests were answered, %d failed: %w",
 				m.Requests.Successful, m.Requests.Errored, err)
 		}
 	}
 	if failure == nil {
-		if err := o.probe(running, out, name, &m); err != nil {
-			return none, err
+		begin := time.Now()
+		if err := r.probe(ctx, dir, &m); err != nil {
+			return m, err
 		}
+		overhead += time.Since(begin).Seconds()
 	}
-	m.OverheadSeconds = max(0, time.Since(o.Begin).Seconds()-m.Seconds)
+	m.OverheadSeconds = max(0, overhead)
+	ctx = context.WithoutCancel(ctx)
 	file := layout.Measurement
 	if failure != nil {
 		m.Partial, file = true, "measurement.partial.json"
@@ -136,29 +178,29 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 	if err != nil {
 		return m, err
 	}
-	if err := out.Put(ctx, file, bytes.NewReader(data)); err != nil {
+	if err := r.out.Put(ctx, path.Join(dir, file), bytes.NewReader(data)); err != nil {
 		return m, err
 	}
 	if failure != nil {
 		return m, failure
 	}
 	for key, value := range outputs(m) {
-		if err := out.Put(ctx, path.Join(layout.Outputs, key), strings.NewReader(value)); err != nil {
+		if err := r.out.Put(ctx, path.Join(dir, layout.Outputs, key), strings.NewReader(value)); err != nil {
 			return m, err
 		}
 	}
 	if m.Requests.Successful == 0 {
 		why := strings.Join(m.Taken.Void, "; ")
 		if m.Requests.Errored > 0 {
-			why += "; the log of the server at " + o.Provenance.Target + " should say more"
+			why += "; the log of the server at " + r.Provenance.Target + " should say more"
 		}
-		return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s", o.Shape, o.BatchSize, why)
+		return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s", r.Shape, m.BatchSize, why)
 	}
 	if len(m.Taken.Void) > 0 {
 		if slices.Contains(m.Taken.Void, restarted) {
-			return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s; its log before the restart should say why", o.Shape, o.BatchSize, restarted)
+			return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s; its log before the restart should say why", r.Shape, m.BatchSize, restarted)
 		}
-		return m, exit.Errorf(exit.Refused, "%s at batch size %d cannot be used: %s", o.Shape, o.BatchSize, strings.Join(m.Taken.Void, "; "))
+		return m, exit.Errorf(exit.Refused, "%s at batch size %d cannot be used: %s", r.Shape, m.BatchSize, strings.Join(m.Taken.Void, "; "))
 	}
 	return m, nil
 }
@@ -166,12 +208,17 @@ func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (meas
 // unlimited is how long a point may take that only its requests limit.
 const unlimited = 4 * time.Hour
 
+// betweenLevels is how long a driver may take from one level to the next: guidellm
+// answers what is under way, reduces, and pauses.
+const betweenLevels = 30 * time.Second
+
 // deadline is when the driver is stopped, whatever it does.
 func (o Options) deadline() time.Duration {
 	if o.MaxSeconds == 0 {
 		return unlimited
 	}
-	return time.Duration(o.MaxSeconds*float64(time.Second)) + o.Margin
+	levels := time.Duration(len(o.Options.BatchSizes()))
+	return levels*time.Duration(o.MaxSeconds*float64(time.Second)) + (levels-1)*betweenLevels + o.Margin
 }
 
 // check asks the server, before any load, whether the point can work there.
@@ -180,9 +227,9 @@ func check(ctx context.Context, o *Options) (*server.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.MaxNumSeqs > 0 && o.BatchSize > o.MaxNumSeqs {
+	if most := slices.Max(o.Options.BatchSizes()); o.MaxNumSeqs > 0 && most > o.MaxNumSeqs {
 		return nil, exit.Errorf(exit.Unusable, "batch size %d is above the server's max-num-seqs %d: requests would queue, and the queue would be measured; leave it out, or start the server with --max-num-seqs %d",
-			o.BatchSize, o.MaxNumSeqs, o.BatchSize)
+			most, o.MaxNumSeqs, most)
 	}
 	found, err := client.Find(ctx, o.Model)
 	if err != nil {
@@ -204,21 +251,13 @@ func check(ctx context.Context, o *Options) (*server.Client, error) {
 
 // readReport reads the report that a driver left at o.Report, as step measure does;
 // key is the place where it is kept.
-func readReport(o Options, key string) (measurement.Measurement, error) {
-	var none measurement.Measurement
+func readReport(o Options, key string) ([]measurement.Measurement, error) {
 	f, err := os.Open(o.Report)
 	if err != nil {
-		return none, exit.Errorf(exit.TryAgain, "the driver left no report")
+		return nil, exit.Errorf(exit.TryAgain, "the driver left no report")
 	}
 	defer f.Close()
-	all, err := report.Read(f, key, report.Options{Accelerator: o.Accelerator, Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize})
-	if err != nil {
-		return none, err
-	}
-	if len(all) != 1 {
-		return none, exit.Errorf(exit.Refused, "the report of one point holds %d benchmarks", len(all))
-	}
-	return all[0], nil
+	return report.Read(f, key, report.Options{Accelerator: o.Accelerator, Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize})
 }
 
 // goodPerStream is how many requests a stream of guidellm should make: it starts all
@@ -229,31 +268,30 @@ const goodPerStream = 10
 // nobody to ask were idle, so that fewer requests ran together than were measured at.
 const restarted = "the server restarted during the point"
 
-// reduce makes the measurement out of the report that the driver left and of the
-// scrapes.
-func reduce(o Options, d driver.Driver, key string, series []measurement.Scrape) (measurement.Measurement, error) {
-	m, err := readReport(o, key)
-	if err != nil {
-		return m, err
+// complete adds to what the report says what is known besides, the server's witness
+// above all, and weighs anew.
+func (r *process) complete(m *measurement.Measurement) {
+	m.Driver = measurement.Driver{Name: r.driver.Name(), Version: r.driver.Version()}
+	m.Provenance = r.Provenance
+	m.Provenance.Report = r.key
+	if r.scrapeErr != nil {
+		m.Notes = append(m.Notes, "no server witness: "+r.scrapeErr.Error())
 	}
-	m.Driver = measurement.Driver{Name: d.Name(), Version: d.Version()}
-	o.Provenance.Report = key
-	m.Provenance = o.Provenance
+	series := r.series
+	if m.Client != nil && m.Driver.Name == sweep.Guidellm {
+		if n := m.Requests.Successful / m.BatchSize; n < goodPerStream {
+			m.Notes = append(m.Notes, fmt.Sprintf("each stream made %d requests; from %d on, beginning and end of guidellm's run matter little", n, goodPerStream))
+		}
+		series = during(series, m.StartedAt, m.StartedAt+m.Seconds) // its report holds none of what it asks before it begins
+	}
 	if measurement.Restarted(series) {
 		m.Taken.Void = append(m.Taken.Void, restarted)
 	}
-	if m.Client != nil {
-		if d.Name() == sweep.Guidellm {
-			if streams := m.Requests.Successful / o.BatchSize; streams < goodPerStream {
-				m.Notes = append(m.Notes, fmt.Sprintf("each stream made %d requests; from %d on, beginning and end of guidellm's run matter little", streams, goodPerStream))
-			}
-			// its report holds none of what it asks before it begins
-			series = during(series, m.StartedAt, m.StartedAt+m.Seconds)
-		}
-		m.Server = measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds)
-		m.Taken = m.Weigh("auto", "auto")
+	if m.Client == nil {
+		return
 	}
-	return m, nil
+	m.Server = measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds)
+	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
 }
 
 // outputs are the values that a workflow shows of a point.

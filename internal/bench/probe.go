@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"wfgen.dev/internal/layout"
 	"wfgen.dev/internal/measurement"
-	"wfgen.dev/internal/store"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -19,11 +17,12 @@ import (
 // stream has made enough requests.
 const DefaultProbeSeconds = 5
 
-// probe runs the point again for a moment with o.Probe, whose own delays are small,
+// probe runs the point again for a moment with r.Probe, whose own delays are small,
 // where nobody but the client can tell TTFT, and weighs anew. It runs after the last
-// scrape, so that the point's counts stay the point's. A probe that fails costs only
-// what it would have told; the error is the store's.
-func (o Options) probe(ctx context.Context, out store.Store, name string, m *measurement.Measurement) error {
+// scrape, so that the point's counts stay the point's, and leaves its report below
+// dir. A probe that fails costs only what it would have told; the error is the store's.
+func (r *process) probe(ctx context.Context, dir string, m *measurement.Measurement) error {
+	o := r.Options
 	if o.Probe == nil || o.ProbeSeconds <= 0 || !m.WantsProbe() {
 		return nil
 	}
@@ -36,25 +35,30 @@ func (o Options) probe(ctx context.Context, out store.Store, name string, m *mea
 		without(fmt.Errorf("a request takes %.3g s, so it would last longer than the point, which had %.3g s", request, m.Seconds))
 		return nil
 	}
-	o.Log, o.Progress = o.Stderr, nil
-	o.Report = filepath.Join(filepath.Dir(o.Report), "probe.json")
+	o.BatchSize, o.Levels = m.BatchSize, nil
 	o.MaxSeconds, o.MaxRequests, o.Deadline = seconds, 0, time.Duration((2*seconds+30)*float64(time.Second))
 	o.Seed++ // its prompts are not those of a run with this seed
+	o.Log, o.Progress = o.Stderr, nil
+	o.Report = filepath.Join(r.work, "probe.json")
 	if err := o.Probe.Run(ctx, o.Options); err != nil {
 		without(err)
 		return nil
 	}
-	all, err := readReport(o, path.Join(layout.Reports, name+"-probe.json"))
+	key := path.Join(dir, layout.Reports, layout.ReportName(m.BatchSize, o.BatchSizes)+"-probe.json")
+	all, err := readReport(o, key)
 	switch {
 	case err != nil:
 		without(err)
 		return nil
-	case all.Client == nil:
-		without(errors.New(strings.Join(all.Taken.Void, "; ")))
+	case len(all) != 1:
+		without(fmt.Errorf("its report holds %d benchmarks", len(all)))
+		return nil
+	case all[0].Client == nil:
+		without(fmt.Errorf("it measured nothing: %s", strings.Join(all[0].Taken.Void, "; ")))
 		return nil
 	}
-	m.Probe = all.Client
+	m.Probe = all[0].Client
 	m.Probe.Plain = nil // of a few seconds it says nothing
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
-	return putFile(context.WithoutCancel(ctx), out, all.Provenance.Report, o.Report)
+	return putFile(context.WithoutCancel(ctx), r.out, key, o.Report)
 }

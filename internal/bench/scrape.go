@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"wfgen.dev/internal/driver"
 	"wfgen.dev/internal/measurement"
 	"wfgen.dev/internal/server"
 )
@@ -31,14 +32,23 @@ type scraping struct {
 	err    error // why the first scrape failed; a server without /metrics is not asked again
 }
 
-func startScraping(ctx context.Context, client *server.Client, model string, seconds float64) *scraping {
+// pace is the time between scrapes: some twenty looks at a point, which is enough for
+// blocks and too little to disturb it. Where several points share a process, a look
+// must also fall between each two of them, and guidellm pauses a second there.
+func pace(o driver.Options) time.Duration {
+	slowest := 2 * time.Second
+	if len(o.Levels) > 0 {
+		slowest = 300 * time.Millisecond
+	}
+	return max(250*time.Millisecond, min(slowest, time.Duration(o.MaxSeconds/20*float64(time.Second))))
+}
+
+func startScraping(ctx context.Context, client *server.Client, model string, pace time.Duration) *scraping {
 	s := &scraping{client: client, model: model}
 	if s.err = s.once(ctx); s.err != nil {
 		s.cancel = func() {}
 		return s
 	}
-	// Some twenty looks at a point: enough for blocks, too few to disturb it.
-	pace := max(250*time.Millisecond, min(2*time.Second, time.Duration(seconds/20*float64(time.Second))))
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.wait.Go(func() {
 		tick := time.NewTicker(pace)

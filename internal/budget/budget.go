@@ -47,11 +47,11 @@ type Plan struct {
 
 // Expect estimates the time of every point in the order in which they run.
 func Expect(s sweep.Sweep, o Options) Plan {
-	plan := Plan{Overhead: o.Overhead + o.PerNode}
+	plan := Plan{Overhead: o.overhead(s) + o.PerNode}
 	for _, a := range s.Accelerators {
 		expected := Accelerator{Accelerator: a, Seconds: 2 * o.PerNode}
 		for _, p := range s.Points(a.Name) {
-			seconds := seconds(s, o.RequestSeconds(a.Name, p.Shape, p.BatchSize), p.BatchSize) + o.Overhead + o.PerNode
+			seconds := seconds(s, o.RequestSeconds(a.Name, p.Shape, p.BatchSize), p.BatchSize) + o.overhead(s) + o.PerNode
 			expected.Points = append(expected.Points, Point{Point: p, Seconds: seconds})
 			expected.Seconds += seconds
 		}

@@ -44,7 +44,12 @@ func TestExpect(t *testing.T) {
 	if p.Accelerators[0].Points[0].BatchSize != 1 || p.Points != 6 {
 		t.Errorf("points %+v", p.Accelerators[0].Points)
 	}
+	shared := fleet()
+	shared.Driver, shared.ShareProcess = sweep.Guidellm, true
 	o := options(2)
+	o.Overhead = 20
+	near(t, "a point whose start is shared", Expect(shared, o).Accelerators[0].Points[0].Seconds, 60+2+(20+levelOverhead)/2+PodOverhead)
+	o = options(2)
 	o.Parallel = 2
 	near(t, "two at a time", Expect(fleet(), o).Seconds, 2*accelerator+PodOverhead)
 }

@@ -10,12 +10,12 @@ import (
 
 // What a point costs beyond its load: start of the process, imports, tokenizer,
 // calibration of prompts, shutdown. These are the overhead_seconds of measurements
-// with the real guidellm, by minor version from, on two cores, as
+// with the real guidellm, by minor version from, on two cores that do nothing else, as
 //
-//	go test -tags guidellm -run TestRealProbe -v ./internal/driver/guidellm
+//	make compare-drivers
 //
 // prints them for a server that has /metrics; a probe, where there are none, comes on
-// top. Fewer or slower cores make them longer: Previous knows better.
+// top. Fewer or busier cores make them longer: Previous knows better.
 var (
 	guidellmOverhead = []struct {
 		minor   int
@@ -76,4 +76,18 @@ func (o Options) Previous(s parameters.Summary, model, driver string) Options {
 		return plausible(accelerator, shape, batch)
 	}
 	return o
+}
+
+// levelOverhead is what guidellm takes from one batch size to the next in one process,
+// seconds.
+const levelOverhead = 4.0
+
+// overhead is that of a point of s: its share where the batch sizes of a shape share
+// a process.
+func (o Options) overhead(s sweep.Sweep) float64 {
+	n := float64(len(s.BatchSizes))
+	if !s.ShareProcess || s.Driver != sweep.Guidellm || n < 2 {
+		return o.Overhead
+	}
+	return (o.Overhead + (n-1)*levelOverhead) / n
 }

@@ -16,8 +16,9 @@ type Options struct {
 	Model       string
 	Shape       sweep.Shape
 	BatchSize   int
-	MaxSeconds  float64 // measured length of the point; 0: MaxRequests decides
-	MaxRequests int     // requests in all streams together; 0: MaxSeconds decides
+	Levels      []int   // batch sizes to run one after another in one process, for one report; empty: BatchSize alone
+	MaxSeconds  float64 // measured length of each level; 0: MaxRequests decides
+	MaxRequests int     // requests in all streams together, of each level; 0: MaxSeconds decides
 	Spread      float64 // output lengths vary by this fraction about Shape's; see OutputTokens
 	Seed        int64   // prompts differ between runs with different seeds
 	APIKey      string  // never in an argument, a log or a report
@@ -27,6 +28,14 @@ type Options struct {
 	Log      io.Writer // what the driver says while it runs
 	Progress func(done, total float64)
 	Deadline time.Duration // after which the driver is stopped whatever it does
+}
+
+// BatchSizes are the batch sizes to run, in their order.
+func (o Options) BatchSizes() []int {
+	if len(o.Levels) > 0 {
+		return o.Levels
+	}
+	return []int{o.BatchSize}
 }
 
 // OutputTokens are the lengths between which those of the answers are drawn, all

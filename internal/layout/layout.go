@@ -4,7 +4,7 @@
 //	runs/<run>/summary.json
 //	runs/<run>/summaries/<accelerator>.json
 //	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
-//	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN>{.json,-log.txt,-server.json,-probe.json}
+//	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN|shared>{.json,-log.txt,-server.json,-probe.json}
 //	runs/<run>/<accelerator>/parameters/<shape>.json
 //	latest/<model>/<accelerator>/<shape>.json
 package layout
@@ -28,7 +28,14 @@ const (
 	Summary      = "summary.json"
 	Summaries    = "summaries" // directory: <accelerator>.json, small, what the summary of a run is made of
 	Latest       = "latest"
+
+	// SharedReport is the base name of the report of several points that shared one
+	// process of the driver.
+	SharedReport = "shared"
 )
+
+// SharedPoint is the directory of one of those points, below that of all.
+func SharedPoint(batch int) string { return fmt.Sprintf("b%d", batch) }
 
 // Run is the prefix of one run.
 func Run(run string) string { return path.Join("runs", run) }

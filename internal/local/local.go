@@ -6,7 +6,6 @@ package local
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -132,22 +131,44 @@ func (r *Runner) accelerator(ctx context.Context, a sweep.Accelerator, points []
 		r.failed("%s: %v", a.Name, err)
 		return nil
 	}
-	for _, p := range points {
-		begin := time.Now()
-		line, err := r.point(ctx, a, target, p)
-		if ctx.Err() != nil {
-			return ctx.Err()
+	for len(points) > 0 {
+		n := 1 // points of one shape
+		for n < len(points) && points[n].Shape == points[0].Shape {
+			n++
 		}
-		switch {
-		case err == nil:
-		case errors.As(err, new(*stepError)):
-			line = fmt.Sprintf("%s %s batch %d failed: %v", a.Name, p.Shape, p.BatchSize, err)
-			r.failed("%s", line)
-		default:
-			return err // the store: the next point could not be kept either
+		group := points[:n]
+		points = points[n:]
+		if r.Sweep.ShareProcess && n > 1 {
+			if group, err = r.shared(ctx, a, target, group); err != nil {
+				return err
+			}
 		}
-		r.Progress.Done(p, line, time.Since(begin))
+		for _, p := range group {
+			begin := time.Now()
+			line, err := r.point(ctx, a, target, p)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := r.settled(p, line, err, time.Since(begin)); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+// settled tells what became of a point. The error is one that ends the run: of the
+// store, in which the next point could not be kept either.
+func (r *Runner) settled(p sweep.Point, line string, err error, elapsed time.Duration) error {
+	switch {
+	case err == nil:
+	case errors.As(err, new(*stepError)):
+		line = fmt.Sprintf("%s %s batch %d failed: %v", p.Accelerator, p.Shape, p.BatchSize, err)
+		r.failed("%s", line)
+	default:
+		return err
+	}
+	r.Progress.Done(p, line, elapsed)
 	return nil
 }
 
@@ -159,18 +180,7 @@ func (r *Runner) point(ctx context.Context, a sweep.Accelerator, target string, 
 		return "", exit.Errorf(exit.Usage, "no temporary directory: %w", err)
 	}
 	defer os.RemoveAll(work)
-	sizes, err := json.Marshal(r.Sweep.BatchSizes)
-	if err != nil {
-		return "", err
-	}
-	args := []string{"bench", "--target", target, "--model", r.Sweep.Model, "--accelerator", a.Name,
-		"--batch-size", strconv.Itoa(p.BatchSize), "--batch-sizes", string(sizes),
-		"--prompt-tokens", strconv.Itoa(p.Shape.PromptTokens), "--output-tokens", strconv.Itoa(p.Shape.OutputTokens),
-		"--max-seconds", strconv.Itoa(r.Sweep.MaxSeconds), "--max-requests", strconv.Itoa(r.Sweep.MaxRequests),
-		"--max-num-seqs", strconv.Itoa(a.MaxNumSeqs), "--driver", r.Sweep.Driver, "--output", work}
-	if r.Tokenizer != "" {
-		args = append(args, "--tokenizer", r.Tokenizer)
-	}
+	args := r.benchArgs(a, target, work, p)
 	var line string
 	for attempt := 0; ; attempt++ {
 		line, err = r.step(ctx, args...)
@@ -192,6 +202,29 @@ func (r *Runner) point(ctx context.Context, a sweep.Accelerator, target string, 
 		return line, perr
 	}
 	return line, err
+}
+
+// benchArgs are the arguments of step bench for points of one shape.
+func (r *Runner) benchArgs(a sweep.Accelerator, target, work string, points ...sweep.Point) []string {
+	shape := points[0].Shape
+	var sizes []int
+	for _, p := range points {
+		sizes = append(sizes, p.BatchSize)
+	}
+	args := []string{"bench", "--target", target, "--model", r.Sweep.Model, "--accelerator", a.Name,
+		"--batch-size", list(sizes), "--batch-sizes", list(r.Sweep.BatchSizes),
+		"--prompt-tokens", strconv.Itoa(shape.PromptTokens), "--output-tokens", strconv.Itoa(shape.OutputTokens),
+		"--max-seconds", strconv.Itoa(r.Sweep.MaxSeconds), "--max-requests", strconv.Itoa(r.Sweep.MaxRequests),
+		"--max-num-seqs", strconv.Itoa(a.MaxNumSeqs), "--driver", r.Sweep.Driver, "--output", work}
+	if r.Tokenizer != "" {
+		args = append(args, "--tokenizer", r.Tokenizer)
+	}
+	return args
+}
+
+// list is 1,8,64.
+func list(numbers []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
 }
 
 // publish moves what a point left to its place in the run, the measurement, if it

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,8 @@ Examples:
 		Flags: []cli.Flag{
 			targetFlag(), modelFlag(), apiKeyFlag(),
 			&cli.StringFlag{Name: "accelerator", Value: "unknown", Usage: "`NAME` that the results are keyed by"},
-			&cli.IntFlag{Name: "batch-size", Required: true, Usage: "requests that the server shall run together"},
+			&cli.StringFlag{Name: "batch-size", Required: true, Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
+			&cli.BoolFlag{Name: "share-process", Usage: "run all batch sizes of --batch-size in one guidellm process (0.4 or newer), whose start is then paid for once; each is a point of its own, in b<N>/ below --output"},
 			&cli.StringFlag{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
 			&cli.IntFlag{Name: "prompt-tokens", Value: 128, Usage: "tokens of each prompt"},
 			&cli.IntFlag{Name: "output-tokens", Value: 128, Usage: "tokens of each answer"},
@@ -81,13 +83,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			err = attempt(c, func() error {
-				m, err := bench.Run(c.Context, d, out, o)
-				if m.Schema != "" {
-					fmt.Fprintln(c.App.Writer, bench.Describe(m))
-				}
-				return err
-			})
+			err = attempt(c, func() error { return run(c, d, out, o) })
 			if err != nil && c.Bool("go-on") && c.Err() == nil {
 				fmt.Fprintf(c.App.ErrWriter, "left out: %v\n", err)
 				return nil
@@ -95,6 +91,27 @@ Examples:
 			return err
 		},
 	}
+}
+
+// run runs the point, or those that share a process, and says a line about each.
+func run(c *cli.Context, d driver.Driver, out store.Store, o bench.Options) error {
+	if len(o.Levels) == 0 {
+		m, err := bench.Run(c.Context, d, out, o)
+		if m.Schema != "" {
+			fmt.Fprintln(c.App.Writer, bench.Describe(m))
+		}
+		return err
+	}
+	outcomes, err := bench.RunShared(c.Context, d, out, o)
+	for _, one := range outcomes {
+		if one.Measurement.Schema != "" {
+			fmt.Fprintln(c.App.Writer, bench.Describe(one.Measurement))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return bench.Join(outcomes)
 }
 
 // firstPause is how long bench waits before its second attempt; each further pause is
@@ -124,8 +141,8 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	o := bench.Options{
 		Options: driver.Options{
 			Target: c.String("target"), Model: c.String("model"), APIKey: c.String("api-key"),
-			Shape:     sweep.Shape{PromptTokens: c.Int("prompt-tokens"), OutputTokens: c.Int("output-tokens")},
-			BatchSize: c.Int("batch-size"), MaxSeconds: c.Float64("max-seconds"), MaxRequests: c.Int("max-requests"),
+			Shape:      sweep.Shape{PromptTokens: c.Int("prompt-tokens"), OutputTokens: c.Int("output-tokens")},
+			MaxSeconds: c.Float64("max-seconds"), MaxRequests: c.Int("max-requests"),
 			Spread: c.Float64("output-spread"), Seed: c.Int64("seed"), Tokenizer: c.String("tokenizer"),
 		},
 		Accelerator:  c.String("accelerator"),
@@ -141,6 +158,23 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	var errs []error
 	o.Provenance.Instance, err = instance(c.String("server"))
 	errs = append(errs, err)
+	sizes, err := sweep.ParseBatchSizes(c.String("batch-size"))
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--batch-size: %w", err))
+	}
+	o.BatchSize = slices.Max(append(slices.Clone(sizes), 0))
+	switch {
+	case c.Bool("share-process"):
+		o.Levels = sizes
+		if len(slices.Compact(slices.Sorted(slices.Values(sizes)))) < len(sizes) {
+			errs = append(errs, fmt.Errorf("--batch-size: %s holds a batch size twice", c.String("batch-size")))
+		}
+		if c.String("driver") != sweep.Guidellm {
+			errs = append(errs, fmt.Errorf("--share-process: is for --driver %s, whose start takes long", sweep.Guidellm))
+		}
+	case len(sizes) > 1:
+		errs = append(errs, fmt.Errorf("--batch-size: %s are several; give --share-process too, or run step bench for each", c.String("batch-size")))
+	}
 	if text := c.String("batch-sizes"); text != "" {
 		sizes, err := sweep.ParseBatchSizes(text)
 		errs, o.BatchSizes = append(errs, err), sizes
@@ -150,7 +184,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		value float64
 		least float64
 	}{
-		{"batch-size", float64(o.BatchSize), 1}, {"prompt-tokens", float64(o.Shape.PromptTokens), 1},
+		{"batch-size", float64(slices.Min(append(slices.Clone(sizes), o.BatchSize))), 1}, {"prompt-tokens", float64(o.Shape.PromptTokens), 1},
 		{"output-tokens", float64(o.Shape.OutputTokens), 2}, {"max-seconds", o.MaxSeconds, 0},
 		{"max-requests", float64(o.MaxRequests), 0}, {"max-num-seqs", float64(o.MaxNumSeqs), 0},
 		{"margin", o.Margin.Seconds(), 1}, {"probe-seconds", o.ProbeSeconds, 0},

@@ -55,6 +55,7 @@ type Sweep struct {
 	MaxSeconds   int    // length of a point; 0 when MaxRequests limits it
 	MaxRequests  int    // requests of a point; 0 means as many as MaxSeconds allow
 	Driver       string // guidellm or native
+	ShareProcess bool   // all batch sizes of a shape in one guidellm process
 }
 
 // Accelerator is a GPU type, named as the autoscaler names it.
@@ -155,6 +156,9 @@ func (s Sweep) Validate() error {
 	}
 	if s.Driver != Guidellm && s.Driver != Native {
 		bad("driver: %q is neither %s nor %s", s.Driver, Guidellm, Native)
+	}
+	if s.ShareProcess && s.Driver == Native {
+		bad("share-process: is for the driver guidellm, whose start takes long; the native driver has none worth sharing")
 	}
 	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package wfgencli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ Examples:
 		Flags: append(sweepFlags(),
 			&cli.StringSliceFlag{Name: "gpu-cost", Usage: "`NAME=MONEY` per GPU and hour, repeatable; MONEY alone for all"},
 			&cli.StringFlag{Name: "from", Usage: "`FILE` or s3://bucket/key of the summary.json of an earlier run"},
+			shareProcessFlag(),
 			&cli.BoolFlag{Name: "local", Usage: "for wfgen run: no pods, accelerators one after another"},
 		),
 		Action: func(c *cli.Context) error {
@@ -59,7 +61,14 @@ Examples:
 			if err := applyCosts(&cfg, c.StringSlice("gpu-cost")); err != nil {
 				return exit.With(exit.Usage, err)
 			}
-			return budget.Expect(cfg.Sweep(), o).Write(c.App.Writer)
+			s, err := shareProcess(c, cfg.Sweep())
+			if err == nil && s.ShareProcess && !c.Bool("local") {
+				err = errors.New("--share-process: a workflow has a pod for each point; give --local too")
+			}
+			if err != nil {
+				return exit.With(exit.Usage, err)
+			}
+			return budget.Expect(s, o).Write(c.App.Writer)
 		},
 	}
 }

@@ -51,6 +51,7 @@ Examples:
 			&cli.BoolFlag{Name: "simulate", Usage: "measure simulated servers, and compare the estimate with their truth"},
 			&cli.StringSliceFlag{Name: "target", Usage: "`NAME=URL` of an accelerator's server, repeatable; URL alone for one accelerator, or with {accelerator} for several"},
 			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
+			shareProcessFlag(),
 			&cli.BoolFlag{Name: "force", Usage: "measure again what the run has measured already"},
 			&cli.StringFlag{Name: "run", Usage: "`NAME` of the run; an unfinished run of the same plan is gone on with, or a new one named by the time"},
 			&cli.StringFlag{Name: "output", Value: "out", Usage: "directory or s3://bucket/prefix"},
@@ -136,7 +137,10 @@ func applyTargets(cfg *config.Config, targets []string, simulate bool) error {
 
 func runSweep(c *cli.Context, cfg config.Config) error {
 	ctx, stderr := c.Context, c.App.ErrWriter
-	s := cfg.Sweep()
+	s, err := shareProcess(c, cfg.Sweep())
+	if err != nil {
+		return exit.With(exit.Usage, err)
+	}
 	say := func(text string) { fmt.Fprintln(stderr, text) }
 	out, err := store.New(ctx, c.String("output"))
 	if err != nil {

@@ -79,13 +79,16 @@ func (g *Guidellm) plan(o driver.Options) (plan, error) {
 	if err := refuseCredentials(o.Target); err != nil {
 		return plan{}, err
 	}
+	if len(o.Levels) > 1 && g.version.before(0, 4, 0) {
+		return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot share a process between batch sizes: between two of them each worker tests the connection, and the server's counts of requests could not be told apart; use 0.4 or newer", g.version)
+	}
 	var p plan
 	note := func(format string, args ...any) { p.notes = append(p.notes, fmt.Sprintf(format, args...)) }
 	if g.version.major > newest.major || g.version.minor > newest.minor {
 		note("guidellm %s is newer than %s, the newest that is known; it is run as that one is", g.version, newest)
 	}
-	if o.MaxRequests > 0 && o.MaxRequests < 10*o.BatchSize {
-		note("%d requests are fewer than 10 in each of %d streams: much of the run will be its beginning and end", o.MaxRequests, o.BatchSize)
+	if most := slices.Max(o.BatchSizes()); o.MaxRequests > 0 && o.MaxRequests < 10*most {
+		note("%d requests are fewer than 10 in each of %d streams: much of the run will be its beginning and end", o.MaxRequests, most)
 	}
 	if o.APIKey != "" {
 		switch {
@@ -131,6 +134,15 @@ func findTokenizer(name string) (string, error) {
 	return name, nil
 }
 
+// synchronous says whether the run is of one stream alone, which has a profile of its
+// own; beside others it is a level of their profile.
+func synchronous(o driver.Options) bool { return slices.Equal(o.BatchSizes(), []int{1}) }
+
+// list is 1,4,16.
+func list(numbers []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
+}
+
 // rateType is the command line of 0.2 and 0.3.
 func rateType(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
 	return func(report string) []string {
@@ -139,7 +151,7 @@ func rateType(g *Guidellm, o driver.Options, withKey bool) func(string) []string
 			args = append(args, "run")
 		}
 		args = append(args, "--target", o.Target, "--model", o.Model)
-		if o.BatchSize == 1 {
+		if synchronous(o) {
 			args = append(args, "--rate-type", "synchronous")
 		} else {
 			// 0.2 fails on a whole number before Python 3.12.
@@ -187,10 +199,10 @@ func profile(g *Guidellm, o driver.Options, _ bool) func(string) []string {
 		} else {
 			args = append(args, "--request-format", "/v1/completions")
 		}
-		if o.BatchSize == 1 {
+		if synchronous(o) {
 			args = append(args, "--profile", "synchronous")
 		} else {
-			args = append(args, "--profile", "concurrent", "--rate", fmt.Sprint(o.BatchSize))
+			args = append(args, "--profile", "concurrent", "--rate", list(o.BatchSizes()))
 		}
 		args = append(args, limits(o)...)
 		args = append(args,
@@ -214,10 +226,10 @@ func kinds(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
 		if !withKey { // else it is all in the environment
 			args = append(args, "--backend", backend(o))
 		}
-		if o.BatchSize == 1 {
+		if synchronous(o) {
 			args = append(args, "--profile", object("kind", "synchronous"))
 		} else {
-			args = append(args, "--profile", object("kind", "concurrent", "streams", []int{o.BatchSize}))
+			args = append(args, "--profile", object("kind", "concurrent", "streams", o.BatchSizes()))
 		}
 		if o.MaxSeconds > 0 {
 			args = append(args, "--constraint", object("kind", "max_duration", "seconds", o.MaxSeconds))

@@ -35,6 +35,8 @@ func TestArguments(t *testing.T) {
 	one.BatchSize, one.MaxSeconds, one.MaxRequests, one.Tokenizer = 1, 12.5, 0, ""
 	spread := many
 	spread.Spread = 0.2
+	levels := many
+	levels.BatchSize, levels.Levels = 0, []int{1, 8}
 	counted := many
 	counted.MaxSeconds = 0
 
@@ -78,6 +80,18 @@ func TestArguments(t *testing.T) {
 			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
 			--profile {"kind":"synchronous"} --constraint {"kind":"max_duration","seconds":12.5}
 			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64} --seed {"kind":"static","value":7}
+			--metrics {"kind":"generative","sample_size":0} --output {"kind":"json","path":"/w/report.json"}
+			--disable-console-interactive`},
+		{"0.6.1", levels, `benchmark run --target http://vllm:8000 --model org/model --request-format /v1/completions
+			--profile concurrent --rate 1,8 --max-seconds 90 --max-requests 500 --data prompt_tokens=128,output_tokens=64
+			--random-seed 7 --processor org/tokenizer --sample-requests 0
+			--output-dir /w --outputs report.json --disable-console-interactive`},
+		{"0.7.3", levels, `run
+			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
+			--profile {"kind":"concurrent","streams":[1,8]}
+			--constraint {"kind":"max_duration","seconds":90} --constraint {"kind":"max_requests","count":500}
+			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64} --seed {"kind":"static","value":7}
+			--tokenizer {"kind":"huggingface_auto","model":"org/tokenizer"}
 			--metrics {"kind":"generative","sample_size":0} --output {"kind":"json","path":"/w/report.json"}
 			--disable-console-interactive`},
 		{"0.2.1", spread, `benchmark --target http://vllm:8000 --model org/model --rate-type concurrent --rate 8.0
@@ -175,6 +189,11 @@ func TestPlanRefusesAndNotes(t *testing.T) {
 		if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: code %d: %v", target, exit.Code(err), err)
 		}
+	}
+	shared := good
+	shared.Levels = []int{1, 4}
+	if _, err := version(t, "0.3.1").plan(shared); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "share") {
+		t.Errorf("levels of 0.3.1: %v", err)
 	}
 	if _, err := version(t, "0.1.0").plan(good); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "0.1.0") {
 		t.Errorf("0.1.0: %v", err)

@@ -36,8 +36,8 @@ func (*Guidellm) Name() string { return sweep.Guidellm }
 // Version is guidellm's own, such as 0.7.3.
 func (g *Guidellm) Version() string { return g.version.text }
 
-// Run makes the load of one point and leaves guidellm's report, without secrets
-// in it, at o.Report. There is no report where Run returns an error.
+// Run makes the load of one point, or of o.Levels, and leaves guidellm's report,
+// without secrets in it, at o.Report. There is no report where Run returns an error.
 func (g *Guidellm) Run(ctx context.Context, o driver.Options) error {
 	plan, err := g.plan(o)
 	if err != nil {
@@ -94,7 +94,7 @@ func (g *Guidellm) Run(ctx context.Context, o driver.Options) error {
 // progress tells how far a run should be by the clock, which is all that can be
 // known from outside. The returned function ends it.
 func progress(o driver.Options) (stop func()) {
-	total := o.MaxSeconds
+	total := o.MaxSeconds * float64(len(o.BatchSizes()))
 	if total == 0 {
 		total = o.Deadline.Seconds()
 	}
