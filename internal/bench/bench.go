@@ -208,17 +208,18 @@ func (r *process) point(ctx context.Context, m measurement.Measurement, dir stri
 // unlimited is how long a point may take that only its requests limit.
 const unlimited = 4 * time.Hour
 
-// betweenLevels is how long a driver may take from one level to the next: guidellm
-// answers what is under way, reduces, and pauses.
-const betweenLevels = 30 * time.Second
+// betweenLevels is how long a driver may take from one level to the next, seconds:
+// guidellm answers what is under way, reduces, and pauses.
+const betweenLevels = 30.0
 
 // deadline is when the driver is stopped, whatever it does.
 func (o Options) deadline() time.Duration {
 	if o.MaxSeconds == 0 {
 		return unlimited
 	}
-	levels := time.Duration(len(o.Options.BatchSizes()))
-	return levels*time.Duration(o.MaxSeconds*float64(time.Second)) + (levels-1)*betweenLevels + o.Margin
+	levels := float64(len(o.Options.BatchSizes()))
+	seconds := levels*o.MaxSeconds + (levels-1)*betweenLevels
+	return time.Duration(seconds*float64(time.Second)) + o.Margin
 }
 
 // check asks the server, before any load, whether the point can work there.
