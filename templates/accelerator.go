@@ -32,7 +32,7 @@ func accelerator(c config.Config) wfv1.Template {
 				{
 					Name:      waitTemplate,
 					Template:  waitTemplate,
-					Arguments: arguments(append(forward(pMaxNumSeqs), target)...),
+					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs), target)...),
 				}, {
 					Name:      shapeTemplate,
 					Template:  shapeTemplate,

@@ -34,11 +34,16 @@ func aggregate(c config.Config) wfv1.Template {
 	}
 	t.Outputs.Artifacts = []wfv1.Artifact{
 		artifact(layout.Parameters, outDir+"/"+input(pAccelerator)+"/"+layout.Parameters, input(pResults)+"/"+layout.Parameters),
-		artifact("summary", outDir+"/"+layout.Summary, runKey(c, layout.Summaries, input(pAccelerator)+".json")),
+		summaryOfAccelerator(c),
 		artifact(layout.Latest, outDir+"/"+layout.Latest, key(c, layout.Latest)),
 	}
 	t.Metrics = &wfv1.Metrics{Prometheus: gauges()}
 	return t
+}
+
+// summaryOfAccelerator is what the summary of all is made of: one of each accelerator.
+func summaryOfAccelerator(c config.Config) wfv1.Artifact {
+	return artifact("summary", outDir+"/"+layout.Summary, runKey(c, layout.Summaries, input(pAccelerator)+".json"))
 }
 
 // outputsOfWorkflow says whether the estimates are outputs of the workflow as well,

@@ -179,10 +179,12 @@ func await(c config.Config) wfv1.Template {
 		"--target="+input(pTargetURL),
 		"--model="+global(pModel),
 		"--timeout="+c.WaitTimeout,
+		"--accelerator="+input(pAccelerator),
 		"--output="+outDir,
 	)
 	t.Inputs = inputs(pAccelerator, pTargetURL)
-	t.Container.Env = apiKeyEnv(c)
+	t.Container.Env = append(t.Container.Env, apiKeyEnv(c)...)
+	t.Outputs.Artifacts = []wfv1.Artifact{summaryOfAccelerator(c)} // of a wait in vain: it tells why
 	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)
 	t.Outputs.Parameters = outputParameters(pServer)
 	t.Outputs.Parameters[0].ValueFrom.Default = wfv1.AnyStringPtr("{}")

@@ -78,6 +78,7 @@ func stepPod(c config.Config, name string, deadline int, r corev1.ResourceRequir
 			ImagePullPolicy: corev1.PullIfNotPresent,
 			Command:         []string{stepPath},
 			Args:            args,
+			Env:             []corev1.EnvVar{{Name: "STEP_TERMINATION_LOG", Value: corev1.TerminationMessagePathDefault}},
 			Resources:       r,
 			VolumeMounts:    []corev1.VolumeMount{{Name: "tmp", MountPath: tmpDir}},
 			SecurityContext: containerSecurity(),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,6 +125,28 @@ func TestKeysAreThoseOfTheLayout(t *testing.T) {
 	}
 	if got, want := fill(template(t, c, summaryTemplate).Inputs.Artifacts[0].S3.Key), layout.Run(runName)+"/"+layout.Summaries+"/"; got != want {
 		t.Errorf("summaries are read from %s, want %s", got, want)
+	}
+}
+
+// A wait in vain leaves its reason where the estimate would have been, and every pod of
+// step leaves it in its status.
+func TestWhatFailsSaysWhy(t *testing.T) {
+	for _, spec := range specs(Objects(base("A100"))) {
+		summaries := map[string]string{}
+		for _, tmpl := range spec.Templates {
+			if tmpl.Container == nil {
+				continue
+			}
+			if !slices.Contains(tmpl.Container.Env, corev1.EnvVar{Name: "STEP_TERMINATION_LOG", Value: "/dev/termination-log"}) {
+				t.Errorf("%s: its error is in its log alone", tmpl.Name)
+			}
+			if a := tmpl.Outputs.GetArtifactByName("summary"); a != nil {
+				summaries[tmpl.Name] = a.S3.Key
+			}
+		}
+		if w := summaries[waitTemplate]; w == "" || w != summaries[aggregateTemplate] {
+			t.Errorf("summaries %v: that of wait and that of aggregate are one", summaries)
+		}
 	}
 }
 

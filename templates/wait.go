@@ -20,9 +20,12 @@ func wait(c config.Config) wfv1.Template {
 		"--batch-sizes="+global(pBatchSizes),
 		"--shapes="+shapeList(c),
 		"--max-num-seqs="+input(pMaxNumSeqs),
+		"--accelerator="+input(pAccelerator),
+		"--output="+outDir,
 	)
-	t.Inputs = inputs(pTargetURL, pMaxNumSeqs)
-	t.Container.Env = apiKeyEnv(c)
+	t.Inputs = inputs(pAccelerator, pTargetURL, pMaxNumSeqs)
+	t.Container.Env = append(t.Container.Env, apiKeyEnv(c)...)
+	t.Outputs.Artifacts = []wfv1.Artifact{summaryOfAccelerator(c)} // of a wait in vain: it tells why
 	// It waits by itself; only a lost pod is worth another.
 	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)
 	return t

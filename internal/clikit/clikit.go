@@ -31,11 +31,14 @@ func Main(run func(ctx context.Context, args []string, stdin io.Reader, stdout, 
 }
 
 // Run runs app and reports its error on stderr in one line. Flags get
-// environment variables named PREFIX_FLAG_NAME.
+// environment variables named PREFIX_FLAG_NAME. An ExitErrHandler that app has must
+// not end the process.
 func Run(ctx context.Context, app *cli.App, prefix string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app.Reader, app.Writer, app.ErrWriter = stdin, stdout, stderr
 	app.HideHelpCommand = true
-	app.ExitErrHandler = func(*cli.Context, error) {} // the code is ours to give
+	if app.ExitErrHandler == nil {
+		app.ExitErrHandler = func(*cli.Context, error) {} // the code is ours to give
+	}
 	app.OnUsageError = usageError
 	app.CommandNotFound = nil
 	app.Flags = withEnvironment(prefix, app.Flags)

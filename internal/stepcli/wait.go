@@ -1,6 +1,7 @@
 package stepcli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -14,8 +15,10 @@ import (
 
 	"wfgen.dev/internal/clikit"
 	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/fit"
 	"wfgen.dev/internal/kube"
 	"wfgen.dev/internal/layout"
+	"wfgen.dev/internal/parameters"
 	"wfgen.dev/internal/preflight"
 	"wfgen.dev/internal/server"
 	"wfgen.dev/internal/serverpod"
@@ -38,6 +41,7 @@ JSON that tells pod, node, image, image_digest, args, gpu and gpu_driver, for
 step bench --server. With --batch-sizes and --shapes a server that is ready is asked
 at once whether it can run them, as step preflight does; max-num-seqs is read from
 the arguments of the pod where it is not given.
+When the server of an --accelerator is given up, summary.json tells why.
 
 Exits with 69 when waiting cannot help: the server serves other models, the image
 does not exist, a Secret is missing, the server crashes again and again. Exits with
@@ -56,7 +60,8 @@ Examples:
 			&cli.IntFlag{Name: "port", Value: 8000, Usage: "port of the server in its pod"},
 			&cli.DurationFlag{Name: "timeout", Value: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
 			&cli.BoolFlag{Name: "end-pod", Usage: "end the pod when it is given up, so that it neither holds nor takes an accelerator; needs the right to patch pods/status"},
-			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target and outputs/server"},
+			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` of the server's accelerator, under which summary.json tells why it is given up"},
+			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target, outputs/server and summary.json"},
 		}, planFlags()...),
 		Action: runWait,
 	}
@@ -80,7 +85,7 @@ func runWait(c *cli.Context) error {
 	}
 	found, err := findServer(c, check)
 	if err != nil {
-		return err
+		return errors.Join(err, giveUp(c, err))
 	}
 	fmt.Fprintf(c.App.Writer, "%s serves %s", found.Target, found.Model.ID)
 	if found.Model.MaxModelLen > 0 {
@@ -105,6 +110,26 @@ func runWait(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// giveUp leaves the summary of an accelerator that will have no parameters, for the
+// one of all to take its reason from.
+func giveUp(c *cli.Context, why error) error {
+	if c.String("output") == "" || c.String("accelerator") == "" {
+		return nil
+	}
+	out, err := store.New(c.Context, c.String("output"))
+	if err != nil {
+		return err
+	}
+	data, err := parameters.Summary{
+		Schema: parameters.SummarySchema, Verdict: fit.Refused,
+		Failures: []parameters.Failure{{Model: c.String("model"), Accelerator: c.String("accelerator"), Reasons: []string{why.Error()}}},
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	return out.Put(context.WithoutCancel(c.Context), layout.Summary, bytes.NewReader(data))
 }
 
 func waitMistakes(c *cli.Context) error {

@@ -16,6 +16,7 @@ import (
 	"wfgen.dev/internal/exit"
 	"wfgen.dev/internal/kube"
 	"wfgen.dev/internal/measurement"
+	"wfgen.dev/internal/parameters"
 	"wfgen.dev/internal/simulate"
 )
 
@@ -141,5 +142,39 @@ func TestWaitChecksThePlan(t *testing.T) {
 	code, _, words = step("preflight", "--target", u.String(), "--model", "m", "--batch-sizes", "0,x", "--shapes", "1")
 	if code != exit.Usage || !strings.Contains(words, "--batch-sizes") || !strings.Contains(words, "--shapes") {
 		t.Errorf("exit %d: %s", code, words)
+	}
+}
+
+// What keeps a server from coming up must reach whoever looks at the pod, and whoever
+// reads the summary: an exit code alone tells nothing.
+func TestWaitLeavesItsReason(t *testing.T) {
+	out := t.TempDir()
+	log := filepath.Join(t.TempDir(), "termination-log")
+	t.Setenv("STEP_TERMINATION_LOG", log)
+	code, _, words := step("wait", "--target", "http://127.0.0.1:1", "--model", "m", "--timeout", "100ms", "--accelerator", "A100", "--output", out)
+	if code != exit.TryAgain {
+		t.Fatalf("exit %d: %s", code, words)
+	}
+	message, err := os.ReadFile(log)
+	if err != nil || !strings.Contains(string(message), "127.0.0.1:1 is not ready") {
+		t.Errorf("message %q, %v", message, err)
+	}
+	f, err := os.Open(filepath.Join(out, "summary.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s, err := parameters.DecodeSummary(f, f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Failures) != 1 || s.Failures[0].Accelerator != "A100" || s.Failures[0].Reasons[0] != string(message) {
+		t.Errorf("failures %+v", s.Failures)
+	}
+
+	merged := t.TempDir()
+	code, table, words := step("aggregate", out, "--expect", "A100", "--output", merged)
+	if code != exit.Refused || !strings.Contains(table+words, "is not ready") || strings.Contains(table+words, "none of its points was finished") {
+		t.Errorf("exit %d: %s%s", code, table, words)
 	}
 }
