@@ -24,9 +24,9 @@ func TestBatchSizesChangedAtSubmit(t *testing.T) {
 	n.serve("L40S", slow)
 	n.install("--accelerators=L40S", "--batch-sizes=1,2,4,8,16,32")
 	const run = "changed"
-	w := n.run(run, "-p", "batch-sizes=[1,6]", "-p", "max-seconds=8", "-p", "prompt-tokens=32", "-p", "output-tokens=24", "-p", "method=two-point")
+	w := n.run(run, "-p", "batch-sizes=[1,12]", "-p", "max-seconds=8", "-p", "prompt-tokens=96", "-p", "output-tokens=24", "-p", "method=two-point")
 
-	other := sweep.Shape{PromptTokens: 32, OutputTokens: 24}
+	other := sweep.Shape{PromptTokens: 96, OutputTokens: 24}
 	var sizes []int
 	for _, key := range n.keys(layout.Accelerator(run, "L40S") + "/" + layout.Measurements) {
 		m := decode(n, key, measurement.Decode)
@@ -36,7 +36,7 @@ func TestBatchSizesChangedAtSubmit(t *testing.T) {
 		}
 	}
 	slices.Sort(sizes)
-	if diff := cmp.Diff([]int{1, 6}, sizes); diff != "" || len(pods(w, "point")) != 2 {
+	if diff := cmp.Diff([]int{1, 12}, sizes); diff != "" || len(pods(w, "point")) != 2 {
 		t.Errorf("%d pods: %s", len(pods(w, "point")), diff)
 	}
 	p := decode(n, layout.Run(run)+"/"+layout.ParametersOf("L40S", other), parameters.Decode)

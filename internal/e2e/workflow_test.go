@@ -131,7 +131,7 @@ func (n *namespace) install(flags ...string) {
 // submit starts a workflow of the sweep, named as given, without waiting for it.
 func (n *namespace) submit(workflow string, flags ...string) {
 	n.t.Helper()
-	args := append([]string{"submit", "-n", n.name, "--from", "workflowtemplate/" + template, "--name", workflow}, flags...)
+	args := append([]string{"submit", "--loglevel", "error", "-n", n.name, "--from", "workflowtemplate/" + template, "--name", workflow}, flags...)
 	if out, err := command(n.t.Context(), "", "argo", args...); err != nil {
 		n.t.Fatalf("%v\n%s", err, out)
 	}

@@ -245,13 +245,21 @@ func stream(files []file) []byte {
 
 // kustomization lists the files to apply, for kubectl apply -k.
 type kustomization struct {
-	APIVersion string   `json:"apiVersion"`
-	Kind       string   `json:"kind"`
-	Resources  []string `json:"resources"`
+	APIVersion  string      `json:"apiVersion"`
+	Kind        string      `json:"kind"`
+	Resources   []string    `json:"resources"`
+	SortOptions sortOptions `json:"sortOptions"`
+}
+
+// sortOptions keep the order of the resources. By itself kustomize puts a CronWorkflow
+// before its WorkflowTemplate, and Argo's controller, which looks at it once, finds it
+// invalid and never runs it.
+type sortOptions struct {
+	Order string `json:"order"`
 }
 
 func writeDir(c *cli.Context, dir, then string, files []file) error {
-	k := kustomization{APIVersion: "kustomize.config.k8s.io/v1beta1", Kind: "Kustomization"}
+	k := kustomization{APIVersion: "kustomize.config.k8s.io/v1beta1", Kind: "Kustomization", SortOptions: sortOptions{Order: "fifo"}}
 	for _, f := range files {
 		if !f.example {
 			k.Resources = append(k.Resources, f.name)
