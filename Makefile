@@ -5,7 +5,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive e2e test test-guidellm compare-drivers test-vllm race lint generate bench argolint clean
+.PHONY: all images image-archive test-image e2e test test-guidellm compare-drivers test-vllm race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -23,6 +23,9 @@ images:
 
 image-archive:
 	cd hack/image && go run . -version $(VERSION) -image $(IMAGE)
+
+test-image:
+	cd hack/image && go vet . && go test .
 
 test:
 	go test ./...
