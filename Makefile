@@ -77,7 +77,7 @@ bench:
 
 # Argo's own linter over the examples; a module of its own, since it is large
 argolint:
-	cd hack/argolint && go test . && go run . ../../examples
+	cd hack/argolint && go test ./... && go run . ../../examples
 
 $(TOOLS):
 	mkdir -p $@

@@ -217,14 +217,22 @@ func (n *namespace) argo(verb, workflow string) {
 	}
 }
 
-// TestJobs measures without Argo what the workflow measures with it.
+// TestJobs measures without Argo what the workflow measures with it, and keeps the
+// parameters in a bucket or in a ConfigMap.
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "jobs")
 	n.serve("A100", fast)
-	n.kubectl("apply", "-k", n.generateBy([]string{"jobs"}, "--accelerators=A100", "--batch-sizes=1,4,8,12,16"), "--server-side")
-	const job = template + "-a100"
-	n.kubectl("wait", "--for=condition=complete", "--timeout=180s", "job/"+job)
+	n.serve("H100", slow)
+	sizes := "--batch-sizes=1,4,8,12,16"
+	for _, flags := range [][]string{
+		{"--name=bucket", "--accelerators=A100", sizes},
+		{"--name=map", "--accelerators=H100", sizes, "--s3-bucket=", "--s3-endpoint=", "--s3-secret=", "--s3-prefix="},
+	} {
+		n.kubectl("apply", "-k", n.generateBy([]string{"jobs"}, flags...), "--server-side")
+	}
+	n.kubectl("wait", "--for=condition=complete", "--timeout=240s", "job/bucket-a100", "job/map-h100")
+
 	found := false
 	for _, key := range n.keys("runs") {
 		if strings.HasSuffix(key, layout.ParametersOf("A100", shape)) {
@@ -235,4 +243,11 @@ func TestJobs(t *testing.T) {
 	if !found {
 		t.Errorf("no parameters among %q", n.keys("runs"))
 	}
+	var kept corev1.ConfigMap
+	n.get(&kept, "configmap", "map-h100")
+	p, err := parameters.Decode(strings.NewReader(kept.Data["parameters.json"]), "parameters.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agrees(t, p, slow)
 }

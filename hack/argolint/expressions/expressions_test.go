@@ -1,0 +1,68 @@
+// Package expressions evaluates the expressions of the objects as Argo does.
+package expressions
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"testing"
+
+	"github.com/argoproj/argo-workflows/v3/util/expr/env"
+	"github.com/expr-lang/expr"
+
+	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/templates"
+)
+
+var expression = regexp.MustCompile(`\{\{=(.*?)\}\}`)
+
+// What a server is started with follows what is changed at submit; the expressions are
+// evaluated as Argo does.
+func TestServersFollowTheSubmission(t *testing.T) {
+	c := config.Default()
+	c.Accelerators = []config.Accelerator{{Name: "A100"}}
+	c.Deploy = true
+	c.Shapes = append(c.Shapes, config.Shape{Shape: sweep.Shape{PromptTokens: 1000, OutputTokens: 100}})
+	submitted := map[string]any{
+		"workflow.name":                     "run",
+		"workflow.parameters.batch-sizes":   "[1,200,16]",
+		"workflow.parameters.prompt-tokens": "4000",
+		"workflow.parameters.output-tokens": "257",
+		"inputs.parameters.slug":            "a100",
+		"inputs.parameters.target-url":      "http://a100:8000",
+		"inputs.parameters.max-seconds":     "120",
+	}
+	found := map[string]bool{}
+	for _, o := range templates.Objects(c.InCluster()) {
+		data, err := json.Marshal(o.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range expression.FindAllStringSubmatch(string(data), -1) {
+			var text string
+			if err := json.Unmarshal([]byte(`"`+m[1]+`"`), &text); err != nil {
+				t.Fatalf("%s: %v", m[1], err)
+			}
+			values := env.GetFuncMap(submitted)
+			program, err := expr.Compile(text, expr.Env(values))
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+				continue
+			}
+			value, err := expr.Run(program, values)
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+			}
+			found[fmt.Sprint(value)] = true
+		}
+	}
+	for _, want := range []string{
+		"200",  // max-num-seqs
+		"4436", // max-model-len: 4000 + 1.2 * 257 + 128
+	} {
+		if !found[want] {
+			t.Errorf("no expression gives %s: %v", want, found)
+		}
+	}
+}
