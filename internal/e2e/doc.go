@@ -18,6 +18,8 @@
 //	AWS_SECRET_ACCESS_KEY  labsecret123
 //	E2E_S3_ENDPOINT        AWS_ENDPOINT_URL         the object store, from pods
 //	E2E_BUCKET             artifacts                objects stay there, under e2e-…/
+//	E2E_S3_SERVICE         s3/minio                 its Service, which a test takes away;
+//	                                                without it that test is skipped
 //	E2E_ARGO_NAMESPACE     argo                     of the controller
 //	E2E_IMAGE                                       of step, which the cluster can pull;
 //	                                                without it one is built and given to
