@@ -16,8 +16,12 @@ import (
 func TestCronFiresByItselfAndForbidHolds(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "cron")
+	// The schedule comes after its template: Argo's controller, should it see it first,
+	// looks again only after 20 minutes.
+	flags := []string{"--accelerators=T4", "--batch-sizes=2,4", "--max-seconds=70"}
+	n.install(flags...)
 	n.serve("T4", slow)
-	n.install("--accelerators=T4", "--batch-sizes=2,4", "--max-seconds=70", "--cron=* * * * *", "--timezone=Europe/Zurich")
+	n.install(append(flags, "--cron=* * * * *", "--timezone=Europe/Zurich")...)
 
 	runs := func() []wfv1.Workflow {
 		var list wfv1.WorkflowList

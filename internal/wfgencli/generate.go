@@ -252,8 +252,8 @@ type kustomization struct {
 }
 
 // sortOptions keep the order of the resources. By itself kustomize puts a CronWorkflow
-// before its WorkflowTemplate, and Argo's controller, which looks at it once, finds it
-// invalid and never runs it.
+// before its WorkflowTemplate; Argo's controller then finds it invalid, and looks again
+// only after 20 minutes.
 type sortOptions struct {
 	Order string `json:"order"`
 }
