@@ -13,6 +13,8 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wfgen.dev/internal/fit"
 	"wfgen.dev/internal/layout"
@@ -244,6 +246,51 @@ func TestFaultControllerRestarted(t *testing.T) {
 		}
 	}
 	n.whole("run", "A100", slow)
+}
+
+// Others use up the node's CPUs: numbers may be off, but none with confidence.
+func TestFaultCPUPressure(t *testing.T) {
+	n := newNamespace(t, "pressure")
+	n.serve("A100", slow)
+	n.serve("Neighbour", law{alpha: 0.001, gamma: 0.001})
+	n.install("--accelerators=A100", "--max-seconds=8", "--batch-sizes="+batches(faultSizes...))
+	n.neighbour()
+	n.submit("run")
+	w := n.finished("run", 4*time.Minute)
+	if w.Status.Phase != wfv1.WorkflowSucceeded { // rather no parameters than wrong ones
+		summary := decode(n, layout.Run("run")+"/"+layout.Summary, parameters.DecodeSummary)
+		t.Logf("workflow %s: %s; failures %s", w.Status.Phase, w.Status.Message, asJSON(summary.Failures))
+		if len(summary.Parameters) > 0 || len(summary.Failures) == 0 {
+			t.Errorf("parameters of a workflow that failed: %s", asJSON(summary))
+		}
+		return
+	}
+	p := decode(n, layout.Run("run")+"/"+layout.ParametersOf("A100", shape), parameters.Decode)
+	t.Logf("verdict %s: %s", p.Verdict.Level, strings.Join(p.Verdict.Reasons, "; "))
+	honest(t, p, slow)
+}
+
+// neighbour keeps a server of that name, and with it all CPUs, busy until the
+// namespace goes.
+func (n *namespace) neighbour() {
+	n.t.Helper()
+	n.apply(corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Name: "neighbour", Namespace: n.name},
+		Spec: corev1.PodSpec{
+			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Volumes:         []corev1.Volume{{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+			Containers: []corev1.Container{{
+				Name: "load", Image: stepImage, ImagePullPolicy: corev1.PullIfNotPresent,
+				Args: []string{"bench", "--target=http://vllm-neighbour:8000", "--model=" + n.model(), "--batch-size=64",
+					"--output-tokens=512", "--max-seconds=3600", "--output=/tmp/out"},
+				Resources:       corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}},
+				VolumeMounts:    []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},
+				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+			}},
+		},
+	})
+	n.kubectl("wait", "--for=condition=Ready", "pod/neighbour", "--timeout=60s")
 }
 
 // inTheMiddle waits until the load of a point has run for a while, and returns its
