@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // What of a driver's words is shown besides being logged.
@@ -14,14 +15,17 @@ const (
 
 // brief passes on what a driver says so that people can read it: long lines cut
 // short, and no more than the first of many. A driver whose every request fails may
-// say a page for each.
+// say a page for each. All its streams may say something at once.
 type brief struct {
 	w     io.Writer
+	mutex sync.Mutex
 	line  []byte // begun, not ended; a little more of it than is shown
 	lines int
 }
 
 func (b *brief) Write(p []byte) (int, error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
 	n := len(p)
 	for len(p) > 0 {
 		part, rest, ended := bytes.Cut(p, []byte("\n"))
@@ -38,6 +42,8 @@ func (b *brief) Write(p []byte) (int, error) {
 
 // Close shows what was said last, without an end of line.
 func (b *brief) Close() error {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
 	if len(b.line) == 0 {
 		return nil
 	}
