@@ -38,9 +38,9 @@ func (n *namespace) gpuNode() string {
 	return node
 }
 
-// deploys are the flags of a sweep that starts step simulate as its servers. REAL has
-// nodes, ABSENT has none.
-func (n *namespace) deploys(truth law) []string {
+// deploys are the flags of a sweep that starts its servers. REAL has nodes, ABSENT has
+// none.
+func (n *namespace) deploys(server ...string) []string {
 	n.t.Helper()
 	file := filepath.Join(n.t.TempDir(), "accelerators.yaml")
 	text := "apiVersion: wfgen.dev/v1\nkind: Sweep\naccelerators:\n"
@@ -50,8 +50,13 @@ func (n *namespace) deploys(truth law) []string {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
+	return append(server, "--config="+file, "--deploy")
+}
+
+// simulated are the flags that make step simulate the server.
+func simulated(truth law) []string {
 	return []string{
-		"--config=" + file, "--deploy", "--server-image=" + stepImage, "--server-command=/step simulate",
+		"--server-image=" + stepImage, "--server-command=/step simulate",
 		"--server-cpu=20m", "--server-memory=32Mi", "--server-shm=1Mi",
 		fmt.Sprintf("--server-args=--alpha=%g;--beta=%g;--gamma=%g;--delta=%g", truth.alpha, truth.beta, truth.gamma, truth.delta),
 	}
@@ -86,10 +91,10 @@ func (n *namespace) freed(workflow string) {
 	})
 }
 
-// measuring waits until a workflow measures.
+// measuring waits until a workflow measures; the real vLLM takes a minute or two to start.
 func (n *namespace) measuring(workflow string) {
 	n.t.Helper()
-	eventually(n.t, 2*time.Minute, func() error {
+	eventually(n.t, 5*time.Minute, func() error {
 		for _, node := range pods(n.workflow(workflow), "point") {
 			if node.Phase == wfv1.NodeRunning {
 				return nil
@@ -108,7 +113,7 @@ func TestDeploy(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "deploy")
 	node := n.gpuNode()
-	n.install(append(n.deploys(slow), "--accelerators=REAL", "--batch-sizes=1,4")...)
+	n.install(append(n.deploys(simulated(slow)...), "--accelerators=REAL", "--batch-sizes=1,4")...)
 	const run = "deployed"
 	n.submit(run, "-p", "batch-sizes=[1,4,8,12,16]") // more than the server was generated for
 	n.finished(run, 5*time.Minute)
@@ -127,7 +132,7 @@ func TestDeploy(t *testing.T) {
 func TestDeployWithoutNodes(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "absent")
-	n.install(append(n.deploys(slow), "--accelerators=ABSENT", "--wait-timeout=20s", "--retries=0")...)
+	n.install(append(n.deploys(simulated(slow)...), "--accelerators=ABSENT", "--wait-timeout=20s", "--retries=0")...)
 	n.submit("absent")
 	if w := n.finished("absent", 3*time.Minute); w.Status.Phase != wfv1.WorkflowFailed {
 		t.Errorf("the workflow is %s", w.Status.Phase)
@@ -150,7 +155,7 @@ func TestServersEndWithTheirWorkflow(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "ends")
 	n.gpuNode()
-	n.install(append(n.deploys(slow), "--accelerators=REAL", "--batch-sizes=1", "--max-seconds=120", "--retries=0")...)
+	n.install(append(n.deploys(simulated(slow)...), "--accelerators=REAL", "--batch-sizes=1", "--max-seconds=120", "--retries=0")...)
 	const deadline = 45 * time.Second
 	n.submit("failed", "-p", "batch-sizes=[1]", "-p", "max-seconds=1", "-p", "max-requests=3") // from which nothing can be estimated
 	n.apply(wfv1.Workflow{
@@ -190,9 +195,9 @@ func TestDeployVLLM(t *testing.T) {
 	}
 	n := newNamespace(t, "vllm")
 	n.gpuNode()
-	n.install(append(n.deploys(slow), "--accelerators=REAL", "--batch-sizes=1,4", "--max-seconds=20", "--wait-timeout=10m",
+	n.install(append(n.deploys(), "--accelerators=REAL", "--batch-sizes=1,4", "--max-seconds=20", "--wait-timeout=10m",
 		"--server-image=lab.local/vllm:v"+version, "--server-command=/opt/app-root/bin/vllm serve", "--server-model-path=/opt/model", "--server-dtype=bfloat16",
-		"--server-args=--load-format=dummy;--enforce-eager", "--server-env=VLLM_CPU_KVCACHE_SPACE=1", "--server-memory=1Gi", "--server-shm=1Gi")...)
+		"--server-args=--load-format=dummy;--enforce-eager", "--server-env=VLLM_CPU_KVCACHE_SPACE=1", "--server-cpu=500m", "--server-memory=1Gi", "--server-shm=1Gi")...)
 	n.submit("measured")
 	n.measuring("measured")
 	n.finished("measured", 8*time.Minute)
