@@ -63,7 +63,7 @@ e2e:
 # golangci-lint, or what of it the module proxy gives when it cannot be installed
 lint: | $(TOOLS)
 	gofmt -l . | (! grep .)
-	go vet ./... && go vet -tags e2e ./internal/e2e
+	go vet ./... && go vet -tags 'e2e guidellm vllm' ./internal/...
 	@if [ -x $(GOLANGCI) ] || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION); \
 	then $(GOLANGCI) run ./...; \
 	else echo 'golangci-lint cannot be installed here: staticcheck instead'; go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...; fi

@@ -352,7 +352,7 @@ func (s *step) terminate(t testing.TB) {
 // process only, not its workers.
 func (s *step) killGuidellm(t testing.TB) {
 	for _, pid := range s.pids() {
-		if pid == s.cmd.Process.Pid {
+		if parent(pid) != s.cmd.Process.Pid {
 			continue
 		}
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -361,6 +361,19 @@ func (s *step) killGuidellm(t testing.TB) {
 		return
 	}
 	t.Error("guidellm is not there")
+}
+
+// parent is the process that started another one; 0: not known. Numbers do not tell
+// which came first: they start again from the bottom.
+func parent(pid int) int {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	// number (name) state parent …, where a name may hold anything
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[1])
+	return n
 }
 
 // words is the last thing that step said, without guidellm's own last words.
