@@ -286,7 +286,11 @@ func job(c config.Config, a config.Accelerator) Object {
 			},
 		},
 	}
-	results := fmt.Sprintf("kubectl get configmap -n %s %s -o jsonpath='{.data.parameters\\.json}'", c.Namespace, jobName(c, a))
+	key := layout.Summary // of several shapes each has a key of its own; this one holds all
+	if len(c.Shapes) == 1 {
+		key = layout.OneParameters
+	}
+	results := fmt.Sprintf("kubectl get configmap -n %s %s -o jsonpath='{.data.%s}'", c.Namespace, jobName(c, a), strings.ReplaceAll(key, ".", `\.`))
 	if c.S3Bucket != "" {
 		results = out
 	}

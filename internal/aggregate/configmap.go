@@ -53,7 +53,7 @@ func ConfigMap(s parameters.Summary) (map[string]*string, error) {
 		}
 		keys := []string{key}
 		if len(s.Parameters) == 1 {
-			keys = append(keys, parametersFile)
+			keys = append(keys, layout.OneParameters)
 		}
 		for _, key := range keys {
 			if err := put(key, value); err != nil {
@@ -89,7 +89,7 @@ func Described(data map[string]*string) string {
 	set, removed := 0, 0
 	for key, v := range data {
 		switch {
-		case key == layout.Summary || key == parametersFile:
+		case key == layout.Summary || key == layout.OneParameters:
 		case v == nil:
 			removed++
 		default:

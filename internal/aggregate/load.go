@@ -114,7 +114,7 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 	var files []file
 	measured := alreadyMeasured(keys)
 	for _, key := range keys {
-		own := key == layout.Summary || key == parametersFile
+		own := key == layout.Summary || key == layout.OneParameters
 		if path.Ext(key) != ".json" || strings.HasSuffix(key, "-server.json") || measured(key) || own && sameLocation(location, output) {
 			continue
 		}

@@ -14,10 +14,6 @@ import (
 	"wfgen.dev/internal/store"
 )
 
-// parametersFile is the name that a user of the two-run recipe looks for, where
-// there is exactly one set of parameters.
-const parametersFile = "parameters.json"
-
 // Write puts the results into out, and the accepted parameters under latest in
 // that store unless it is nil:
 //
@@ -33,7 +29,7 @@ func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) e
 		}
 		keys := []string{layout.ParametersOf(p.Accelerator, p.Shape)}
 		if len(s.Parameters) == 1 {
-			keys = append(keys, parametersFile)
+			keys = append(keys, layout.OneParameters)
 		}
 		for _, key := range keys {
 			if err := out.Put(ctx, key, bytes.NewReader(data)); err != nil {

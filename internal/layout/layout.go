@@ -29,6 +29,10 @@ const (
 	Summaries    = "summaries" // directory: <accelerator>.json, small, what the summary of a run is made of
 	Latest       = "latest"
 
+	// OneParameters is the name that a user of the two-run recipe looks for, where
+	// there is exactly one set of parameters.
+	OneParameters = "parameters.json"
+
 	// SharedReport is the base name of the report of several points that shared one
 	// process of the driver.
 	SharedReport = "shared"
