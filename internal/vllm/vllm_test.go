@@ -19,7 +19,10 @@ import (
 	"time"
 
 	"wfgen.dev/internal/exit"
+	"wfgen.dev/internal/fit"
+	"wfgen.dev/internal/layout"
 	"wfgen.dev/internal/measurement"
+	"wfgen.dev/internal/parameters"
 )
 
 // What the server is started with. More streams than maxNumSeqs queue.
@@ -267,20 +270,23 @@ func sweeps(t *testing.T, w *world) {
 			if code != exit.Done && code != exit.Refused {
 				t.Errorf("aggregate: exit %d\n%s", code, words)
 			}
-			var parameters struct {
-				Alpha, Beta float64
-				Fit         struct {
-					ITL struct {
-						Used []json.RawMessage
-					}
-				}
+			file, err := os.Open(filepath.Join(estimate, layout.OneParameters))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, words)
 			}
-			data, err := os.ReadFile(filepath.Join(estimate, "parameters.json"))
-			if err == nil {
-				err = json.Unmarshal(data, &parameters)
+			defer file.Close()
+			p, err := parameters.Decode(file, file.Name())
+			if err != nil {
+				t.Fatal(err)
 			}
-			if err != nil || !(parameters.Alpha > 0) {
-				t.Errorf("no estimate: %v, %s\n%s", err, data, words)
+			alpha, low, high, _ := p.Parameter("alpha")
+			switch {
+			case len(p.Fit.Points) != 4:
+				t.Errorf("%d points in the estimate", len(p.Fit.Points))
+			case code == exit.Done && !(0 < alpha && low < alpha && alpha < high):
+				t.Errorf("alpha %v [%v, %v]", alpha, low, high)
+			case code == exit.Refused && (p.Verdict.Level != fit.Refused || len(p.Verdict.Reasons) == 0):
+				t.Errorf("exit %d with the verdict %+v", code, p.Verdict)
 			}
 			t.Logf("exit %d\n%s%s", code, stdout, words)
 		})
