@@ -22,7 +22,7 @@ images:
 	else $(MAKE) --no-print-directory image-archive; fi
 
 image-archive:
-	cd hack/image && go run . -version $(VERSION) -image $(IMAGE)
+	cd hack/image && go run . -version $(VERSION) -image $(IMAGE) -output $(CURDIR)/dist/step-$(VERSION).tar
 
 test-image:
 	cd hack/image && go vet . && go test .

@@ -4,7 +4,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"wfgen.dev/internal/fit"
 )
+
+// warnOfDifferences warns of what differs among those of the points that a fit used.
+func warnOfDifferences(v *fit.Verdict, ms []Source, used []int) {
+	var of []Source
+	for _, i := range used {
+		of = append(of, ms[i])
+	}
+	for _, d := range differences(of) {
+		v.Warn("%s", d)
+	}
+}
 
 // differences are what else than the batch size and the shape is not equal among the
 // points of one fit, one sentence each. What is not known of a point differs from

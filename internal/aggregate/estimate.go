@@ -378,13 +378,7 @@ func judge(f *fit.Linear4, ms []Source) {
 		}
 		f.Verdict.Warn("%s", w)
 	}
-	var used []Source
-	for _, i := range f.ITL.Used {
-		used = append(used, ms[i])
-	}
-	for _, d := range differences(used) {
-		f.Verdict.Warn("%s", d)
-	}
+	warnOfDifferences(&f.Verdict, ms, f.ITL.Used)
 }
 
 // most names the commonest error.

@@ -49,13 +49,7 @@ func joint(made []parameters.Joint, groups map[key][]Source, points map[key][]fi
 			for _, f := range []fit.Joint{fit.FitIteration3(together), fit.FitEngine(together)} {
 				j := parameters.NewJoint(p.model, p.accelerator, f)
 				j.Provenance = provenance(sources)
-				var used []Source
-				for _, i := range f.Used {
-					used = append(used, sources[i])
-				}
-				for _, d := range differences(used) {
-					j.Verdict.Warn("%s", d)
-				}
+				warnOfDifferences(&j.Verdict, sources, f.Used)
 				imply(&j, f, together, of, keys, seen)
 				all[one{p, j.Fit}] = j
 			}
