@@ -316,12 +316,14 @@ func lastError(lines []string) string {
 
 var (
 	errorLine = regexp.MustCompile(`^(?:.*\s)?[\w.]*(?:Error|Exception): |^(?:panic|fatal|error): `)
+	keyInLog  = regexp.MustCompile(`(?i)((?:api|access)[-_]?key['"]?\s*[:=]\s*)(?:\[[^\]]*\]|'[^']*'|"[^"]*"|[^\s,)}]+)`)
 	ansi      = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 )
 
 // logLines are the lines of a log as a terminal would show them: a progress bar is
-// its last state.
+// its last state. Keys are masked: vLLM begins with all its arguments.
 func logLines(log string) []string {
+	log = keyInLog.ReplaceAllString(log, "${1}***")
 	var lines []string
 	for line := range strings.Lines(log) {
 		line = strings.TrimRight(ansi.ReplaceAllString(line, ""), "\r\n ")

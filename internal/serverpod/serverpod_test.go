@@ -345,3 +345,18 @@ func TestSecretsAreMasked(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// vLLM's first line holds its arguments, the key among them, and may be the last one
+// for minutes.
+func TestKeysInALogAreMasked(t *testing.T) {
+	for line, want := range map[string]string{
+		"args: {'port': 8000, 'api_key': ['s3cret', 'other'], 'seed': 0}": "args: {'port': 8000, 'api_key': ***, 'seed': 0}",
+		"args: Namespace(api_key='s3cret', dtype='auto')":                 "args: Namespace(api_key=***, dtype='auto')",
+		"VLLM_API_KEY=s3cret is set":                                      "VLLM_API_KEY=*** is set",
+		"max_num_batched_tokens=2048, key cache in blocks: 16":            "max_num_batched_tokens=2048, key cache in blocks: 16",
+	} {
+		if got := logLines(line); len(got) != 1 || got[0] != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
