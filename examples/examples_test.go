@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"wfgen.dev/internal/wfgencli"
+	"wfgen.dev/internal/cli/wfgencli"
 )
 
 var update = flag.Bool("update", false, "write the examples anew")

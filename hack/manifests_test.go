@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"wfgen.dev/internal/wfgencli"
+	"wfgen.dev/internal/cli/wfgencli"
 )
 
 var update = flag.Bool("update", false, "write the manifests anew")

@@ -6,8 +6,8 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/layout"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // accelerator measures one accelerator: wait for its server, run the points of one

@@ -5,7 +5,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // namespace enforces on every pod what the sweep's pods keep to.

@@ -3,8 +3,8 @@ package templates
 import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/layout"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // aggregate estimates the parameters of one accelerator from the measurements that

@@ -4,8 +4,8 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // cronWorkflow submits the sweep on its schedules. It stops when three runs or more

@@ -10,9 +10,9 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/manifest"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // deployment is a pair of templates that deploy and measure accelerators whose servers

@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
-	"wfgen.dev/internal/config"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 )
 
 func deployed(names ...string) config.Config {

@@ -14,11 +14,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/exit"
-	"wfgen.dev/internal/layout"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // Servers are a Deployment and a Service for each accelerator without a server, for

@@ -3,8 +3,8 @@ package templates
 import (
 	"strings"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/layout"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // Templates of the workflow.

@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // Users of the images. They are given as numbers because Argo's executor image may

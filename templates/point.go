@@ -8,10 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/layout"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // point loads one server with batch-size requests at a time. It gets everything by

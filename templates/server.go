@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // cacheDir is where a server keeps models.

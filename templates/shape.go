@@ -3,8 +3,8 @@ package templates
 import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
-	"wfgen.dev/internal/config"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // shape runs the points of one shape one after another, in the order of the list

@@ -7,8 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // repositoryKey is the entry of the ConfigMap that describes the bucket.

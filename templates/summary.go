@@ -5,8 +5,8 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/layout"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // summary puts the accelerators side by side. It fails, after publishing what there

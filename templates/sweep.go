@@ -6,9 +6,9 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
-	"wfgen.dev/internal/argolimits"
-	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/cluster/argolimits"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 )
 
 const maxTasks = argolimits.MaxTasks

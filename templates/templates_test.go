@@ -17,12 +17,12 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
-	"wfgen.dev/internal/argolimits"
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/config/configtest"
-	"wfgen.dev/internal/layout"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/argolimits"
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/config/configtest"
 )
 
 func base(names ...string) config.Config {

@@ -6,7 +6,7 @@ import (
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
-	"wfgen.dev/internal/config"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // wait holds an accelerator's points back until its server serves the model, and

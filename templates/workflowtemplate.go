@@ -12,9 +12,9 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/manifest"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 )
 
 // day, in seconds.

@@ -2,8 +2,8 @@
 package main
 
 import (
-	"wfgen.dev/internal/clikit"
-	"wfgen.dev/internal/stepcli"
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/cli/stepcli"
 )
 
 func main() { clikit.Main(stepcli.Run) }

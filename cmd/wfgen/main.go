@@ -3,8 +3,8 @@
 package main
 
 import (
-	"wfgen.dev/internal/clikit"
-	"wfgen.dev/internal/wfgencli"
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/cli/wfgencli"
 )
 
 func main() { clikit.Main(wfgencli.Run) }

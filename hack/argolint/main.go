@@ -25,7 +25,7 @@ import (
 	"github.com/argoproj/argo-workflows/v3/workflow/common"
 	"github.com/sirupsen/logrus"
 
-	"wfgen.dev/internal/argolimits"
+	"wfgen.dev/internal/cluster/argolimits"
 )
 
 func main() {

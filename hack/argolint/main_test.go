@@ -12,9 +12,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"pgregory.net/rapid"
 
-	"wfgen.dev/internal/config"
-	"wfgen.dev/internal/config/configtest"
-	"wfgen.dev/internal/manifest"
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/config/configtest"
 	"wfgen.dev/templates"
 )
 

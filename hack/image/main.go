@@ -104,7 +104,7 @@ func labels(version string) map[string]string {
 // of the checkout, so that it is the same everywhere.
 func compiler(version, output string) []string {
 	return []string{"go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid= -X wfgen.dev/internal/stepcli.Version=" + version,
+		"-ldflags", "-s -w -buildid= -X wfgen.dev/internal/cli/stepcli.Version=" + version,
 		"-o", output, "./cmd/step"}
 }
 

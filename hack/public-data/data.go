@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"wfgen.dev/internal/fit"
+	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/sweep"
 )
 

@@ -14,8 +14,8 @@ import (
 	"slices"
 	"strings"
 
-	"wfgen.dev/internal/fit"
-	"wfgen.dev/internal/parameters"
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/sweep"
 )
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"wfgen.dev/internal/fit"
+	"wfgen.dev/internal/estimate/fit"
 )
 
 // dir holds the public tables, which are not part of the repository.

@@ -10,8 +10,8 @@ import (
 	"github.com/argoproj/argo-workflows/v3/util/expr/env"
 	"github.com/expr-lang/expr"
 
-	"wfgen.dev/internal/config"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/templates"
 )
 

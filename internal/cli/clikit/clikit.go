@@ -1,0 +1,172 @@
+// Package clikit is what the command lines of wfgen and step have in common:
+// every flag has an environment variable, flags may follow arguments, all
+// mistakes of the command line exit with 2, and data goes to stdout, words to
+// stderr.
+package clikit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/run/exit"
+)
+
+// Main runs a program with the process's own arguments and streams until it
+// ends or is told to (SIGINT, SIGTERM), and exits with its code.
+func Main(run func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int) {
+	// A reader that went away (| head) is an error of the write, not the end of the
+	// process: what it has started must be ended in order.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// Run runs app and reports its error on stderr in one line. Flags get
+// environment variables named PREFIX_FLAG_NAME. An ExitErrHandler that app has must
+// not end the process.
+func Run(ctx context.Context, app *cli.App, prefix string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app.Reader, app.Writer, app.ErrWriter = stdin, stdout, stderr
+	app.HideHelpCommand = true
+	if app.ExitErrHandler == nil {
+		app.ExitErrHandler = func(*cli.Context, error) {} // the code is ours to give
+	}
+	app.OnUsageError = usageError
+	app.CommandNotFound = nil
+	app.Flags = withEnvironment(prefix, app.Flags)
+	for _, c := range app.Commands {
+		c.Flags = withEnvironment(prefix, c.Flags)
+		c.OnUsageError = usageError
+		c.HideHelpCommand = true
+		c.Before = required(c.Flags)
+	}
+	err := app.RunContext(ctx, append([]string{app.Name}, permute(app, args)...))
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", app.Name, err)
+	}
+	return exit.Code(err)
+}
+
+// required takes over from the library what it says about missing flags: it
+// prints the help on stdout and gives no exit code.
+func required(flags []cli.Flag) cli.BeforeFunc {
+	var names []string
+	for _, f := range flags {
+		if r, ok := f.(cli.RequiredFlag); !ok || !r.IsRequired() {
+			continue
+		}
+		names = append(names, f.Names()[0])
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.Required = false
+		case *cli.IntFlag:
+			f.Required = false
+		default:
+			panic(fmt.Sprintf("flag %s: a %T cannot be required", f.Names()[0], f))
+		}
+	}
+	return func(c *cli.Context) error {
+		var missing []string
+		for _, name := range names {
+			if !c.IsSet(name) {
+				missing = append(missing, "--"+name)
+			}
+		}
+		if len(missing) > 0 {
+			return exit.Errorf(exit.Usage, "%s: not given; see --help", strings.Join(missing, ", "))
+		}
+		return nil
+	}
+}
+
+func usageError(_ *cli.Context, err error, _ bool) error {
+	return exit.Errorf(exit.Usage, "%w; see --help", err)
+}
+
+// NoArgs refuses arguments for a command that takes none: a mistyped flag often
+// ends as one.
+func NoArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return exit.Errorf(exit.Usage, "%s takes no arguments, found %q; see --help", c.Command.Name, c.Args().Slice())
+	}
+	return nil
+}
+
+func withEnvironment(prefix string, flags []cli.Flag) []cli.Flag {
+	for _, f := range flags {
+		env := []string{prefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))}
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.StringSliceFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.IntFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.Int64Flag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.IntSliceFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.Float64Flag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.BoolFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.DurationFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.PathFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		case *cli.GenericFlag:
+			f.EnvVars = append(f.EnvVars, env...)
+		default:
+			panic(fmt.Sprintf("flag %s: no environment variable for a %T", f.Names()[0], f))
+		}
+	}
+	return flags
+}
+
+// permute moves the flags of a command before its arguments, where the flag
+// parser expects them: "aggregate out --method wls" means what it says.
+func permute(app *cli.App, args []string) []string {
+	flags := app.Flags
+	var head []string
+	if len(args) > 0 {
+		if c := app.Command(args[0]); c != nil {
+			flags, head, args = c.Flags, args[:1], args[1:]
+		}
+	}
+	takesValue := map[string]bool{}
+	for _, f := range flags {
+		_, isBool := f.(*cli.BoolFlag)
+		for _, name := range f.Names() {
+			takesValue[name] = !isBool
+		}
+	}
+	var options, rest []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			rest = append(rest, arg)
+			continue
+		}
+		options = append(options, arg)
+		if takesValue[strings.TrimLeft(arg, "-")] && i+1 < len(args) {
+			i++
+			options = append(options, args[i])
+		}
+	}
+	if len(rest) > 0 {
+		options = append(append(options, "--"), rest...)
+	}
+	return append(head, options...)
+}

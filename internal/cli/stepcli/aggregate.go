@@ -1,0 +1,196 @@
+package stepcli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cluster/kube"
+	"wfgen.dev/internal/estimate/aggregate"
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/point/report"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/sweep"
+)
+
+func aggregateCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "aggregate",
+		Usage:     "estimate alpha, beta, gamma and delta from measurements or raw reports",
+		ArgsUsage: "PATH...",
+		Description: `Reads measurements, raw reports, parameters and summaries, in any mixture, from
+files, directories and s3:// prefixes. Estimates one set of parameters for every
+model, accelerator and shape; parameters and summaries that were made already are
+merged unchanged. Writes into --output: ACCELERATOR/parameters/SHAPE.json,
+summary.json, parameters.json (where there is one set) and outputs/ (one file per
+value, for Argo). Prints a table on stdout.
+
+With --configmap the same goes into a ConfigMap, for whoever has no S3: summary.json
+and, for every set that is not refused, ACCELERATOR.SHAPE.json (parameters.json too
+where there is one set). Other keys of the ConfigMap stay. It runs in a pod whose
+ServiceAccount may patch and create configmaps.
+
+Exits with 65 when a verdict is refused or an expected accelerator has no
+parameters; everything that is good is written all the same. With --expect a PATH
+may be absent, as an empty s3:// prefix may: where every part of a sweep has failed
+the summary says so.
+
+Examples:
+  step aggregate runs/monday --output runs/monday
+  step aggregate synchronous.json throughput.json --accelerator A100 --method two-point --output out
+  step aggregate s3://results/runs/7/summaries --output s3://results/runs/7 --expect A100,H100 --latest s3://results
+  step aggregate /results/points --output /results --configmap llm-parameters`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "output", Required: true, Usage: "directory or s3://bucket/prefix"},
+			&cli.StringFlag{Name: "method", Value: fit.WLS, Usage: "wls (weighted least squares over all points) or two-point (the smallest and the largest batch only)"},
+			&cli.StringFlag{Name: "source", Value: measurement.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
+			&cli.StringFlag{Name: "ttft", Value: measurement.Auto, Usage: "which TTFT of a point: mean, median, or auto (the mean, unless it is nonsense)"},
+			&cli.StringFlag{Name: "batch", Value: measurement.Auto, Usage: "which batch size the fit is over: nominal (asked for), measured, or auto (measured, but nominal for two-point)"},
+			&cli.StringFlag{Name: "expect", Usage: "accelerators that must end with parameters, as `LIST`"},
+			&cli.StringFlag{Name: "shapes", Usage: "the order of shapes, as `LIST` such as 128/128,1024/128; the first is that of the outputs alpha to delta"},
+			&cli.StringFlag{Name: "latest", Usage: "directory or s3://bucket/prefix under which accepted parameters become latest/MODEL/ACCELERATOR/SHAPE.json"},
+			&cli.StringFlag{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets the results, made where there is none"},
+			&cli.StringFlag{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
+			&cli.StringFlag{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
+			&cli.StringFlag{Name: "accelerator", Value: "unknown", Usage: "`NAME` of the accelerator, for raw reports, which do not hold it"},
+		},
+		Action: runAggregate,
+	}
+}
+
+func runAggregate(c *cli.Context) error {
+	o, err := aggregateOptions(c)
+	if err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	out, err := store.New(c.Context, c.String("output"))
+	if err != nil {
+		return err
+	}
+	var latest store.Store
+	if location := c.String("latest"); location != "" {
+		if latest, err = store.New(c.Context, location); err != nil {
+			return err
+		}
+	}
+
+	paths := c.Args().Slice()
+	if len(o.Expect) > 0 {
+		paths = slices.DeleteFunc(paths, func(path string) bool {
+			_, err := os.Stat(path)
+			absent := !store.IsRemote(path) && errors.Is(err, fs.ErrNotExist)
+			if absent {
+				fmt.Fprintf(c.App.ErrWriter, "%s: not there\n", path)
+			}
+			return absent
+		})
+	}
+	var api *kube.Client
+	if c.String("configmap") != "" {
+		if api, err = inCluster(); err != nil {
+			return exit.Errorf(exit.Usage, "--configmap: %w; from elsewhere: kubectl create configmap NAME --from-file=OUTPUT", err)
+		}
+	}
+
+	in, skipped, err := aggregate.Load(c.Context, paths, c.String("output"), &report.Options{Model: c.String("model"), Accelerator: c.String("accelerator")})
+	if err != nil {
+		return err
+	}
+	for _, s := range skipped {
+		fmt.Fprintf(c.App.ErrWriter, "skipped %s\n", s)
+	}
+	if len(in.Measurements)+len(in.Parameters)+len(in.Failures)+len(o.Expect) == 0 {
+		return exit.Errorf(exit.Refused, "%s: no measurement, report, parameters or summary found", strings.Join(c.Args().Slice(), ", "))
+	}
+	s := aggregate.Estimate(in, o)
+	for _, n := range s.Notes {
+		fmt.Fprintln(c.App.ErrWriter, n)
+	}
+	if err := aggregate.Write(c.Context, s, out, latest); err != nil {
+		return err
+	}
+	if err := aggregate.Print(c.App.Writer, s); err != nil {
+		return err
+	}
+	if api != nil {
+		if err := keepInConfigMap(c, api, s); err != nil {
+			return err
+		}
+	}
+	if why := aggregate.Refusals(s); why != "" {
+		return exit.Errorf(exit.Refused, "refused: %s", why)
+	}
+	return nil
+}
+
+// keepInConfigMap puts what may be published into --configmap.
+func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) error {
+	name, namespace := c.String("configmap"), cmp.Or(c.String("namespace"), api.Namespace)
+	data, err := aggregate.ConfigMap(s)
+	if err != nil {
+		return fmt.Errorf("ConfigMap %s: %w", name, err)
+	}
+	switch err := api.PutConfigMap(c.Context, namespace, name, data); {
+	case kube.IsForbidden(err):
+		return exit.Errorf(exit.Unusable, "ConfigMap %s: %w; grant it: kubectl -n %s create role results --verb=create,patch --resource=configmaps, and bind it to this pod's ServiceAccount", name, err, namespace)
+	case kube.IsInvalid(err):
+		return exit.Errorf(exit.Usage, "ConfigMap %s: %w", name, err) // its name, or more than it holds
+	case err != nil:
+		return exit.Errorf(exit.TryAgain, "ConfigMap %s: %w", name, err)
+	}
+	fmt.Fprintf(c.App.ErrWriter, "ConfigMap %s in namespace %s: %s\n", name, namespace, aggregate.Described(data))
+	return nil
+}
+
+// aggregateOptions reads the flags and reports every mistake among them.
+func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
+	o := aggregate.Options{
+		Method: c.String("method"), Source: c.String("source"), TTFT: c.String("ttft"), Batch: c.String("batch"),
+		Expect: list(c.String("expect")),
+	}
+	var errs []error
+	if !c.Args().Present() {
+		errs = append(errs, errors.New("nothing to read: name files, directories or s3:// prefixes"))
+	}
+	for _, f := range []struct {
+		flag, value string
+		words       []string
+	}{
+		{"method", o.Method, []string{fit.WLS, fit.TwoPoint}},
+		{"source", o.Source, []string{measurement.Auto, measurement.Server, measurement.Client}},
+		{"ttft", o.TTFT, []string{measurement.Auto, measurement.Mean, measurement.Median}},
+		{"batch", o.Batch, []string{measurement.Auto, aggregate.Nominal, aggregate.Measured}},
+	} {
+		if !slices.Contains(f.words, f.value) {
+			errs = append(errs, fmt.Errorf("--%s: found %q, expected one of %s", f.flag, f.value, strings.Join(f.words, ", ")))
+		}
+	}
+	for _, text := range list(c.String("shapes")) {
+		shape, err := sweep.ParseShape(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--shapes: %w", err))
+		}
+		o.Shapes = append(o.Shapes, shape)
+	}
+	return o, errors.Join(errs...)
+}
+
+// list splits a comma-separated flag; empty parts do not count.
+func list(text string) []string {
+	var parts []string
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}

@@ -1,0 +1,70 @@
+package stepcli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/llm/simulate"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/exit"
+)
+
+// One of a chain of points: it is tried again while that may help, and does not keep
+// the next one from its turn.
+func TestBenchInAChain(t *testing.T) {
+	firstPause = time.Millisecond
+	defer func() { firstPause = 10 * time.Second }()
+	u := simulated(t, simulate.Config{Alpha: 2, Gamma: 5, MaxNumSeqs: 4, FailRate: 1})
+	for _, test := range []struct {
+		name  string
+		args  []string
+		code  int
+		words []string
+		not   string
+	}{
+		{"mendable", []string{"--target", "http://127.0.0.1:1", "--model", "m"}, exit.TryAgain, nil, "attempt 1 of"},
+		{"tried again", []string{"--target", "http://127.0.0.1:1", "--model", "m", "--attempts", "3"}, exit.TryAgain, []string{"attempt 1 of 3 failed", "attempt 2 of 3 failed"}, "attempt 3 of 3"},
+		{"left out", []string{"--target", "http://127.0.0.1:1", "--model", "m", "--attempts", "2", "--go-on"}, exit.Done, []string{"attempt 1 of 2 failed", "left out: "}, ""},
+		{"for good", []string{"--target", u.String(), "--model", "other", "--attempts", "3", "--go-on"}, exit.Done, []string{"left out: ", "other"}, "attempt 1"},
+		{"usage is no failure of the point", []string{"--target", u.String(), "--model", "m", "--attempts", "0", "--go-on"}, exit.Usage, []string{"--attempts: 0 is below 1"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, _, words := step(append(append([]string{"bench"}, test.args...), "--batch-size", "1", "--max-seconds", "1", "--output", t.TempDir())...)
+			if code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			for _, want := range test.words {
+				if !strings.Contains(words, want) {
+					t.Errorf("no %q", want)
+				}
+			}
+			if test.not != "" && strings.Contains(words, test.not) {
+				t.Errorf("says %q", test.not)
+			}
+			if t.Failed() {
+				t.Log(words)
+			}
+		})
+	}
+}
+
+// What step wait left in a file for a container that starts later.
+func TestBenchReadsTheServerFromAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "server")
+	if err := os.WriteFile(file, []byte(`{"pod":"p","args":["--a"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := instance("@" + file)
+	if err != nil || got.Pod != "p" || len(got.Args) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := instance("@" + file + "x"); err == nil || !strings.Contains(err.Error(), "--server: ") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if got, err := instance(""); err != nil || got.Pod != (measurement.Instance{}).Pod {
+		t.Errorf("nothing: %+v, %v", got, err)
+	}
+}

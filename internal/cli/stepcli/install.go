@@ -1,0 +1,59 @@
+package stepcli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/run/exit"
+)
+
+func installCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "install-to",
+		Usage:     "copy this program to a path, for a container whose image does not have it",
+		ArgsUsage: "PATH",
+		Description: `An init container brings step into an unmodified image this way: its own image has
+no shell and no cp.
+
+Example:
+  step install-to /tools/step`,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return exit.Errorf(exit.Usage, "install-to takes one path, found %d arguments; see --help", c.NArg())
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("install-to: %w", err)
+			}
+			return installTo(self, c.Args().First())
+		},
+	}
+}
+
+// installTo copies the program at source to the path, whole or not at all, for
+// anybody to run.
+func installTo(source, path string) error {
+	in, err := os.Open(source)
+	if err != nil {
+		return fmt.Errorf("install-to: %w", err)
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(filepath.Dir(path), ".step-*")
+	if err != nil {
+		return fmt.Errorf("install-to: %w", err)
+	}
+	defer os.Remove(out.Name()) // gone already when all went well
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Chmod(0o755), out.Close()); err != nil {
+		return fmt.Errorf("install-to %s: %w", path, err)
+	}
+	if err := os.Rename(out.Name(), path); err != nil {
+		return fmt.Errorf("install-to: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package stepcli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/point/report"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/sweep"
+)
+
+func measureCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "measure",
+		Usage:     "reduce existing reports to measurements",
+		ArgsUsage: "REPORT...",
+		Description: `Reads reports of guidellm 0.2 to 0.7 and of the native driver, as files, s3://bucket/key,
+or - for stdin, and prints one measurement per benchmark in them. With --output it
+writes those that can be used, for step aggregate. What cannot be used is named on
+stderr with the reason; the exit code is 65 when nothing can be.
+
+Examples:
+  step measure --accelerator A100 synchronous.json throughput.json
+  step measure --accelerator A100 --batch-size 64 --output out synchronous.json throughput.json
+  gunzip -c sweep.json.gz | step measure --accelerator H100 --format json -
+  COLUMNS=250 guidellm benchmark ... | tee log.txt; step measure --from-log --shape 128/128 log.txt`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` that the results are keyed by"},
+			&cli.StringFlag{Name: "model", Usage: "`NAME` that the results are keyed by, instead of the report's"},
+			&cli.StringFlag{Name: "shape", Usage: "`PROMPT/OUTPUT` tokens, such as 128/128, for reports that do not state them"},
+			&cli.IntFlag{Name: "batch-size", Usage: "requests in flight, for throughput reports that do not state them"},
+			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix to write ACCELERATOR/measurements/*.json to"},
+			&cli.StringFlag{Name: "format", Value: "table", Usage: "what to print: table, or json (a list of measurements, void ones included)"},
+			&cli.BoolFlag{Name: "from-log", Usage: "the arguments are console logs of guidellm 0.2 or 0.3: one decimal, the last resort"},
+		},
+		Action: measure,
+	}
+}
+
+func measure(c *cli.Context) error {
+	o, err := measureOptions(c)
+	if err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	var out store.Store
+	if c.String("output") != "" {
+		if out, err = store.New(c.Context, c.String("output")); err != nil {
+			return err
+		}
+	}
+	read := report.Read
+	if c.Bool("from-log") {
+		read = report.ReadLog
+	}
+	var all, usable []measurement.Measurement
+	var failed []error // other than for what the report says
+	for _, name := range c.Args().Slice() {
+		found, err := measureFile(c.Context, c.App.Reader, name, read, o)
+		if err != nil && c.NArg() == 1 {
+			return err
+		}
+		if err != nil {
+			fmt.Fprintln(c.App.ErrWriter, err)
+		}
+		if err != nil && exit.Code(err) != exit.Refused {
+			failed = append(failed, err)
+		}
+		for _, m := range found {
+			m.Provenance.Tool = "step " + Version
+			all = append(all, m)
+			if len(m.Taken.Void) == 0 {
+				usable = append(usable, m)
+			}
+		}
+	}
+	explainMeasurements(c.App.ErrWriter, all)
+	if c.String("format") == "json" {
+		err = printJSON(c.App.Writer, all)
+	} else {
+		err = printMeasurements(c.App.Writer, all)
+	}
+	if err != nil {
+		return err
+	}
+	if out != nil {
+		if err := writeMeasurements(c.Context, out, usable); err != nil {
+			return err
+		}
+	}
+	if len(failed) > 0 {
+		return exit.Errorf(exit.Code(failed[0]), "%d of %d reports could not be read", len(failed), c.NArg())
+	}
+	if len(usable) == 0 {
+		return exit.Errorf(exit.Refused, "no usable measurement in %s; the reasons are above", strings.Join(c.Args().Slice(), ", "))
+	}
+	return nil
+}
+
+// measureOptions reads the flags and reports every mistake among them.
+func measureOptions(c *cli.Context) (report.Options, error) {
+	o := report.Options{Accelerator: c.String("accelerator"), Model: c.String("model"), BatchSize: c.Int("batch-size")}
+	var errs []error
+	if c.NArg() == 0 {
+		errs = append(errs, errors.New("no report given; give files, s3://bucket/key, or - for stdin"))
+	}
+	stdin := slices.DeleteFunc(slices.Clone(c.Args().Slice()), func(name string) bool { return name != "-" })
+	if len(stdin) > 1 {
+		errs = append(errs, errors.New("-: stdin is given twice, but can be read once"))
+	}
+	if text := c.String("shape"); text != "" {
+		shape, err := sweep.ParseShape(text)
+		if err != nil {
+			err = fmt.Errorf("--shape: %w", err)
+		}
+		o.Shape, errs = shape, append(errs, err)
+	}
+	if c.IsSet("batch-size") && o.BatchSize < 1 {
+		errs = append(errs, fmt.Errorf("--batch-size: %d is below 1", o.BatchSize))
+	}
+	if f := c.String("format"); f != "table" && f != "json" {
+		errs = append(errs, fmt.Errorf("--format: %q is neither table nor json", f))
+	}
+	return o, errors.Join(errs...)
+}
+
+type reader = func(io.Reader, string, report.Options) ([]measurement.Measurement, error)
+
+func measureFile(ctx context.Context, stdin io.Reader, name string, read reader, o report.Options) ([]measurement.Measurement, error) {
+	if name == "-" {
+		return read(stdin, "stdin", o)
+	}
+	f, err := store.OpenPath(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return read(f, name, o)
+}
+
+// writeMeasurements writes all or, where one cannot be named or stands for the
+// same point as another, none.
+func writeMeasurements(ctx context.Context, out store.Store, usable []measurement.Measurement) error {
+	var mistakes []string
+	bad := func(format string, args ...any) {
+		if text := fmt.Sprintf(format, args...); !slices.Contains(mistakes, text) { // many points of a report share one
+			mistakes = append(mistakes, text)
+		}
+	}
+	files := map[string][]byte{}
+	from := map[string]string{}
+	var keys []string
+	for _, m := range usable {
+		point := sweep.Point{Accelerator: m.Accelerator, Shape: m.Shape, BatchSize: m.BatchSize}
+		// The place that it has in a run, below the run.
+		key := strings.TrimPrefix(layout.MeasurementOf("", point), layout.Run("")+"/")
+		data, err := measurement.Encode(m)
+		if err != nil {
+			bad("%s: cannot be written: %v", m.Provenance.Report, err)
+			continue
+		}
+		if other, taken := from[key]; taken {
+			bad("%s and %s hold the same points of %s, such as %s, and would overwrite each other; give each an --output of its own",
+				other, m.Provenance.Report, m.Accelerator, key)
+			break
+		}
+		files[key], from[key] = data, m.Provenance.Report
+		keys = append(keys, key)
+	}
+	if len(mistakes) > 0 {
+		return exit.Errorf(exit.Usage, "%s", strings.Join(mistakes, "\n"))
+	}
+	for _, key := range keys {
+		if err := out.Put(ctx, key, bytes.NewReader(files[key])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// explainMeasurements says why points are void and what to know of the others,
+// each thing once per report.
+func explainMeasurements(w io.Writer, all []measurement.Measurement) {
+	type remark struct{ report, text string }
+	var order []remark
+	batches := map[remark][]string{}
+	for _, m := range all {
+		var texts []string
+		add := func(prefix string, list []string) {
+			for _, text := range list {
+				texts = append(texts, prefix+text)
+			}
+		}
+		add("void: ", m.Taken.Void)
+		add("void for TTFT: ", m.Taken.VoidTTFT)
+		add("warning: ", m.Taken.Warnings)
+		add("", m.Notes)
+		for _, text := range texts {
+			r := remark{m.Provenance.Report, text}
+			if batches[r] == nil {
+				order = append(order, r)
+			}
+			batches[r] = append(batches[r], strconv.Itoa(m.BatchSize))
+		}
+	}
+	for _, r := range order {
+		fmt.Fprintf(w, "%s, batch %s: %s\n", r.report, strings.Join(batches[r], ", "), r.text)
+	}
+}
+
+func printJSON(w io.Writer, all []measurement.Measurement) error {
+	if all == nil {
+		all = []measurement.Measurement{} // a list for whoever reads it
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(all)
+}
+
+func printMeasurements(w io.Writer, all []measurement.Measurement) error {
+	if len(all) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "accelerator\tmodel\tshape\tbatch\tmeasured\tITL ms\tTTFT ms\trequests\tfailed\tmade of\treport")
+	for _, m := range all {
+		basis := "void"
+		if m.Client != nil && len(m.Taken.Void) == 0 {
+			basis = m.Client.Basis
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%.2f\t%s\t%s\t%d\t%d\t%s\t%s\n", orDash(m.Accelerator), orDash(m.Model), m.Shape, m.BatchSize, m.Taken.Batch,
+			millis(m.Taken.ITL), millis(m.Taken.TTFT), m.Requests.Successful, m.Requests.Errored, basis, m.Provenance.Report)
+	}
+	return table.Flush()
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// millis is a value with its standard error, where that is known.
+func millis(v *measurement.Value) string {
+	switch {
+	case v == nil:
+		return "-"
+	case v.StandardErrorMS == 0:
+		return fmt.Sprintf("%.3f", v.MS)
+	default:
+		return fmt.Sprintf("%.3f ± %.2g", v.MS, v.StandardErrorMS)
+	}
+}

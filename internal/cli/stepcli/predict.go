@@ -1,0 +1,112 @@
+package stepcli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
+)
+
+func predictCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "predict",
+		Usage:     "predict ITL, TTFT and linear4 at a shape, measured or not",
+		ArgsUsage: "SUMMARY",
+		Description: `Reads a summary.json (or a directory or s3:// prefix that holds one) of a sweep over
+two shapes or more and predicts what a closed loop of --batch requests would see at
+--shape, by a model of all shapes. Also prints the linear4 that follows for that
+shape between --from and --batch, with 95 % intervals.
+
+What lies beyond the prompts, contexts and batches that were measured is refused with
+65 unless --extrapolate is given.
+
+Example:
+  step predict runs/monday/summary.json --shape 700/300 --batch 32`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "shape", Required: true, Usage: "prompt and output tokens, such as 700/300"},
+			&cli.Float64Flag{Name: "batch", Usage: "requests in the server together; must be given"},
+			&cli.Float64Flag{Name: "from", Value: 1, Usage: "smallest batch of the linear4"},
+			&cli.StringFlag{Name: "fit", Value: fit.Engine, Usage: "engine or iteration3"},
+			&cli.StringFlag{Name: "accelerator", Usage: "which one, where there are several"},
+			&cli.BoolFlag{Name: "extrapolate", Usage: "predict beyond what was measured, too"},
+		},
+		Action: runPredict,
+	}
+}
+
+func runPredict(c *cli.Context) error {
+	var errs []error
+	shape, err := sweep.ParseShape(c.String("shape"))
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--shape: %w", err))
+	}
+	from, batch, name := c.Float64("from"), c.Float64("batch"), c.String("fit")
+	if !(from >= 1 && batch > from) {
+		errs = append(errs, fmt.Errorf("--from %v, --batch %v: expected 1 <= from < batch", from, batch))
+	}
+	if fit.TermNames(name) == nil {
+		errs = append(errs, fmt.Errorf("--fit: found %q, expected %s or %s", name, fit.Engine, fit.Iteration3))
+	}
+	if c.NArg() != 1 {
+		errs = append(errs, fmt.Errorf("expected one SUMMARY, found %d arguments", c.NArg()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	s, err := summaryAt(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	var found []parameters.Joint
+	var names []string
+	for _, j := range s.Joint {
+		if j.Fit == name && (c.String("accelerator") == "" || j.Accelerator == c.String("accelerator")) {
+			found, names = append(found, j), append(names, j.Model+" on "+j.Accelerator)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return exit.Errorf(exit.Refused, "%s: holds no %s that fits; it takes a sweep over two shapes or more", c.Args().First(), name)
+	case len(found) > 1:
+		return exit.Errorf(exit.Usage, "%s holds %s of %s; choose with --accelerator, or name one model's file", c.Args().First(), name, strings.Join(names, ", "))
+	}
+	j := found[0]
+	model, err := j.Predictor()
+	if err != nil {
+		return exit.With(exit.Refused, err)
+	}
+	w := fit.Work{Batch: batch, PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens)}
+	if beyond := model.Outside(w); len(beyond) > 0 {
+		if !c.Bool("extrapolate") {
+			return exit.Errorf(exit.Refused, "beyond what was measured: %s; measure there, or take the risk with --extrapolate", strings.Join(beyond, "; "))
+		}
+		fmt.Fprintf(c.App.ErrWriter, "EXTRAPOLATED: %s\n", strings.Join(beyond, "; "))
+	}
+	implied, err := j.Imply(shape, from, batch)
+	if err != nil {
+		return err
+	}
+	itl, ttft := model.Predict(w)
+	fmt.Fprintf(c.App.Writer, "%s of %s on %s, %s tokens, batch %v: ITL %s ms, TTFT %s ms\n", j.Fit, j.Model, j.Accelerator, shape, batch, parameters.Format(itl), parameters.Format(ttft))
+	fmt.Fprintf(c.App.Writer, "linear4 between the batches %v and %v:\n", from, batch)
+	t := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, p := range []struct {
+		name     string
+		value    float64
+		interval *parameters.Interval
+	}{{"alpha", implied.Alpha, implied.Intervals.Alpha}, {"beta", implied.Beta, implied.Intervals.Beta}, {"gamma", implied.Gamma, implied.Intervals.Gamma}, {"delta", implied.Delta, implied.Intervals.Delta}} {
+		between := "no interval"
+		if p.interval != nil {
+			between = fmt.Sprintf("95 %% [%s, %s]", parameters.Format(p.interval.Low), parameters.Format(p.interval.High))
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t\n", p.name, parameters.Format(p.value), between)
+	}
+	return t.Flush()
+}

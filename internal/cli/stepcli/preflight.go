@@ -1,0 +1,111 @@
+package stepcli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/preflight"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
+)
+
+func preflightCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "preflight",
+		Usage: "ask a server whether it can run the points of a sweep",
+		Description: `Asks /v1/models, /version and /metrics, and says all at once what would spoil points:
+shapes longer than max-model-len, batches that the KV cache does not hold (the server
+would evict requests) or that are above max-num-seqs (they would queue), prefix
+caching, requests of somebody else, a server without metrics.
+
+Exits with 69 when a point cannot be measured, with 0 when there are only warnings,
+with 75 when the server does not answer.
+
+Examples:
+  step preflight --target http://vllm:8000 --model llama --batch-sizes 1,8,64 --shapes 128/128,1024/256
+  step preflight --target http://vllm:8000 --model llama --batch-sizes '[1,8,64]' --shapes 4096/256 --max-num-seqs 64`,
+		Flags: append([]cli.Flag{targetFlag(), modelFlag(), apiKeyFlag()}, planFlags()...),
+		Action: func(c *cli.Context) error {
+			if err := clikit.NoArgs(c); err != nil {
+				return err
+			}
+			plan, err := planOf(c)
+			if err == nil && plan == nil {
+				err = errors.New("--batch-sizes and --shapes: not given; they say what is going to be measured")
+			}
+			if err != nil {
+				return exit.With(exit.Usage, err)
+			}
+			client, err := llm.New(c.String("target"), c.String("api-key"))
+			if err != nil {
+				return err
+			}
+			return runPreflight(c.Context, c, client, *plan)
+		},
+	}
+}
+
+// runPreflight prints the report on stdout.
+func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan preflight.Plan) error {
+	r, err := preflight.Check(ctx, client, c.String("model"), plan)
+	if err != nil {
+		return err
+	}
+	if err := r.Print(c.App.Writer); err != nil {
+		return err
+	}
+	return r.Err()
+}
+
+// planFlags say what a sweep is going to measure.
+func planFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "batch-sizes", Usage: "batch sizes that are going to be measured, as `LIST`: 1,8,64 or [1,8,64]"},
+		&cli.StringFlag{Name: "shapes", Usage: "shapes that are going to be measured, as `LIST` such as 128/128,1024/256"},
+		&cli.IntFlag{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known"},
+		&cli.Float64Flag{Name: "output-spread", Value: 0.2, Usage: "`FRACTION` by which answers differ in length, as in step bench"},
+	}
+}
+
+// planOf reads planFlags; nil where neither batch sizes nor shapes are given.
+func planOf(c *cli.Context) (*preflight.Plan, error) {
+	if c.String("batch-sizes") == "" && c.String("shapes") == "" {
+		return nil, nil
+	}
+	p := preflight.Plan{MaxNumSeqs: c.Int("max-num-seqs"), Spread: c.Float64("output-spread")}
+	var errs []error
+	var err error
+	if p.BatchSizes, err = sweep.ParseBatchSizes(c.String("batch-sizes")); err != nil {
+		errs = append(errs, fmt.Errorf("--batch-sizes: %w", err))
+	} else if len(p.BatchSizes) == 0 {
+		errs = append(errs, errors.New("--batch-sizes: none given"))
+	}
+	for _, b := range p.BatchSizes {
+		if b < 1 {
+			errs = append(errs, fmt.Errorf("--batch-sizes: %d is below 1", b))
+		}
+	}
+	texts := list(c.String("shapes"))
+	if len(texts) == 0 {
+		errs = append(errs, errors.New("--shapes: none given"))
+	}
+	for _, text := range texts {
+		s, err := sweep.ParseShape(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--shapes: %w", err))
+		}
+		p.Shapes = append(p.Shapes, s)
+	}
+	if p.MaxNumSeqs < 0 {
+		errs = append(errs, fmt.Errorf("--max-num-seqs: %d is below 0", p.MaxNumSeqs))
+	}
+	if p.Spread < 0 || p.Spread >= 1 {
+		errs = append(errs, fmt.Errorf("--output-spread: %v is not a fraction from 0 to below 1", p.Spread))
+	}
+	return &p, errors.Join(errs...)
+}

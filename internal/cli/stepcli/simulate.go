@@ -1,0 +1,207 @@
+package stepcli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/llm/simulate"
+	"wfgen.dev/internal/run/exit"
+)
+
+func simulateCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "simulate",
+		Usage:     "serve a simulated LLM whose latency is known",
+		ArgsUsage: "[MODEL]",
+		Description: `An OpenAI-compatible server (completions, chat, SSE streaming, vLLM's /metrics,
+/tokenize, /health) without a model or a GPU. With --latency linear4 it delivers
+tokens at the times of
+
+   ITL  = alpha + beta * n                    ms
+   TTFT = gamma + delta * promptTokens * n    ms
+
+where n is the number of requests running. With --latency engine it works by
+iterations as vLLM does, with continuous batching and chunked prefill; one takes
+
+   base + seq * decoding + ctx * context + pre * prefilled + pre2 * pairs    ms
+
+for the sequences that it decodes, the tokens of their contexts, and the prompt
+tokens that it prefills, whose pairs add up to promptTokens^2 for each prompt.
+The defaults are those of Llama-3.1-8B on one GPU.
+
+Requests above --max-num-seqs wait, and their wait is in their TTFT. One
+whitespace-separated word is one token, of prompts as of outputs. An output has
+max_tokens tokens when the request says ignore_eos; otherwise it may end earlier,
+at random from --seed.
+
+It can stand where "vllm serve" does: the model as an argument, --served-model-name,
+--host and --port are taken as vLLM takes them. --tensor-parallel-size, --dtype and
+--no-enable-prefix-caching are taken and mean nothing: no GPU computes, and nothing is
+cached.
+
+stdout gets one line, "listening on http://HOST:PORT", when the port is open.
+
+Examples:
+   step simulate --model llama --alpha 20 --beta 0.5 --gamma 40 --delta 0.01
+   step simulate --listen 127.0.0.1:0 --jitter 0.05 --seed 7
+   step simulate --latency engine --max-num-seqs 64 --wander 0.02
+   step simulate --max-num-seqs 16 --fail-rate 0.1 --abort-rate 0.05
+   STEP_API_KEY=secret step simulate --listen 0.0.0.0:8000
+   step simulate org/llama --host 0.0.0.0 --port 8000 --max-num-seqs 64 --dtype auto`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8000", Usage: "`HOST:PORT` to listen on; port 0 is any free one"},
+			&cli.StringFlag{Name: "model", Value: simulate.DefaultModel, Usage: "`NAME` of the model served"},
+			&cli.StringFlag{Name: "served-model-name", Usage: "`NAME` that it is served by, where it is another"},
+			&cli.StringFlag{Name: "host", Usage: "`ADDRESS` to listen on, instead of that of --listen"},
+			&cli.IntFlag{Name: "port", Usage: "`PORT` to listen on, instead of that of --listen"},
+			&cli.IntFlag{Name: "tensor-parallel-size", Usage: "vLLM's; without meaning here"},
+			&cli.StringFlag{Name: "dtype", Usage: "vLLM's; without meaning here"},
+			&cli.BoolFlag{Name: "no-enable-prefix-caching", Usage: "vLLM's; nothing is ever cached here"},
+			&cli.StringFlag{Name: "latency", Value: simulate.Linear4, Usage: "where latencies come from: `linear4 or engine`"},
+			&cli.Float64Flag{Name: "alpha", Value: 6.973, Usage: "linear4: ITL without load, `MS`"},
+			&cli.Float64Flag{Name: "beta", Value: 0.027, Usage: "linear4: ITL added by each running request, `MS`"},
+			&cli.Float64Flag{Name: "gamma", Value: 14.825, Usage: "linear4: TTFT without load, `MS`"},
+			&cli.Float64Flag{Name: "delta", Value: 0.001364, Usage: "linear4: TTFT added by each prompt token and running request, `MS`"},
+			&cli.Float64Flag{Name: "base", Value: 6.72, Usage: "engine: what every iteration takes, `MS`"},
+			&cli.Float64Flag{Name: "seq", Value: 0.0215, Usage: "engine: more for each decoding sequence, `MS`"},
+			&cli.Float64Flag{Name: "ctx", Value: 5.37e-5, Usage: "engine: more for each token of context of the decoding sequences, `MS`"},
+			&cli.Float64Flag{Name: "pre", Value: 0.0166, Usage: "engine: more for each prefilled token, `MS`"},
+			&cli.Float64Flag{Name: "pre2", Value: 1.33e-6, Usage: "engine: more for each prefilled token squared, `MS`"},
+			&cli.IntFlag{Name: "max-num-batched-tokens", Usage: "engine: `TOKENS` of an iteration, prompts above that are cut into chunks", DefaultText: fmt.Sprintf("%d, or max-num-seqs if that is more", simulate.DefaultMaxNumBatchedTokens)},
+			&cli.Float64Flag{Name: "jitter", Usage: "relative standard `DEVIATION` of every TTFT and token gap (engine: of every iteration), whose means stay exact"},
+			&cli.Float64Flag{Name: "wander", Usage: "relative standard `DEVIATION` of a slowly changing speed that all requests share"},
+			&cli.Float64Flag{Name: "wander-memory", Value: simulate.DefaultWanderMemory, Usage: "`ITERATIONS` in which the wander is forgotten"},
+			&cli.Int64Flag{Name: "seed", Value: 1, Usage: "`SEED` of jitter, wander, faults and early ends"},
+			&cli.IntFlag{Name: "max-num-seqs", Value: simulate.DefaultMaxNumSeqs, Usage: "`REQUESTS` that run at once; the others wait"},
+			&cli.IntFlag{Name: "max-model-len", Value: simulate.DefaultMaxModelLen, Usage: "`TOKENS` of a prompt and its output together"},
+			&cli.StringFlag{Name: "api-key", Usage: "`KEY` demanded under /v1; better given by the environment"},
+			&cli.Float64Flag{Name: "fail-rate", Usage: "`FRACTION` of requests answered by status 500"},
+			&cli.Float64Flag{Name: "abort-rate", Usage: "`FRACTION` of requests whose connection is cut midway"},
+			&cli.BoolFlag{Name: "hang", Usage: "accept requests for tokens and never answer them"},
+			&cli.DurationFlag{Name: "start-delay", Usage: "`TIME` until the server is healthy and serves its model, such as 5s"},
+			&cli.BoolFlag{Name: "no-metrics", Usage: "have no /metrics, as behind a gateway that does not pass it on"},
+			&cli.BoolFlag{Name: "no-usage", Usage: "never report token counts, even when asked to"},
+		},
+		Action: runSimulate,
+	}
+}
+
+// The flags that belong to one kind of latency.
+var (
+	linear4Flags = []string{"alpha", "beta", "gamma", "delta"}
+	engineFlags  = []string{"base", "seq", "ctx", "pre", "pre2", "max-num-batched-tokens"}
+)
+
+// otherFlags refuses flags of the kind of latency that was not asked for.
+func otherFlags(c *cli.Context) error {
+	latency := c.String("latency")
+	var errs []error
+	for _, kind := range []struct {
+		name  string
+		flags []string
+	}{{simulate.Linear4, linear4Flags}, {simulate.Engine, engineFlags}} {
+		for _, name := range kind.flags {
+			if kind.name != latency && c.IsSet(name) {
+				errs = append(errs, fmt.Errorf("%s: belongs to --latency %s, and --latency is %s; leave one of them out", name, kind.name, latency))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// simulatedModel is the name that the model is served by: vLLM takes the model as an
+// argument, and may serve it under another name.
+func simulatedModel(c *cli.Context) (string, error) {
+	switch {
+	case c.NArg() > 1:
+		return "", exit.Errorf(exit.Usage, "simulate: one model is served, found %d arguments: %s", c.NArg(), strings.Join(c.Args().Slice(), " "))
+	case c.NArg() == 1 && c.IsSet("model"):
+		return "", exit.Errorf(exit.Usage, "simulate: the model is given twice, as %s and by --model %s; leave one out", c.Args().First(), c.String("model"))
+	}
+	return cmp.Or(c.String("served-model-name"), c.Args().First(), c.String("model")), nil
+}
+
+// simulatedAddress is where to listen: as --listen says, or as vLLM is told.
+func simulatedAddress(c *cli.Context) (string, error) {
+	host, port, err := net.SplitHostPort(c.String("listen"))
+	if err != nil {
+		return "", fmt.Errorf("listen: %q: expected HOST:PORT such as 127.0.0.1:8000: %w", c.String("listen"), err)
+	}
+	if c.IsSet("listen") && (c.IsSet("host") || c.IsSet("port")) {
+		return "", errors.New("listen: says the same as host and port; give it, or them")
+	}
+	if c.IsSet("host") {
+		host = c.String("host")
+	}
+	if c.IsSet("port") {
+		port = strconv.Itoa(c.Int("port"))
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func runSimulate(c *cli.Context) error {
+	model, err := simulatedModel(c)
+	if err != nil {
+		return err
+	}
+	config := simulate.Config{
+		Model:        model,
+		Version:      "step-simulate " + c.App.Version,
+		Latency:      c.String("latency"),
+		Jitter:       c.Float64("jitter"),
+		Wander:       c.Float64("wander"),
+		WanderMemory: c.Float64("wander-memory"),
+		Seed:         c.Int64("seed"),
+		MaxNumSeqs:   c.Int("max-num-seqs"),
+		MaxModelLen:  c.Int("max-model-len"),
+		APIKey:       c.String("api-key"),
+		FailRate:     c.Float64("fail-rate"),
+		AbortRate:    c.Float64("abort-rate"),
+		Hang:         c.Bool("hang"),
+		StartDelay:   c.Duration("start-delay"),
+		NoMetrics:    c.Bool("no-metrics"),
+		NoUsage:      c.Bool("no-usage"),
+	}
+	var law string
+	if config.Latency == simulate.Engine {
+		config.Base, config.Seq, config.Ctx = c.Float64("base"), c.Float64("seq"), c.Float64("ctx")
+		config.Pre, config.Pre2 = c.Float64("pre"), c.Float64("pre2")
+		config.MaxNumBatchedTokens = c.Int("max-num-batched-tokens")
+		if !c.IsSet("max-num-batched-tokens") {
+			config.MaxNumBatchedTokens = max(simulate.DefaultMaxNumBatchedTokens, config.MaxNumSeqs)
+		}
+		law = fmt.Sprintf("base %v ms, seq %v ms, ctx %v ms, pre %v ms, pre2 %v ms; max-num-batched-tokens %d",
+			config.Base, config.Seq, config.Ctx, config.Pre, config.Pre2, config.MaxNumBatchedTokens)
+	} else {
+		config.Alpha, config.Beta = c.Float64("alpha"), c.Float64("beta")
+		config.Gamma, config.Delta = c.Float64("gamma"), c.Float64("delta")
+		law = fmt.Sprintf("alpha %v ms, beta %v ms, gamma %v ms, delta %v ms", config.Alpha, config.Beta, config.Gamma, config.Delta)
+	}
+	address, splitErr := simulatedAddress(c)
+	if err := errors.Join(splitErr, otherFlags(c), config.Validate()); err != nil {
+		return exit.Errorf(exit.Usage, "simulate: %w", err)
+	}
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return exit.Errorf(exit.Usage, "simulate: %s is in use by another process; give a different port, or port 0 for any free one, with --listen", address)
+	}
+	if err != nil {
+		return exit.Errorf(exit.Usage, "simulate: cannot listen on %s: %w; give an address of this machine with --listen", address, err)
+	}
+	server, err := simulate.New(config)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer server.Close()
+	fmt.Fprintf(c.App.ErrWriter, "simulating %s, %s: %s; max-num-seqs %d, jitter %v, wander %v, seed %d\n",
+		config.Model, config.Latency, law, config.MaxNumSeqs, config.Jitter, config.Wander, config.Seed)
+	fmt.Fprintf(c.App.Writer, "listening on http://%s\n", listener.Addr())
+	return server.Serve(c.Context, listener)
+}

@@ -1,0 +1,65 @@
+// Package stepcli is the command line of step: one file per command, each thin
+// over the package that does the work.
+package stepcli
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/run/exit"
+)
+
+// Version is set by the build.
+var Version = "dev"
+
+// Run runs step with args, which do not hold the program's name, and returns
+// its exit code.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app := &cli.App{
+		Name:    "step",
+		Usage:   "the work inside each node of a calibration sweep",
+		Version: Version,
+		Description: `Every flag has an environment variable: STEP_ and the flag's name, as in STEP_TARGET.
+Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
+65 data refused, 69 server unusable, 75 try again.`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "termination-log", Usage: "`FILE` that gets the error as well: /dev/termination-log in a pod, whose status then tells it"},
+		},
+		ExitErrHandler: terminationMessage,
+		Commands: []*cli.Command{
+			simulateCommand(),
+			waitCommand(),
+			preflightCommand(),
+			benchCommand(),
+			measureCommand(),
+			aggregateCommand(),
+			renderCommand(),
+			compareCommand(),
+			predictCommand(),
+			planPointsCommand(),
+			installCommand(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return exit.Errorf(exit.Usage, "no command %q; see step --help", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	return clikit.Run(ctx, app, "STEP", args, stdin, stdout, stderr)
+}
+
+// terminationMessage writes the error to where Kubernetes looks for it: kubectl and
+// Argo then show why a pod failed, not only its exit code. A file that cannot be
+// written costs that alone: the error is on stderr as well.
+func terminationMessage(c *cli.Context, err error) {
+	const most = 4096 // bytes that Kubernetes keeps
+	if name := c.String("termination-log"); err != nil && name != "" {
+		text := err.Error()
+		_ = os.WriteFile(name, []byte(text[:min(len(text), most)]), 0o666)
+	}
+}

@@ -1,0 +1,202 @@
+package stepcli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/cluster/kube"
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/preflight"
+	"wfgen.dev/internal/llm/serverpod"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/store"
+)
+
+func waitCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "wait",
+		Usage: "wait until a server is healthy and serves the model",
+		Description: `With --pods it finds the server's pod by its labels, says what keeps it from
+coming up whenever that changes (image, scheduling, GPUs, volumes, crashes with
+their log, probes, the progress of the start), and gives up early on what waiting
+cannot mend. It runs in a pod whose ServiceAccount may get and list pods; the
+rights to pods/log, events and nodes let it say more. With --target as well, the
+server is reached there and the pod only tells why it is not.
+
+Into --output go outputs/target, the server's URL, and outputs/server, one line of
+JSON that tells pod, node, image, image_digest, args, gpu and gpu_driver, for
+step bench --server. With --batch-sizes and --shapes a server that is ready is asked
+at once whether it can run them, as step preflight does; max-num-seqs is read from
+the arguments of the pod where it is not given.
+When the server of an --accelerator is given up, summary.json tells why.
+
+Exits with 69 when waiting cannot help: the server serves other models, the image
+does not exist, a Secret is missing, the server crashes again and again. Exits with
+75 when it is not ready in time.
+
+Examples:
+  step wait --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --timeout 40m
+  step wait --pods app=vllm,accelerator=a100 --port 8000 --model unsloth/Meta-Llama-3.1-8B --output /tmp/out
+  step wait --pods app=vllm --model llama --timeout 20m --end-pod --output /tmp/out
+  step wait --pods app=vllm --model llama --batch-sizes 1,8,64 --shapes 128/128,1024/256`,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
+			modelFlag(), apiKeyFlag(),
+			&cli.StringFlag{Name: "pods", Usage: "`LABELS` of the server's pod, such as app=vllm,accelerator=a100"},
+			&cli.StringFlag{Name: "namespace", Usage: "`NAMESPACE` of the pod; this pod's own otherwise"},
+			&cli.IntFlag{Name: "port", Value: 8000, Usage: "port of the server in its pod"},
+			&cli.DurationFlag{Name: "timeout", Value: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
+			&cli.BoolFlag{Name: "end-pod", Usage: "end the pod when it is given up, so that it neither holds nor takes an accelerator; needs the right to patch pods/status"},
+			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` of the server's accelerator, under which summary.json tells why it is given up"},
+			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target, outputs/server and summary.json"},
+		}, planFlags()...),
+		Action: runWait,
+	}
+}
+
+func runWait(c *cli.Context) error {
+	if err := clikit.NoArgs(c); err != nil {
+		return err
+	}
+	plan, err := planOf(c)
+	if err := errors.Join(waitMistakes(c), err); err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	check := func(ctx context.Context, client *llm.Client, args []string) error {
+		if plan == nil {
+			return nil
+		}
+		p := *plan
+		p.MaxNumSeqs = cmp.Or(p.MaxNumSeqs, preflight.MaxNumSeqs(args))
+		return runPreflight(ctx, c, client, p)
+	}
+	found, err := findServer(c, check)
+	if err != nil {
+		return errors.Join(err, giveUp(c, err))
+	}
+	fmt.Fprintf(c.App.Writer, "%s serves %s", found.Target, found.Model.ID)
+	if found.Model.MaxModelLen > 0 {
+		fmt.Fprintf(c.App.Writer, ", max-model-len %d", found.Model.MaxModelLen)
+	}
+	fmt.Fprintln(c.App.Writer)
+	if c.String("output") == "" {
+		return nil
+	}
+	out, err := store.New(c.Context, c.String("output"))
+	if err != nil {
+		return err
+	}
+	instance, err := json.Marshal(found.Instance)
+	if err != nil {
+		return err
+	}
+	target := cmp.Or(c.String("target"), found.Target) // as it was given, with its credentials
+	for name, text := range map[string]string{"target": target, "server": string(instance)} {
+		if err := out.Put(c.Context, path.Join(layout.Outputs, name), strings.NewReader(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveUp leaves the summary of an accelerator that will have no parameters, for the
+// one of all to take its reason from.
+func giveUp(c *cli.Context, why error) error {
+	if c.String("output") == "" || c.String("accelerator") == "" {
+		return nil
+	}
+	out, err := store.New(c.Context, c.String("output"))
+	if err != nil {
+		return err
+	}
+	data, err := parameters.Summary{
+		Schema: parameters.SummarySchema, Verdict: fit.Refused,
+		Failures: []parameters.Failure{{Model: c.String("model"), Accelerator: c.String("accelerator"), Reasons: []string{why.Error()}}},
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	return out.Put(context.WithoutCancel(c.Context), layout.Summary, bytes.NewReader(data))
+}
+
+func waitMistakes(c *cli.Context) error {
+	var errs []error
+	if c.String("target") == "" && c.String("pods") == "" {
+		errs = append(errs, errors.New("--target or --pods must be given; see --help"))
+	}
+	if p := c.Int("port"); p < 1 || p > 65535 {
+		errs = append(errs, fmt.Errorf("--port: %d is not a port", p))
+	}
+	if c.Bool("end-pod") && c.String("pods") == "" {
+		errs = append(errs, errors.New("--end-pod: --pods must say which pod"))
+	}
+	if c.Duration("timeout") <= 0 {
+		errs = append(errs, fmt.Errorf("--timeout: %s is not above 0", c.Duration("timeout")))
+	}
+	return errors.Join(errs...)
+}
+
+// inCluster is where the Kubernetes API is reached; tests have another place.
+var inCluster = kube.InCluster
+
+// findServer waits for the server; check judges it when it is ready.
+func findServer(c *cli.Context, check func(context.Context, *llm.Client, []string) error) (serverpod.Found, error) {
+	var none serverpod.Found
+	target := c.String("target")
+	say := func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
+	if c.String("pods") != "" {
+		api, err := inCluster()
+		switch {
+		case err == nil:
+			o := serverpod.Options{
+				API: api, Namespace: c.String("namespace"), Selector: c.String("pods"), Port: c.Int("port"), Target: target,
+				Model: c.String("model"), APIKey: c.String("api-key"), Timeout: c.Duration("timeout"),
+				EndPod: c.Bool("end-pod"), Say: say, Check: check,
+			}
+			if o.Namespace == "" {
+				o.Namespace = api.Namespace
+			}
+			return serverpod.Wait(c.Context, o)
+		case target == "":
+			return none, exit.Errorf(exit.Usage, "--pods: %w; from elsewhere, give --target", err)
+		}
+		say(fmt.Sprintf("--pods: %v; going on by the server's health alone", err))
+	}
+	client, err := llm.New(target, c.String("api-key"))
+	if err != nil {
+		return none, err
+	}
+	m, err := client.Wait(c.Context, c.String("model"), c.Duration("timeout"), say)
+	if err == nil {
+		err = check(c.Context, client, nil)
+	}
+	return serverpod.Found{Target: client.Target(), Model: m}, err
+}
+
+// The flags that several commands share.
+
+func targetFlag() cli.Flag {
+	return &cli.StringFlag{Name: "target", Required: true, Usage: "`URL` of the server, such as http://vllm:8000"}
+}
+
+func modelFlag() cli.Flag {
+	return &cli.StringFlag{Name: "model", Required: true, Usage: "`NAME` of the model, as the server lists it"}
+}
+
+// apiKeyFlag is best given by its variable: arguments can be read by others.
+func apiKeyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "api-key", Usage: "`KEY` of the server; set STEP_API_KEY rather than write it here"}
+}

@@ -1,0 +1,248 @@
+package wfgencli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
+)
+
+// defaults are only shown by the flags: the configuration brings them, under a file
+// as well.
+var defaults = config.Default()
+
+// sweepFlags are the flags that say what to measure: generate, run and plan share
+// them.
+func sweepFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.PathFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`; flags win over it (wfgen init writes one)"},
+		&cli.StringSliceFlag{Name: "accelerators", Aliases: []string{"a"}, Usage: "`NAMES` of the GPU types, such as A100,H100"},
+		&cli.StringFlag{Name: "model", Usage: "`NAME` of the model as the servers list it", DefaultText: defaults.Model},
+		&cli.StringSliceFlag{Name: "target-url", Usage: "`URL` of the servers, {accelerator} standing for the name in lower case; or NAME=URL for one of them, repeatable"},
+		&cli.StringFlag{Name: "batch-sizes", Usage: "`LIST` of how many requests run together, a point each", DefaultText: "1,2,4,8,16,32,64"},
+		&cli.StringFlag{Name: "prompt-tokens", Usage: "`LIST` of prompt lengths; the first goes with the first of --output-tokens and so on, a single one with all", DefaultText: "128"},
+		&cli.StringFlag{Name: "output-tokens", Usage: "`LIST` of output lengths", DefaultText: "128"},
+		&cli.StringSliceFlag{Name: "shapes", Usage: "`LIST` of promptTokens/outputTokens, instead of the two lists above"},
+		&cli.IntFlag{Name: "max-seconds", Usage: "length of a point; 0: --max-requests limits it", DefaultText: strconv.Itoa(defaults.MaxSeconds)},
+		&cli.IntFlag{Name: "max-requests", Usage: "requests of a point; 0: --max-seconds limits it", DefaultText: strconv.Itoa(defaults.MaxRequests)},
+		&cli.IntFlag{Name: "max-num-seqs", Usage: "the most requests that a server runs at once; a batch size above it is refused", DefaultText: "not known"},
+		&cli.StringFlag{Name: "driver", Usage: "what makes the load: guidellm or native", DefaultText: "guidellm; run: native"},
+		&cli.StringFlag{Name: "tokenizer", Usage: "`DIR` or model id of the tokenizer for guidellm", DefaultText: "the model's own"},
+		&cli.StringFlag{Name: "method", Usage: "of the estimate: wls or two-point", DefaultText: defaults.Method},
+	}
+}
+
+// shareProcessFlag is for a run on one machine: in a workflow each point has a pod of
+// its own.
+func shareProcessFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "share-process", Usage: "measure all batch sizes of a shape in one guidellm process (0.4 or newer), whose start is then paid for once"}
+}
+
+func shareProcess(c *cli.Context, s sweep.Sweep) (sweep.Sweep, error) {
+	s.ShareProcess = c.Bool("share-process")
+	return s, s.Validate()
+}
+
+// configFrom is the configuration that the command line asks for: the file over
+// the defaults, flags and their environment variables over the file. The error
+// holds every mistake of the sweep; what is needed only in a cluster is left to
+// config.ValidateCluster.
+func configFrom(c *cli.Context) (config.Config, error) {
+	cfg, mistakes := readConfig(c)
+	return cfg, usage(mistakes...)
+}
+
+// readConfig is configFrom with the mistakes apart, for who finds more of them.
+func readConfig(c *cli.Context) (config.Config, []error) {
+	cfg, mistakes := config.Default(), []error(nil)
+	if path := c.Path("config"); path != "" {
+		var err error
+		if cfg, err = config.Load(path); err != nil {
+			mistakes = append(mistakes, err)
+		}
+	}
+	mistakes = append(mistakes, applySweepFlags(c, &cfg)...)
+	return cfg, append(mistakes, cfg.Validate())
+}
+
+// usage makes one error of all mistakes, nil of none.
+func usage(mistakes ...error) error {
+	var lines []string
+	for _, err := range mistakes {
+		if err != nil {
+			lines = append(lines, strings.Split(err.Error(), "\n")...)
+		}
+	}
+	switch len(lines) {
+	case 0:
+		return nil
+	case 1:
+		return exit.Errorf(exit.Usage, "%s", lines[0])
+	}
+	return exit.Errorf(exit.Usage, "%d mistakes:\n  %s", len(lines), strings.Join(lines, "\n  "))
+}
+
+func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
+	bad := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+
+	setString(c, "model", &cfg.Model)
+	setString(c, "driver", &cfg.Driver)
+	setString(c, "tokenizer", &cfg.Tokenizer)
+	setString(c, "method", &cfg.Method)
+	setInt(c, "max-seconds", &cfg.MaxSeconds)
+	setInt(c, "max-requests", &cfg.MaxRequests)
+	setInt(c, "max-num-seqs", &cfg.MaxNumSeqs)
+
+	if c.IsSet("batch-sizes") {
+		sizes, err := integers("batch-sizes", c.String("batch-sizes"))
+		if err != nil {
+			mistakes = append(mistakes, err)
+		} else {
+			cfg.BatchSizes = sizes
+		}
+	}
+
+	if c.IsSet("accelerators") {
+		cfg.Accelerators = pick(words(c.StringSlice("accelerators")), cfg.Accelerators)
+	}
+	for _, target := range c.StringSlice("target-url") {
+		name, url, one := strings.Cut(target, "=")
+		if !one || strings.Contains(name, "/") { // an = within the URL itself
+			cfg.TargetURL = target
+			continue
+		}
+		i := slices.IndexFunc(cfg.Accelerators, func(a config.Accelerator) bool { return a.Name == name })
+		if i < 0 {
+			bad("target-url: %s is none of the accelerators", name)
+			continue
+		}
+		cfg.Accelerators[i].TargetURL = url
+	}
+
+	lengths := c.IsSet("prompt-tokens") || c.IsSet("output-tokens")
+	switch {
+	case c.IsSet("shapes") && lengths:
+		bad("shapes: give these, or prompt-tokens and output-tokens, not both")
+	case c.IsSet("shapes"):
+		cfg.Shapes = nil
+		for _, text := range words(c.StringSlice("shapes")) {
+			shape, err := sweep.ParseShape(text)
+			if err != nil {
+				bad("shapes: %w", err)
+				continue
+			}
+			cfg.Shapes = append(cfg.Shapes, config.Shape{Shape: shape})
+		}
+		if len(cfg.Shapes) == 0 { // what was wrong has been said
+			cfg.Shapes = config.Default().Shapes
+		}
+	case lengths:
+		mistakes = append(mistakes, applyLengths(c, cfg)...)
+	}
+	return mistakes
+}
+
+// applyLengths pairs --prompt-tokens with --output-tokens; the one that is not
+// given keeps the lengths of the configuration.
+func applyLengths(c *cli.Context, cfg *config.Config) (mistakes []error) {
+	var prompts, outputs []int
+	for _, s := range cfg.Shapes {
+		prompts, outputs = append(prompts, s.PromptTokens), append(outputs, s.OutputTokens)
+	}
+	for _, side := range []struct {
+		flag string
+		list *[]int
+	}{{"prompt-tokens", &prompts}, {"output-tokens", &outputs}} {
+		if !c.IsSet(side.flag) {
+			*side.list = collapse(*side.list)
+			continue
+		}
+		lengths, err := integers(side.flag, c.String(side.flag))
+		if err != nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		*side.list = lengths
+	}
+	if len(mistakes) > 0 {
+		return mistakes
+	}
+	n := max(len(prompts), len(outputs))
+	if len(prompts) != n && len(prompts) != 1 || len(outputs) != n && len(outputs) != 1 {
+		return []error{fmt.Errorf("prompt-tokens, output-tokens: %d and %d lengths cannot be paired; give as many of each, or one of either", len(prompts), len(outputs))}
+	}
+	cfg.Shapes = nil
+	for i := range n {
+		cfg.Shapes = append(cfg.Shapes, config.Shape{Shape: sweep.Shape{PromptTokens: prompts[i%len(prompts)], OutputTokens: outputs[i%len(outputs)]}})
+	}
+	return nil
+}
+
+// collapse makes one length of a list of equal ones, so that it goes with any
+// number of the others.
+func collapse(lengths []int) []int {
+	if distinct := slices.Compact(slices.Clone(lengths)); len(distinct) == 1 {
+		return distinct
+	}
+	return lengths
+}
+
+// pick lists the accelerators of these names, described as in the configuration
+// where it knows them.
+func pick(names []string, described []config.Accelerator) []config.Accelerator {
+	var picked []config.Accelerator
+	for _, name := range names {
+		a := config.Accelerator{Name: name}
+		if i := slices.IndexFunc(described, func(a config.Accelerator) bool { return a.Name == name }); i >= 0 {
+			a = described[i]
+		}
+		picked = append(picked, a)
+	}
+	return picked
+}
+
+// words trims the elements of a list and drops the empty ones: "A100, H100,".
+func words(list []string) []string {
+	var kept []string
+	for _, w := range list {
+		if w = strings.TrimSpace(w); w != "" {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}
+
+// integers reads 1,2,4 or the JSON list [1,2,4].
+func integers(field, text string) ([]int, error) {
+	var list []int
+	for _, w := range words(strings.Split(strings.Trim(strings.TrimSpace(text), "[]"), ",")) {
+		n, err := strconv.Atoi(w)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q in %q is not an integer; expected a list such as 1,8,64", field, w, text)
+		}
+		list = append(list, n)
+	}
+	if list == nil {
+		return nil, errors.New(field + ": the list is empty")
+	}
+	return list, nil
+}
+
+func setString(c *cli.Context, name string, to *string) {
+	if c.IsSet(name) {
+		*to = strings.TrimSpace(c.String(name))
+	}
+}
+
+func setInt(c *cli.Context, name string, to *int) {
+	if c.IsSet(name) {
+		*to = c.Int(name)
+	}
+}

@@ -1,0 +1,299 @@
+package wfgencli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/templates"
+)
+
+// generateCommand is what wfgen does without a subcommand.
+func generateCommand() *cli.Command {
+	return &cli.Command{
+		Name: "generate",
+		Description: `Without a subcommand wfgen writes the Argo Workflows objects of the sweep. Every flag
+has an environment variable: WFGEN_ and the flag's name, as in WFGEN_MODEL.
+
+Examples:
+  wfgen --accelerators A100,H100 | kubectl apply -f -
+  wfgen --accelerators A100,H100 --target-url http://vllm-{accelerator}:8000 \
+    --prompt-tokens 128,1024 --output-tokens 128 --cron '0 3 * * 0' --timezone Europe/Zurich \
+    --format dir --output sweep && kubectl apply -k sweep --server-side
+  wfgen init > sweep.yaml && wfgen --config sweep.yaml`,
+		Flags:  append(sweepFlags(), clusterFlags()...),
+		Action: generate,
+	}
+}
+
+// list is a flag that can be given several times, whose values may hold commas; in
+// an environment variable they are separated by semicolons.
+type list []string
+
+func (l *list) Set(text string) error {
+	for part := range strings.SplitSeq(text, ";") {
+		if part = strings.TrimSpace(part); part != "" {
+			*l = append(*l, part)
+		}
+	}
+	return nil
+}
+
+func (l *list) String() string { return strings.Join(*l, "; ") }
+
+// clusterFlags say where and how the sweep runs in a cluster.
+func clusterFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "name", Usage: "`NAME` of the WorkflowTemplate and of what belongs to it", DefaultText: defaults.Name},
+		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "of all objects", DefaultText: defaults.Namespace},
+		&cli.BoolFlag{Name: "create-namespace", Usage: "write the Namespace too, enforcing Pod Security restricted"},
+		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step", DefaultText: defaults.StepImage},
+		&cli.StringFlag{Name: "guidellm-image", Usage: "`IMAGE` of guidellm, unmodified; a digest is accepted", DefaultText: defaults.GuidellmImage},
+		&cli.StringFlag{Name: "hf-secret-name", Usage: "Secret with a Hugging Face token, which need not exist", DefaultText: defaults.HFSecretName},
+		&cli.StringFlag{Name: "hf-secret-key", Usage: "key of the token in it", DefaultText: defaults.HFSecretKey},
+		&cli.StringFlag{Name: "api-key-secret-name", Usage: "Secret with the servers' API key", DefaultText: "none"},
+		&cli.StringFlag{Name: "api-key-secret-key", Usage: "key of the API key in it", DefaultText: defaults.APIKeySecretKey},
+		&cli.StringFlag{Name: "service-account", Usage: "ServiceAccount of the pods", DefaultText: "the name"},
+		&cli.StringFlag{Name: "artifact-repository", Usage: "`CONFIGMAP[/KEY]` of the artifact repository", DefaultText: "the namespace's"},
+		&cli.StringFlag{Name: "s3-bucket", Usage: "bucket for the results instead"},
+		&cli.StringFlag{Name: "s3-endpoint", Usage: "`HOST[:PORT]` of the object store; http:// in front for one without TLS", DefaultText: "s3.amazonaws.com"},
+		&cli.StringFlag{Name: "s3-region", Usage: "region of the bucket"},
+		&cli.StringFlag{Name: "s3-prefix", Usage: "put before every key of the results, whatever the repository"},
+		&cli.StringFlag{Name: "s3-secret", Usage: "Secret with accessKey and secretKey", DefaultText: "the credentials of the ServiceAccount"},
+		&cli.GenericFlag{Name: "cron", Value: &list{}, Usage: "`SCHEDULE` on which the sweep runs by itself, such as '0 3 * * 0'; repeatable"},
+		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich", DefaultText: "the controller's"},
+		&cli.IntFlag{Name: "parallel-accelerators", Usage: "how many accelerators are measured side by side; 0 for all", DefaultText: strconv.Itoa(defaults.ParallelAccelerators)},
+		&cli.IntFlag{Name: "retries", Usage: "how often a point is tried again after a failure that another attempt may mend", DefaultText: strconv.Itoa(defaults.Retries)},
+		&cli.StringFlag{Name: "wait-timeout", Usage: "`DURATION` to wait for a server to serve the model", DefaultText: defaults.WaitTimeout},
+		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
+		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 2 for native"},
+		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
+		&cli.BoolFlag{Name: "deploy", Usage: "start a server on each accelerator that has no target-url of its own, and end it when it is measured"},
+		&cli.StringFlag{Name: "server-image", Usage: "`IMAGE` of vLLM, or of what takes its arguments; a digest is accepted", DefaultText: defaults.Server.Image},
+		&cli.StringFlag{Name: "server-command", Usage: "`WORDS` of its command", DefaultText: strings.Join(defaults.Server.Command, " ")},
+		&cli.GenericFlag{Name: "server-args", Value: &list{}, Usage: "further `ARGUMENT` of the server, such as --gpu-memory-utilization=0.95; repeatable"},
+		&cli.GenericFlag{Name: "server-env", Value: &list{}, Usage: "`NAME=VALUE` of its environment; repeatable"},
+		&cli.StringFlag{Name: "server-model-path", Usage: "what it loads", DefaultText: "the model"},
+		&cli.StringFlag{Name: "server-dtype", Usage: "type of the weights", DefaultText: defaults.Server.DType},
+		&cli.StringFlag{Name: "server-cpu", Usage: "CPUs asked for", DefaultText: "3 for each GPU"},
+		&cli.StringFlag{Name: "server-memory", Usage: "memory asked for", DefaultText: "12Gi for each GPU"},
+		&cli.StringFlag{Name: "server-shm", Usage: "size of /dev/shm", DefaultText: defaults.Server.Shm},
+		&cli.StringFlag{Name: "server-cache-pvc", Usage: "PersistentVolumeClaim that keeps models", DefaultText: "none: each server downloads its own"},
+		&cli.StringFlag{Name: "server-cache-size", Usage: "the most that a model may take on the node's disk without it", DefaultText: defaults.Server.CacheSize},
+		&cli.Int64Flag{Name: "server-user", Usage: "user `ID` that the server runs as", DefaultText: strconv.FormatInt(defaults.Server.User, 10)},
+		&cli.StringFlag{Name: "server-runtime-class", Usage: "RuntimeClass of the server's pod, such as nvidia"},
+		&cli.StringFlag{Name: "server-priority-class", Usage: "PriorityClass of the server's pod"},
+		&cli.StringFlag{Name: "format", Value: "yaml", Usage: "yaml: one stream for kubectl apply -f -; dir: a file per object and kustomization.yaml"},
+		&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "`PATH` of the file (yaml; default: stdout) or of the directory (dir)"},
+	}
+}
+
+func applyClusterFlags(c *cli.Context, cfg *config.Config) {
+	for name, to := range map[string]*string{
+		"name": &cfg.Name, "namespace": &cfg.Namespace, "step-image": &cfg.StepImage, "guidellm-image": &cfg.GuidellmImage,
+		"hf-secret-name": &cfg.HFSecretName, "hf-secret-key": &cfg.HFSecretKey,
+		"api-key-secret-name": &cfg.APIKeySecretName, "api-key-secret-key": &cfg.APIKeySecretKey,
+		"service-account": &cfg.ServiceAccount, "artifact-repository": &cfg.ArtifactRepository,
+		"s3-bucket": &cfg.S3Bucket, "s3-endpoint": &cfg.S3Endpoint, "s3-region": &cfg.S3Region, "s3-prefix": &cfg.S3Prefix, "s3-secret": &cfg.S3Secret,
+		"timezone": &cfg.Timezone, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
+		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
+	} {
+		setString(c, name, to)
+	}
+	applyServerFlags(c, &cfg.Server)
+	if c.IsSet("deploy") {
+		cfg.Deploy = c.Bool("deploy")
+	}
+	setInt(c, "parallel-accelerators", &cfg.ParallelAccelerators)
+	setInt(c, "retries", &cfg.Retries)
+	if c.IsSet("create-namespace") {
+		cfg.CreateNamespace = c.Bool("create-namespace")
+	}
+	if c.IsSet("cron") {
+		cfg.Cron = *c.Generic("cron").(*list)
+	}
+}
+
+// applyServerFlags sets what all servers have in common. Tolerations, affinities and
+// what differs between accelerators need a configuration file.
+func applyServerFlags(c *cli.Context, s *config.Server) {
+	for name, to := range map[string]*string{
+		"server-image": &s.Image, "server-model-path": &s.ModelPath, "server-dtype": &s.DType, "server-cpu": &s.CPU, "server-memory": &s.Memory,
+		"server-shm": &s.Shm, "server-cache-pvc": &s.CachePVC, "server-cache-size": &s.CacheSize,
+		"server-runtime-class": &s.RuntimeClass, "server-priority-class": &s.PriorityClass,
+	} {
+		setString(c, name, to)
+	}
+	if c.IsSet("server-command") {
+		s.Command = strings.Fields(c.String("server-command"))
+	}
+	if c.IsSet("server-user") {
+		s.User = c.Int64("server-user")
+	}
+	if c.IsSet("server-args") {
+		s.Args = *c.Generic("server-args").(*list)
+	}
+	if c.IsSet("server-env") {
+		s.Env = map[string]string{}
+		for _, text := range *c.Generic("server-env").(*list) {
+			name, value, _ := strings.Cut(text, "=")
+			s.Env[name] = value
+		}
+	}
+}
+
+func generate(c *cli.Context) error {
+	if c.Args().Present() {
+		return exit.Errorf(exit.Usage, "no command %q; see wfgen --help", c.Args().First())
+	}
+	return writeObjects(c, templates.Objects, func(cfg config.Config) string {
+		return fmt.Sprintf("argo submit -n %s --from workflowtemplate/%s --watch", cfg.Namespace, cfg.Name)
+	})
+}
+
+// writeObjects writes the objects of the configuration; then says what to do when they are
+// deployed, and checks are further mistakes.
+func writeObjects(c *cli.Context, objects func(config.Config) []templates.Object, then func(config.Config) string, checks ...func(config.Config) error) error {
+	cfg, mistakes := readConfig(c)
+	applyClusterFlags(c, &cfg)
+	mistakes = append(mistakes, cfg.ValidateCluster())
+	for _, check := range checks {
+		mistakes = append(mistakes, check(cfg))
+	}
+	format, output := c.String("format"), c.Path("output")
+	switch {
+	case format != "yaml" && format != "dir":
+		mistakes = append(mistakes, fmt.Errorf("format: %q is neither yaml nor dir", format))
+	case format == "dir" && output == "":
+		mistakes = append(mistakes, errors.New("output: format dir needs a directory to write to"))
+	}
+	if err := usage(mistakes...); err != nil {
+		return err
+	}
+
+	cfg = cfg.InCluster()
+	files, err := render(cfg, objects(cfg))
+	if err != nil {
+		return err
+	}
+	switch {
+	case format == "dir":
+		return writeDir(c, output, then(cfg), files)
+	case output != "":
+		if err := writeFile(output, stream(files)); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.ErrWriter, "wrote %s; deploy it with: kubectl apply --server-side -f %s\n", output, output)
+		return nil
+	default:
+		for _, f := range files {
+			if len(f.data) > lastApplied {
+				fmt.Fprintf(c.App.ErrWriter, "%s is large: deploy it with kubectl apply --server-side\n", f.name)
+			}
+		}
+		_, err := c.App.Writer.Write(stream(files))
+		return err
+	}
+}
+
+// lastApplied is about how large an object may be that kubectl applies without
+// --server-side: it keeps a copy in an annotation, and those end at 256 KiB.
+const lastApplied = 240 << 10
+
+// file is an object as it is written.
+type file struct {
+	name    string
+	data    []byte
+	example bool
+}
+
+func render(cfg config.Config, objects []templates.Object) ([]file, error) {
+	var files []file
+	for _, o := range objects {
+		data, err := manifest.YAML(o.Value, o.Comments...)
+		if errors.Is(err, manifest.ErrTooLarge) {
+			return nil, exit.Errorf(exit.Usage, "%s is %w: give each part of the %d accelerators a sweep of its own name", o.File, err, len(cfg.Accelerators))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.File, err)
+		}
+		files = append(files, file{o.File, data, o.Example})
+	}
+	return files, nil
+}
+
+// stream is all that can be applied, as one YAML stream.
+func stream(files []file) []byte {
+	var out bytes.Buffer
+	for _, f := range files {
+		if !f.example {
+			out.WriteString("---\n")
+			out.Write(f.data)
+		}
+	}
+	return out.Bytes()
+}
+
+// kustomization lists the files to apply, for kubectl apply -k.
+type kustomization struct {
+	APIVersion  string      `json:"apiVersion"`
+	Kind        string      `json:"kind"`
+	Resources   []string    `json:"resources"`
+	SortOptions sortOptions `json:"sortOptions"`
+}
+
+// sortOptions keep the order of the resources. By itself kustomize puts a CronWorkflow
+// before its WorkflowTemplate; Argo's controller then finds it invalid, and looks again
+// only after 20 minutes.
+type sortOptions struct {
+	Order string `json:"order"`
+}
+
+func writeDir(c *cli.Context, dir, then string, files []file) error {
+	k := kustomization{APIVersion: "kustomize.config.k8s.io/v1beta1", Kind: "Kustomization", SortOptions: sortOptions{Order: "fifo"}}
+	for _, f := range files {
+		if !f.example {
+			k.Resources = append(k.Resources, f.name)
+		}
+	}
+	data, err := manifest.YAML(k, manifest.Comment{Path: "apiVersion", Text: "kubectl apply -k . --server-side"})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	for _, f := range append(files, file{name: "kustomization.yaml", data: data}) {
+		if err := writeFile(filepath.Join(dir, f.name), f.data); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.App.ErrWriter, "wrote %d files to %s; deploy them with: kubectl apply -k %s --server-side\nthen run: %s\n", len(files)+1, dir, dir, then)
+	return nil
+}
+
+// writeFile writes a file whole or not at all.
+func writeFile(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	defer os.Remove(temporary.Name()) // gone already when all went well
+	_, err = temporary.Write(data)
+	if err := errors.Join(err, temporary.Chmod(0o644), temporary.Close()); err != nil {
+		return fmt.Errorf("output: %s: %w", path, err)
+	}
+	if err := os.Rename(temporary.Name(), path); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	return nil
+}

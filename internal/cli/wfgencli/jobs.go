@@ -1,0 +1,86 @@
+package wfgencli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/templates"
+)
+
+func jobsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "jobs",
+		Usage: "write plain Kubernetes Jobs instead, for a cluster without Argo",
+		Description: `A Job for each accelerator, which runs the step commands of the workflow one after
+another: wait, each point, the estimate. The results go to the bucket, or to a
+ConfigMap named like the Job. With --deploy the servers come along, as wfgen servers
+writes them.
+
+Example:
+  wfgen jobs --accelerators A100 --driver native | kubectl apply -f -`,
+		Flags: append(sweepFlags(), clusterFlagsBut(argoFlags...)...),
+		Action: func(c *cli.Context) error {
+			if err := clikit.NoArgs(c); err != nil {
+				return err
+			}
+			return writeObjects(c, templates.Jobs, func(cfg config.Config) string {
+				return fmt.Sprintf("kubectl wait -n %s --for=condition=complete --timeout=24h job -l app.kubernetes.io/part-of=%s", cfg.Namespace, cfg.Name)
+			}, withoutArgo)
+		},
+	}
+}
+
+func serversCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "servers",
+		Usage: "write Deployments of the servers alone, set up for measuring",
+		Description: `A Deployment and a Service named vllm-ACCELERATOR for each accelerator without a
+target-url of its own. They hold their GPUs until they are deleted.
+
+Example:
+  wfgen servers --accelerators A100 --model org/model --batch-sizes 1,64 | kubectl apply -f -`,
+		Flags: append(sweepFlags(), clusterFlagsBut(append(argoFlags, "deploy", "step-image", "guidellm-image", "service-account", "retries",
+			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory")...)...),
+		Action: func(c *cli.Context) error {
+			if err := clikit.NoArgs(c); err != nil {
+				return err
+			}
+			return writeObjects(c, templates.Servers, func(cfg config.Config) string {
+				return fmt.Sprintf("kubectl wait -n %s --for=condition=available --timeout=%s deployment -l app.kubernetes.io/part-of=%s", cfg.Namespace, cfg.WaitTimeout, cfg.Name)
+			}, func(cfg config.Config) error {
+				cfg.Deploy = true
+				return cfg.CheckServers()
+			})
+		},
+	}
+}
+
+// argoFlags have no meaning without Argo.
+var argoFlags = []string{"artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator"}
+
+func clusterFlagsBut(names ...string) []cli.Flag {
+	return slices.DeleteFunc(clusterFlags(), func(f cli.Flag) bool { return slices.Contains(names, f.Names()[0]) })
+}
+
+// withoutArgo refuses what a configuration file asks for that Jobs cannot do.
+func withoutArgo(c config.Config) error {
+	var errs []error
+	if len(c.Cron) > 0 {
+		errs = append(errs, errors.New("cron: a Job runs once; schedules need Argo, or a CronJob of your own"))
+	}
+	if c.ParallelAccelerators > 0 {
+		errs = append(errs, errors.New("parallel-accelerators: Jobs start side by side; apply them one after another"))
+	}
+	if c.LoadGenerator == config.Cluster {
+		errs = append(errs, errors.New("load-generator: a shared one needs Argo"))
+	}
+	if c.ArtifactRepository != "" {
+		errs = append(errs, errors.New("artifact-repository: is Argo's; give s3-bucket, or neither for a ConfigMap"))
+	}
+	return errors.Join(errs...)
+}

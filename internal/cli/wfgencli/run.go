@@ -1,0 +1,288 @@
+package wfgencli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/local"
+	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/budget"
+	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/sweep/config"
+)
+
+// What --simulate takes where nothing was said: a sweep that a newcomer waits for.
+const (
+	simulatedModel   = "simulated"
+	simulatedSeconds = 4
+	simulatedOutput  = 64
+	simulatedJitter  = 0.02 // relative scatter of every token, as a quiet GPU shows
+)
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "run the sweep from this machine, without a cluster",
+		Description: `Runs the plan that a cluster would run, with the same step commands: for every
+accelerator wait, then every shape and batch size, then the estimate. Results lie
+under OUTPUT/runs/RUN; the table goes to stdout. A run that was interrupted goes on
+when the same command is given again.
+
+Examples:
+  wfgen run --simulate --accelerators A100,H100
+  wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model unsloth/Meta-Llama-3.1-8B
+  wfgen run --target A100=http://10.0.0.7:8000 --target H100=http://10.0.0.8:8000 \
+    --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B --output s3://results/calibration`,
+		Flags: append(sweepFlags(),
+			&cli.BoolFlag{Name: "simulate", Usage: "measure simulated servers, and compare the estimate with their truth"},
+			&cli.StringSliceFlag{Name: "target", Usage: "`NAME=URL` of an accelerator's server, repeatable; URL alone for one accelerator, or with {accelerator} for several"},
+			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
+			shareProcessFlag(),
+			&cli.BoolFlag{Name: "force", Usage: "measure again what the run has measured already"},
+			&cli.StringFlag{Name: "run", Usage: "`NAME` of the run; an unfinished run of the same plan is gone on with, or a new one named by the time"},
+			&cli.StringFlag{Name: "output", Value: "out", Usage: "directory or s3://bucket/prefix"},
+			&cli.StringFlag{Name: "step", Usage: "`PATH` of the step program; otherwise beside wfgen, in this checkout, or in PATH"},
+		),
+		Action: func(c *cli.Context) error {
+			if err := clikit.NoArgs(c); err != nil {
+				return err
+			}
+			cfg, err := runConfig(c)
+			if err != nil {
+				return err
+			}
+			return runSweep(c, cfg)
+		},
+	}
+}
+
+// runConfig is the configuration as a run on one machine needs it: the native
+// driver unless guidellm was asked for, targets from --target, and short points
+// for simulated servers.
+func runConfig(c *cli.Context) (config.Config, error) {
+	cfg, err := configFrom(c)
+	if err != nil {
+		return cfg, err
+	}
+	fromFile := c.String("config") != ""
+	unset := func(flag string) bool { return !fromFile && !c.IsSet(flag) }
+	if unset("driver") {
+		cfg.Driver = sweep.Native
+	}
+	if c.Bool("simulate") {
+		if unset("model") {
+			cfg.Model = simulatedModel
+		}
+		if unset("max-seconds") && unset("max-requests") {
+			cfg.MaxSeconds = simulatedSeconds
+		}
+		if unset("output-tokens") {
+			for i := range cfg.Shapes {
+				cfg.Shapes[i].OutputTokens = simulatedOutput
+			}
+		}
+	}
+	errs := []error{applyTargets(&cfg, c.StringSlice("target"), c.Bool("simulate"))}
+	if n := c.Int("parallel"); n < 1 {
+		errs = append(errs, fmt.Errorf("--parallel: %d is below 1", n))
+	}
+	if _, err := time.ParseDuration(cfg.WaitTimeout); err != nil {
+		errs = append(errs, fmt.Errorf("--wait-timeout: %w", err))
+	}
+	return cfg, usage(append(errs, cfg.Validate())...)
+}
+
+func applyTargets(cfg *config.Config, targets []string, simulate bool) error {
+	if simulate {
+		if len(targets) > 0 {
+			return errors.New("--simulate starts its own servers; leave --target out")
+		}
+		return nil
+	}
+	var errs []error
+	for _, target := range targets {
+		name, url, named := strings.Cut(target, "=")
+		if !named || strings.Contains(name, "/") { // an = in the URL itself
+			cfg.TargetURL = target
+			continue
+		}
+		i := slices.IndexFunc(cfg.Accelerators, func(a config.Accelerator) bool { return a.Name == name })
+		if i < 0 {
+			errs = append(errs, fmt.Errorf("--target %s: %q is not among the accelerators", target, name))
+			continue
+		}
+		cfg.Accelerators[i].TargetURL = url
+	}
+	for _, a := range cfg.Accelerators {
+		if a.TargetURL == "" && (cfg.TargetURL == "" || cfg.TargetURL == config.DefaultTargetURL) {
+			errs = append(errs, fmt.Errorf("--target: none for %s; give --target %s=http://… or --simulate", a.Name, a.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func runSweep(c *cli.Context, cfg config.Config) error {
+	ctx, stderr := c.Context, c.App.ErrWriter
+	s, err := shareProcess(c, cfg.Sweep())
+	if err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	say := func(text string) { fmt.Fprintln(stderr, text) }
+	out, err := store.New(ctx, c.String("output"))
+	if err != nil {
+		return err
+	}
+	if err := store.Check(ctx, out); err != nil {
+		return err
+	}
+	run, resumed, err := local.NameRun(ctx, out, s, c.String("run"), time.Now())
+	if err != nil {
+		return err
+	}
+	timeout, _ := time.ParseDuration(cfg.WaitTimeout) // checked in runConfig
+	r := &local.Runner{
+		Sweep: s, Out: out, Run: run, Force: c.Bool("force"), Parallel: c.Int("parallel"), Retries: cfg.Retries,
+		WaitTimeout: timeout, Method: cfg.Method, Tokenizer: cfg.Tokenizer, Stdout: c.App.Writer,
+	}
+	if r.Step, err = local.FindStep(ctx, c.String("step"), say); err != nil {
+		return err
+	}
+	pending, err := r.Pending(ctx)
+	if err != nil {
+		return err
+	}
+	left, all := 0, 0
+	for _, a := range s.Accelerators {
+		left += len(pending[a.Name])
+		all += len(s.Points(a.Name))
+	}
+	switch {
+	case resumed && left < all:
+		say(fmt.Sprintf("run %s: %d of %d points are measured already, %d to go (--force measures all again)", run, all-left, all, left))
+	default:
+		say(fmt.Sprintf("run %s: %d points in %s", run, all, r.Location()))
+	}
+	expected := budget.Expect(s, budget.Options{Overhead: budget.Overhead(s.Driver, ""), Parallel: r.Parallel, RequestSeconds: requestSeconds}).Seconds * float64(left) / float64(all)
+	bar := newProgress(stderr, left, time.Duration(expected*float64(time.Second)))
+	r.Progress = bar
+
+	truths := map[string]catalogue.Linear4{}
+	if c.Bool("simulate") {
+		for i, a := range s.Accelerators {
+			truths[a.Name] = truthOf(a.Name)
+			if len(pending[a.Name]) == 0 {
+				continue
+			}
+			url, stop, err := startSimulated(context.WithoutCancel(ctx), r, a, truths[a.Name], int64(i)+1)
+			if err != nil {
+				return err
+			}
+			defer stop()
+			s.Accelerators[i].TargetURL = url
+		}
+	}
+
+	failures, err := r.Measure(ctx, pending)
+	bar.stop()
+	if ctx.Err() != nil {
+		say(fmt.Sprintf("interrupted; what was measured is kept in %s\ngo on with the same command and --run %s, or estimate from what there is: step aggregate %s --output %s",
+			r.Location(), run, r.Location(), r.Location()))
+		return exit.Errorf(exit.TryAgain, "interrupted")
+	}
+	if err != nil {
+		return err
+	}
+	if len(failures) > 0 {
+		say(fmt.Sprintf("\n%d failed:", len(failures)))
+		for _, text := range failures {
+			say("  " + text)
+		}
+	}
+	err = r.Aggregate(ctx)
+	if len(truths) > 0 {
+		if terr := writeTruth(ctx, c.App.Writer, out, run, s, truths); terr != nil {
+			return errors.Join(err, terr)
+		}
+	}
+	say("results: " + r.Location())
+	return err
+}
+
+// startSimulated starts the server of one accelerator, large enough for the sweep.
+func startSimulated(ctx context.Context, r *local.Runner, a sweep.Accelerator, truth catalogue.Linear4, seed int64) (string, func(), error) {
+	seqs, length := a.MaxNumSeqs, 0
+	if seqs == 0 {
+		seqs = slices.Max(r.Sweep.BatchSizes)
+	}
+	for _, shape := range r.Sweep.Shapes {
+		length = max(length, shape.PromptTokens+shape.OutputTokens)
+	}
+	return local.Simulate(ctx, r.Step, r.Sweep.Model, truth, seqs, length+64, simulatedJitter, seed)
+}
+
+// truthOf is what the simulated server of an accelerator follows: the
+// catalogue's figures, or those of an A100 for one that it does not know.
+func truthOf(name string) catalogue.Linear4 {
+	a, ok := catalogue.Find(name)
+	if !ok {
+		a, _ = catalogue.Find("A100")
+	}
+	return a.Simulated()
+}
+
+// writeTruth prints the parameters that the simulated servers followed beside
+// those that were estimated.
+func writeTruth(ctx context.Context, w io.Writer, out store.Store, run string, s sweep.Sweep, truths map[string]catalogue.Linear4) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\nsimulated servers: truth beside estimate\n")
+	fmt.Fprintln(t, "accelerator\tshape\tparameter\ttruth\testimate\terror\tinside interval\t")
+	for _, a := range s.Accelerators {
+		truth := truths[a.Name]
+		for _, shape := range s.Shapes {
+			p, err := readParameters(ctx, out, path.Join(layout.Accelerator(run, a.Name), layout.Parameters, layout.ParametersFile(shape)))
+			if err != nil {
+				fmt.Fprintf(t, "%s\t%s\tno parameters\t\t\t\t\t\n", a.Name, shape)
+				continue
+			}
+			for _, row := range []struct {
+				name  string
+				truth float64
+			}{{"alpha", truth.Alpha}, {"beta", truth.Beta}, {"gamma", truth.Gamma}, {"delta", truth.Delta}} {
+				estimate, low, high, ok := p.Parameter(row.name)
+				if !ok {
+					fmt.Fprintf(t, "%s\t%s\t%s\t%.6g\t-\t\t\t\n", a.Name, shape, row.name, row.truth)
+					continue
+				}
+				inside := "no"
+				if low <= row.truth && row.truth <= high {
+					inside = "yes"
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%.6g\t%.6g\t%+.2f %%\t%s\t\n", a.Name, shape, row.name, row.truth, estimate, 100*(estimate/row.truth-1), inside)
+			}
+		}
+	}
+	return t.Flush()
+}
+
+func readParameters(ctx context.Context, out store.Store, key string) (parameters.Parameters, error) {
+	f, err := out.Open(ctx, key)
+	if err != nil {
+		return parameters.Parameters{}, err
+	}
+	defer f.Close()
+	return parameters.Decode(f, key)
+}

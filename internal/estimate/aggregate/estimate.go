@@ -1,0 +1,443 @@
+// Package aggregate turns the measurements of a sweep, read from wherever they
+// lie, into parameters, a summary and a table.
+package aggregate
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/sweep"
+)
+
+// Which batch size a fit is over.
+const (
+	Nominal  = "nominal"
+	Measured = "measured"
+)
+
+// Options say how to estimate.
+type Options struct {
+	Method string // fit.WLS or fit.TwoPoint
+	Source string // witness: measurement.Auto, Server or Client
+	TTFT   string // statistic: measurement.Auto, Mean or Median
+	Batch  string // Nominal, Measured, or measurement.Auto: nominal for two-point, which is defined so, else measured
+
+	Expect []string      // accelerators that must end with parameters
+	Shapes []sweep.Shape // the order of shapes; others follow
+}
+
+// Inputs is what an estimate is made of.
+type Inputs struct {
+	Measurements []Source
+	Parameters   []parameters.Parameters // made already: they go into the summary as they are
+	Joint        []parameters.Joint      // made already; where the measurements are here too, they are made anew
+	Failures     []parameters.Failure    // known already
+	Notes        []string
+}
+
+// Source is a measurement and where it is from.
+type Source struct {
+	measurement.Measurement
+	File   string
+	Report bool // reduced from a raw report just now
+}
+
+// key is what one set of parameters is for.
+type key struct {
+	model, accelerator string
+	shape              sweep.Shape
+}
+
+func (k key) String() string {
+	return fmt.Sprintf("%s on %s, %s", k.model, k.accelerator, k.shape)
+}
+
+// Limits of the verdict that concern whole points.
+const (
+	mostBatchDifference = 0.10 // nominal against measured
+	mostErrors          = 0.01 // of requests
+)
+
+// Estimate fits every group of measurements and summarises all.
+func Estimate(in Inputs, o Options) parameters.Summary {
+	if o.Batch == measurement.Auto {
+		o.Batch = Measured
+		if o.Method == fit.TwoPoint {
+			o.Batch = Nominal
+		}
+	}
+	groups, notes := group(in.Measurements)
+	s := parameters.Summary{Notes: append(slices.Clone(in.Notes), notes...), Failures: slices.Clone(in.Failures)}
+	seen := map[key]parameters.Parameters{}
+	points := map[key][]fit.Point{}
+	for k, ms := range groups {
+		points[k] = pointsOf(k, ms, o)
+		seen[k] = estimate(k, ms, points[k], o)
+	}
+	for _, p := range in.Parameters {
+		k := key{p.Model, p.Accelerator, p.Shape}
+		before, ok := seen[k]
+		switch {
+		case !ok:
+			seen[k] = p
+		case groups[k] != nil:
+			// The measurements say it again, and anew.
+		case p.Provenance.MeasuredTo > before.Provenance.MeasuredTo:
+			seen[k] = p
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: estimated twice; the newer is taken", k))
+		case p.Provenance.MeasuredTo < before.Provenance.MeasuredTo:
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: estimated twice; the newer is taken", k))
+		}
+	}
+	for _, p := range seen {
+		s.Parameters = append(s.Parameters, p)
+		s.Totals.Points += len(p.Fit.Points)
+		s.Totals.Seconds += p.Provenance.Seconds
+		s.Totals.OverheadSeconds += p.Provenance.OverheadSeconds
+	}
+	rank := func(shape sweep.Shape) int {
+		if i := slices.Index(o.Shapes, shape); i >= 0 {
+			return i
+		}
+		return len(o.Shapes)
+	}
+	slices.SortFunc(s.Parameters, func(a, b parameters.Parameters) int {
+		return cmp.Or(
+			cmp.Compare(a.Model, b.Model), cmp.Compare(a.Accelerator, b.Accelerator), cmp.Compare(rank(a.Shape), rank(b.Shape)),
+			cmp.Compare(a.Shape.PromptTokens, b.Shape.PromptTokens), cmp.Compare(a.Shape.OutputTokens, b.Shape.OutputTokens))
+	})
+
+	s.Joint = joint(in.Joint, groups, points, seen, o)
+
+	has := func(accelerator string) bool {
+		return slices.ContainsFunc(s.Parameters, func(p parameters.Parameters) bool { return p.Accelerator == accelerator })
+	}
+	// What failed earlier may have been mended since.
+	s.Failures = slices.DeleteFunc(s.Failures, func(f parameters.Failure) bool { return f.Shape == nil && has(f.Accelerator) })
+	for _, name := range o.Expect {
+		known := slices.ContainsFunc(s.Failures, func(f parameters.Failure) bool { return f.Accelerator == name })
+		if !has(name) && !known {
+			s.Failures = append(s.Failures, parameters.Failure{Accelerator: name,
+				Reasons: []string{"no measurement of it is among the inputs: none of its points was finished; see its log"}})
+		}
+	}
+	slices.SortFunc(s.Failures, func(a, b parameters.Failure) int {
+		return cmp.Or(cmp.Compare(a.Accelerator, b.Accelerator), cmp.Compare(fmt.Sprint(a.Shape), fmt.Sprint(b.Shape)))
+	})
+
+	s.Verdict = fit.Accepted
+	for _, p := range s.Parameters {
+		if p.Verdict.Level == fit.Refused || p.Verdict.Level == fit.Warned && s.Verdict == fit.Accepted {
+			s.Verdict = p.Verdict.Level
+		}
+	}
+	if len(s.Failures) > 0 || len(s.Parameters) == 0 {
+		s.Verdict = fit.Refused
+	}
+	return s
+}
+
+// group sorts measurements into what gets one fit each, ascending in batch size,
+// one of each point: the better one.
+func group(all []Source) (map[key][]Source, []string) {
+	groups := map[key][]Source{}
+	var notes []string
+	for _, m := range all {
+		k := key{m.Model, m.Accelerator, m.Shape}
+		i := slices.IndexFunc(groups[k], func(o Source) bool { return o.BatchSize == m.BatchSize })
+		if i < 0 {
+			groups[k] = append(groups[k], m)
+			continue
+		}
+		kept, other := groups[k][i], m
+		if better(other, kept) {
+			kept, other = other, kept
+		}
+		groups[k][i] = kept
+		if kept.Report == other.Report && kept.StartedAt != other.StartedAt {
+			notes = append(notes, fmt.Sprintf("%s, batch %d: measured twice; %s is taken, %s is not", k, m.BatchSize, kept.File, other.File))
+		}
+	}
+	for _, points := range groups {
+		slices.SortFunc(points, func(a, b Source) int { return cmp.Compare(a.BatchSize, b.BatchSize) })
+	}
+	slices.Sort(notes)
+	return groups, notes
+}
+
+// better tells which of two measurements of one point is taken: one that can be
+// used, one that is a measurement already, the newer.
+func better(a, b Source) bool {
+	if a, b := len(a.Taken.Void) == 0, len(b.Taken.Void) == 0; a != b {
+		return a
+	}
+	if a.Report != b.Report {
+		return b.Report
+	}
+	return a.StartedAt > b.StartedAt
+}
+
+// pointsOf are the points of one group for a fit. It weighs the witnesses of each.
+func pointsOf(k key, ms []Source, o Options) []fit.Point {
+	points := make([]fit.Point, len(ms))
+	for i := range ms {
+		m := &ms[i]
+		m.Taken = m.Weigh(o.Source, o.TTFT)
+		p := fit.Point{
+			Group: k.String(), Pair: k.model + " on " + k.accelerator, Label: fmt.Sprintf("batch %d", m.BatchSize),
+			Batch: m.Taken.Batch, PromptTokens: m.PromptTokens, OutputTokens: m.OutputTokens,
+			Void: strings.Join(m.Taken.Void, "; "), VoidTTFT: strings.Join(m.Taken.VoidTTFT, "; "),
+		}
+		if o.Batch == Nominal {
+			p.Batch = float64(m.BatchSize)
+		}
+		if p.PromptTokens == 0 {
+			p.PromptTokens = float64(m.Shape.PromptTokens)
+		}
+		if p.OutputTokens == 0 {
+			p.OutputTokens = float64(m.Shape.OutputTokens)
+		}
+		p.ITL, p.TTFT = sample(m.Taken.ITL), sample(m.Taken.TTFT)
+		points[i] = p
+	}
+	return points
+}
+
+// estimate fits one group.
+func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Parameters {
+	f := fit.FitLinear4(points, o.Method)
+	judge(&f, ms)
+
+	p := parameters.Parameters{
+		Model: k.model, Accelerator: k.accelerator, Shape: k.shape,
+		Fit:         parameters.Fit{Model: parameters.Linear4, Method: o.Method, Batch: o.Batch},
+		Verdict:     f.Verdict,
+		InputTokens: float64(k.shape.PromptTokens),
+	}
+	if f.Verdict.Level != fit.Refused {
+		p.Set("alpha", f.Alpha)
+		p.Set("beta", f.Beta)
+		p.Set("gamma", f.Gamma)
+		p.Set("delta", f.Delta)
+	}
+	p.Fit.Diagnostics = parameters.Diagnostics{ITL: diagnostics(f.ITL, points), TTFT: diagnostics(f.TTFT, points)}
+	p.Provenance = provenance(ms)
+	for i, m := range ms {
+		p.Fit.Points = append(p.Fit.Points, describe(m, points[i], i, f))
+	}
+	ends(&p, f, ms, points)
+	return p
+}
+
+func sample(v *measurement.Value) fit.Sample {
+	if v == nil {
+		return fit.Sample{}
+	}
+	return fit.Sample{MS: v.MS, StandardError: v.StandardErrorMS, Blocks: v.Blocks}
+}
+
+// ends fills the fields of the two-run recipe: what was measured at the smallest
+// and at the largest batch that the estimate uses.
+func ends(p *parameters.Parameters, f fit.Linear4, ms []Source, points []fit.Point) {
+	if f.ITL == nil {
+		return
+	}
+	low, high := f.ITL.Used[0], f.ITL.Used[0]
+	for _, i := range f.ITL.Used {
+		if points[i].Batch < points[low].Batch {
+			low = i
+		}
+		if points[i].Batch > points[high].Batch {
+			high = i
+		}
+	}
+	ttft := func(i int) *float64 { // also where the line leaves it out
+		if q := points[i]; q.VoidTTFT == "" && q.TTFT.MS > 0 {
+			return &q.TTFT.MS
+		}
+		return nil
+	}
+	p.ITLSynchronous, p.ITLThroughput = &points[low].ITL.MS, &points[high].ITL.MS
+	p.TTFTSynchronous, p.TTFTThroughput = ttft(low), ttft(high)
+	p.BatchSize = float64(ms[high].BatchSize)
+	if f.TTFT != nil {
+		p.InputTokens = 0
+		for _, i := range f.TTFT.Used {
+			p.InputTokens += points[i].PromptTokens
+		}
+		p.InputTokens /= float64(len(f.TTFT.Used))
+	}
+}
+
+func diagnostics(l *fit.Line, points []fit.Point) *parameters.Line {
+	if l == nil {
+		return nil
+	}
+	d := &parameters.Line{RMSEMS: l.RMSE, ConditionNumber: l.Condition, DegreesOfFreedom: l.DegreesOfFreedom, PointsUsed: len(l.Used)}
+	if !math.IsNaN(l.R2) {
+		d.R2 = &l.R2
+	}
+	if c := l.Covariance[0][1]; !math.IsNaN(c) {
+		d.Covariance = &c
+	}
+	for _, i := range l.Used {
+		d.LinearTo = max(d.LinearTo, points[i].Batch)
+		d.LargestErrorPercent = max(d.LargestErrorPercent, 100*math.Abs(l.Residuals[i]))
+	}
+	if l.BendFrom != nil {
+		for _, p := range points {
+			if p.Batch > d.LinearTo && (d.BendFrom == nil || p.Batch < *d.BendFrom) {
+				d.BendFrom = new(p.Batch)
+			}
+		}
+	}
+	return d
+}
+
+// describe is what the estimate made of point i.
+func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
+	d := parameters.Point{
+		BatchSize: m.BatchSize, Batch: m.Taken.Batch, PromptTokens: p.PromptTokens,
+		Warnings: m.Taken.Warnings, Source: m.File,
+		ITLDifferencePercent: m.Taken.ITLDifferencePercent, TTFTDifferencePercent: m.Taken.TTFTDifferencePercent,
+	}
+	if m.Client != nil {
+		d.Plain = m.Client.Plain
+	}
+	value := func(v *measurement.Value, l *fit.Line, x float64) *parameters.Value {
+		if v == nil {
+			return nil
+		}
+		out := &parameters.Value{MS: v.MS, StandardErrorMS: v.StandardErrorMS, From: v.From, Statistic: v.Statistic}
+		if l == nil {
+			return out
+		}
+		out.Used = slices.Contains(l.Used, i)
+		if predicted := l.At(x); f.Verdict.Level != fit.Refused && x > 0 {
+			out.PredictedMS, out.ErrorPercent = &predicted, new(100*(predicted/v.MS-1))
+		}
+		return out
+	}
+	d.ITL = value(m.Taken.ITL, f.ITL, p.Batch)
+	d.TTFT = value(m.Taken.TTFT, f.TTFT, p.Batch*p.PromptTokens)
+
+	reasons := func(of string, l *fit.Line, void string) {
+		if l == nil {
+			if void != "" {
+				d.LeftOut = append(d.LeftOut, of+void)
+			}
+			return
+		}
+		for _, o := range l.Out {
+			if o.Index == i {
+				d.LeftOut = append(d.LeftOut, of+o.Reason)
+			}
+		}
+	}
+	if p.Void != "" {
+		d.LeftOut = []string{p.Void}
+	} else {
+		reasons("ITL: ", f.ITL, "")
+		reasons("TTFT: ", f.TTFT, p.VoidTTFT)
+	}
+	return d
+}
+
+// judge applies the rules of the verdict that concern whole points.
+func judge(f *fit.Linear4, ms []Source) {
+	if f.ITL == nil {
+		return // refused, and the reasons say what to do
+	}
+	var warnings []string
+	for _, i := range f.ITL.Used {
+		m := ms[i]
+		if b := float64(m.BatchSize); math.Abs(m.Taken.Batch/b-1) > mostBatchDifference {
+			warnings = append(warnings, fmt.Sprintf("batch %d: %.4g requests ran together in fact (%+.0f %%)", m.BatchSize, m.Taken.Batch, 100*(m.Taken.Batch/b-1)))
+		}
+		if all := m.Requests.Successful + m.Requests.Errored; all > 0 && float64(m.Requests.Errored) > mostErrors*float64(all) {
+			warnings = append(warnings, fmt.Sprintf("batch %d: %d of %d requests failed%s", m.BatchSize, m.Requests.Errored, all, most(m.Requests.Errors)))
+		}
+		if m.Partial {
+			warnings = append(warnings, fmt.Sprintf("batch %d: interrupted; only %.3g s were measured", m.BatchSize, m.Seconds))
+		}
+		for _, w := range m.Taken.Warnings {
+			warnings = append(warnings, fmt.Sprintf("batch %d: %s", m.BatchSize, w))
+		}
+	}
+	const enough = 8
+	for i, w := range warnings {
+		if i == enough && len(warnings) > enough+1 {
+			f.Verdict.Warn("and %d more of the kind; see the points", len(warnings)-enough)
+			break
+		}
+		f.Verdict.Warn("%s", w)
+	}
+	warnOfDifferences(&f.Verdict, ms, f.ITL.Used)
+}
+
+// most names the commonest error.
+func most(errs map[string]int) string {
+	worst := ""
+	for e, n := range errs {
+		if worst == "" || n > errs[worst] || n == errs[worst] && e < worst {
+			worst = e
+		}
+	}
+	if worst == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%d times %s)", errs[worst], worst)
+}
+
+func driver(m Source) string {
+	return strings.TrimSpace(m.Driver.Name + " " + m.Driver.Version)
+}
+
+const separator = " | "
+
+// collect joins the different values of a field, in order of appearance.
+func collect(ms []Source, of func(Source) string) string {
+	var values []string
+	for _, m := range ms {
+		if v := of(m); v != "" && !slices.Contains(values, v) {
+			values = append(values, v)
+		}
+	}
+	return strings.Join(values, separator)
+}
+
+func provenance(ms []Source) parameters.Provenance {
+	p := parameters.Provenance{
+		Driver:        collect(ms, driver),
+		ServerVersion: collect(ms, func(m Source) string { return m.Provenance.ServerVersion }),
+		Image:         collect(ms, func(m Source) string { return m.Provenance.Image }),
+		ImageDigest:   collect(ms, func(m Source) string { return m.Provenance.ImageDigest }),
+		Args:          collect(ms, func(m Source) string { return strings.Join(m.Provenance.Args, " ") }),
+		Cache:         collect(ms, cache),
+		GPU:           collect(ms, func(m Source) string { return m.Provenance.GPU }),
+		GPUDriver:     collect(ms, func(m Source) string { return m.Provenance.GPUDriver }),
+		Node:          collect(ms, func(m Source) string { return m.Provenance.Node }),
+		Pod:           collect(ms, func(m Source) string { return m.Provenance.Pod }),
+		Target:        collect(ms, func(m Source) string { return m.Provenance.Target }),
+		Tool:          collect(ms, func(m Source) string { return m.Provenance.Tool }),
+	}
+	for _, m := range ms {
+		if m.StartedAt > 0 && (p.MeasuredFrom == 0 || m.StartedAt < p.MeasuredFrom) {
+			p.MeasuredFrom = m.StartedAt
+		}
+		if m.StartedAt > 0 {
+			p.MeasuredTo = max(p.MeasuredTo, m.StartedAt+m.Seconds)
+		}
+		p.Seconds += m.Seconds
+		p.OverheadSeconds += m.OverheadSeconds
+		p.Requests += m.Requests.Successful
+		p.ErroredRequests += m.Requests.Errored
+	}
+	return p
+}

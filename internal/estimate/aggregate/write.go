@@ -1,0 +1,110 @@
+package aggregate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/store"
+)
+
+// Write puts the results into out, and the accepted parameters under latest in
+// that store unless it is nil:
+//
+//	<accelerator>/parameters/<shape>.json
+//	summary.json
+//	parameters.json             when there is exactly one set
+//	outputs/<name>              one value each, for Argo
+func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) error {
+	for _, p := range s.Parameters {
+		data, err := p.Encode()
+		if err != nil {
+			return err
+		}
+		keys := []string{layout.ParametersOf(p.Accelerator, p.Shape)}
+		if len(s.Parameters) == 1 {
+			keys = append(keys, layout.OneParameters)
+		}
+		for _, key := range keys {
+			if err := out.Put(ctx, key, bytes.NewReader(data)); err != nil {
+				return err
+			}
+		}
+		if latest != nil && p.Verdict.Level == fit.Accepted {
+			if err := latest.Put(ctx, layout.LatestOf(p.Model, p.Accelerator, p.Shape), bytes.NewReader(data)); err != nil {
+				return err
+			}
+		}
+	}
+	outputs, err := Outputs(s)
+	if err != nil {
+		return err
+	}
+	for name, text := range outputs {
+		if err := out.Put(ctx, path.Join(layout.Outputs, name), strings.NewReader(text)); err != nil {
+			return err
+		}
+	}
+	data, err := s.Encode()
+	if err != nil {
+		return err
+	}
+	return out.Put(ctx, layout.Summary, bytes.NewReader(data)) // last: it says that all else is there
+}
+
+// output is one set of parameters in the output parameter of all.
+type output struct {
+	Model       string    `json:"model"`
+	Accelerator string    `json:"accelerator"`
+	Shape       string    `json:"shape"`
+	Verdict     fit.Level `json:"verdict"`
+	Alpha       *float64  `json:"alpha"`
+	Beta        *float64  `json:"beta"`
+	Gamma       *float64  `json:"gamma"`
+	Delta       *float64  `json:"delta"`
+}
+
+// Outputs are the values for Argo's output parameters, one per file. alpha to
+// delta are those of the first shape where there is one accelerator, and empty
+// where the verdict is refused or there are several; parameters holds all.
+func Outputs(s parameters.Summary) (map[string]string, error) {
+	first := parameters.Parameters{}
+	one := len(s.Parameters) > 0
+	all := []output{}
+	var reasons []string
+	for _, p := range s.Parameters {
+		one = one && p.Model == s.Parameters[0].Model && p.Accelerator == s.Parameters[0].Accelerator
+		all = append(all, output{p.Model, p.Accelerator, p.Shape.String(), p.Verdict.Level, p.Alpha, p.Beta, p.Gamma, p.Delta})
+		for _, r := range p.Verdict.Reasons {
+			reasons = append(reasons, fmt.Sprintf("%s, %s: %s", p.Accelerator, p.Shape, r))
+		}
+	}
+	if one {
+		first = s.Parameters[0]
+	}
+	for _, f := range s.Failures {
+		for _, r := range f.Reasons {
+			reasons = append(reasons, fmt.Sprintf("%s: %s", f.Accelerator, r))
+		}
+	}
+	list, err := json.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	outputs := map[string]string{
+		"verdict": string(s.Verdict), "reasons": strings.Join(reasons, "\n"), "parameters": string(list),
+	}
+	for _, name := range parameters.Names {
+		outputs[name] = ""
+		if value, _, _, ok := first.Parameter(name); ok {
+			outputs[name] = parameters.Format(value)
+		}
+	}
+	return outputs, nil
+}

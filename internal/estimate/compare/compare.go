@@ -1,0 +1,256 @@
+// Package compare tells whether two estimates of the same thing differ: drift of
+// a server, found by a joint test of its parameters.
+package compare
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/run/exit"
+)
+
+// level of significance, of the joint test and of each parameter.
+const level = 1 - fit.Confidence
+
+// Result compares one set of parameters, measured twice.
+type Result struct {
+	What     string   // model, accelerator and, for linear4, shape
+	Model    string   // linear4, iteration3 or engine
+	Changes  []Change // of each parameter
+	Tested   int      // parameters in the joint test; 0: there was none
+	P        float64  // of the joint test: how likely differences like these are without a change; NaN when there was none
+	Warnings []string // what else differs
+	Drift    []string // names of the parameters beyond the band
+}
+
+// Change is what became of one parameter.
+type Change struct {
+	Name     string
+	Old, New float64
+	Percent  float64 // new over old minus one
+	Low      float64 // of the 95 % interval of Percent; NaN where one side has none
+	High     float64
+	P        float64 // of the parameter alone; NaN where one side has no interval
+	Note     string  // why it was not compared; empty: it was
+}
+
+// estimate is one side of a comparison.
+type estimate struct {
+	what, model string
+	terms       []term
+	covariance  func(i, j int) float64 // NaN when unknown
+	refused     []string
+	provenance  parameters.Provenance
+	method      string // with the batch size that it is over
+}
+
+type term struct {
+	name           string
+	value          float64
+	error, freedom float64 // NaN error: unknown
+	dropped        bool
+}
+
+// Compare compares everything that both summaries hold. A parameter drifts when it
+// changed by more than band (0.05: 5 %), significantly (5 % level), and the joint
+// test of its set is significant too, so that one parameter among many does not
+// drift by chance. Where a side has no intervals the values alone decide.
+// notes name what only one side holds. It is an error when they have nothing in
+// common (exit.Usage) or a set of either side is refused (exit.Refused).
+func Compare(before, after parameters.Summary, band float64) (results []Result, notes []string, err error) {
+	olds, news := estimates(before), estimates(after)
+	var refused []error
+	for _, o := range olds {
+		i := slices.IndexFunc(news, func(n estimate) bool { return n.what == o.what && n.model == o.model })
+		if i < 0 {
+			notes = append(notes, fmt.Sprintf("only OLD has %s of %s", o.model, o.what))
+			continue
+		}
+		n := news[i]
+		news = slices.Delete(news, i, i+1)
+		bad := false
+		for _, side := range []struct {
+			name string
+			of   estimate
+		}{{"OLD", o}, {"NEW", n}} {
+			if len(side.of.refused) == 0 {
+				continue
+			}
+			bad = true
+			text := fmt.Errorf("%s: %s of %s is refused: %s", side.name, o.model, o.what, side.of.refused[0])
+			if o.model == parameters.Linear4 {
+				refused = append(refused, text)
+			} else {
+				notes = append(notes, text.Error())
+			}
+		}
+		if !bad {
+			results = append(results, compare(o, n, band))
+		}
+	}
+	for _, n := range news {
+		notes = append(notes, fmt.Sprintf("only NEW has %s of %s", n.model, n.what))
+	}
+	if err := errors.Join(refused...); err != nil {
+		return results, notes, exit.With(exit.Refused, err)
+	}
+	if len(results) == 0 {
+		return nil, notes, exit.Errorf(exit.Usage, "OLD and NEW have no model, accelerator and shape in common: %s", strings.Join(notes, "; "))
+	}
+	return results, notes, nil
+}
+
+func compare(o, n estimate, band float64) Result {
+	r := Result{What: o.what, Model: o.model, P: math.NaN(), Warnings: differences(o, n)}
+	var tested []int
+	freedom := math.Inf(1)
+	for i, a := range o.terms {
+		b := n.terms[i]
+		c := Change{Name: a.name, Old: a.value, New: b.value, Percent: 100 * (b.value/a.value - 1), Low: math.NaN(), High: math.NaN(), P: math.NaN()}
+		if a.dropped || b.dropped {
+			if a.dropped != b.dropped {
+				c.Note = "one side cannot tell it from 0"
+				r.Changes = append(r.Changes, c)
+			}
+			continue
+		}
+		// The ratio is tested by its logarithm, whose error is that of both relative ones.
+		x, y := a.error/a.value, b.error/b.value
+		if variance := x*x + y*y; variance > 0 {
+			free := variance * variance / (x*x*x*x/a.freedom + y*y*y*y/b.freedom) // Welch and Satterthwaite
+			t := distuv.StudentsT{Sigma: 1, Nu: free}
+			ratio, deviation := math.Log(b.value/a.value), math.Sqrt(variance)
+			half := t.Quantile(1-level/2) * deviation
+			c.Low, c.High = 100*math.Expm1(ratio-half), 100*math.Expm1(ratio+half)
+			c.P = 2 * t.Survival(math.Abs(ratio)/deviation)
+			tested = append(tested, i)
+			freedom = min(freedom, free)
+		}
+		r.Changes = append(r.Changes, c)
+	}
+	r.P = joint(o, n, tested, freedom)
+	if !math.IsNaN(r.P) {
+		r.Tested = len(tested)
+	}
+	for _, c := range r.Changes {
+		if c.Note != "" || math.Abs(c.Percent) <= 100*band || c.P >= level || r.P >= level {
+			continue
+		}
+		r.Drift = append(r.Drift, c.Name)
+	}
+	return r
+}
+
+// joint is the p-value of Wald's test that no parameter changed, by the F
+// distribution, with the smallest of the parameters' degrees of freedom.
+func joint(o, n estimate, tested []int, freedom float64) float64 {
+	k := len(tested)
+	if k == 0 {
+		return math.NaN()
+	}
+	// Scaled to relative changes, so that the matrix is well conditioned.
+	v, d := mat.NewSymDense(k, nil), mat.NewVecDense(k, nil)
+	for a, i := range tested {
+		d.SetVec(a, n.terms[i].value/o.terms[i].value-1)
+		for b, j := range tested[:a+1] {
+			scale := o.terms[i].value * o.terms[j].value
+			v.SetSym(a, b, (o.covariance(i, j)+n.covariance(i, j))/scale)
+		}
+	}
+	var c mat.Cholesky
+	var x mat.VecDense
+	if !c.Factorize(v) || c.SolveVecTo(&x, d) != nil {
+		return math.NaN()
+	}
+	return distuv.F{D1: float64(k), D2: max(1, freedom)}.Survival(mat.Dot(d, &x) / float64(k))
+}
+
+// differences are what else is not equal.
+func differences(o, n estimate) []string {
+	var warnings []string
+	for _, f := range []struct{ what, before, after string }{
+		{"server version", o.provenance.ServerVersion, n.provenance.ServerVersion},
+		{"image", o.provenance.Image, n.provenance.Image},
+		{"image digest", o.provenance.ImageDigest, n.provenance.ImageDigest},
+		{"server's command", o.provenance.Args, n.provenance.Args},
+		{"KV cache", o.provenance.Cache, n.provenance.Cache},
+		{"GPU", o.provenance.GPU, n.provenance.GPU},
+		{"GPU driver", o.provenance.GPUDriver, n.provenance.GPUDriver},
+		{"node", o.provenance.Node, n.provenance.Node},
+		{"driver", o.provenance.Driver, n.provenance.Driver},
+		{"method", o.method, n.method},
+	} {
+		if f.before != f.after {
+			warnings = append(warnings, fmt.Sprintf("the %s differs: %s, now %s", f.what, cmp.Or(f.before, "not known"), cmp.Or(f.after, "not known")))
+		}
+	}
+	return warnings
+}
+
+// estimates are the sets of parameters in a summary.
+func estimates(s parameters.Summary) []estimate {
+	var all []estimate
+	for _, p := range s.Parameters {
+		e := estimate{
+			what: fmt.Sprintf("%s on %s, %s", p.Model, p.Accelerator, p.Shape), model: parameters.Linear4,
+			provenance: p.Provenance, method: p.Fit.Method + " over " + p.Fit.Batch + " batch",
+		}
+		if !p.Published() {
+			e.refused = p.Verdict.Reasons
+			all = append(all, e)
+			continue
+		}
+		lines := []*parameters.Line{p.Fit.Diagnostics.ITL, p.Fit.Diagnostics.TTFT}
+		intervals := []*parameters.Interval{p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Intervals.Gamma, p.Fit.Intervals.Delta}
+		for i, name := range parameters.Names {
+			value, _, _, _ := p.Parameter(name)
+			t := term{name: name, value: value, error: math.NaN()}
+			if l := lines[i/2]; intervals[i] != nil && l != nil && l.DegreesOfFreedom > 0 {
+				t.error, t.freedom = intervals[i].StandardError, l.DegreesOfFreedom
+			}
+			e.terms = append(e.terms, t)
+		}
+		e.covariance = func(i, j int) float64 {
+			switch {
+			case i == j:
+				return e.terms[i].error * e.terms[i].error
+			case i/2 != j/2:
+				return 0 // ITL and TTFT are fitted apart
+			case lines[i/2] == nil || lines[i/2].Covariance == nil:
+				return math.NaN()
+			}
+			return *lines[i/2].Covariance
+		}
+		all = append(all, e)
+	}
+	for _, j := range s.Joint {
+		e := estimate{what: fmt.Sprintf("%s on %s", j.Model, j.Accelerator), model: j.Fit, provenance: j.Provenance}
+		if j.Verdict.Level == fit.Refused {
+			e.refused = j.Verdict.Reasons
+		}
+		for _, t := range j.Terms {
+			one := term{name: t.Name, value: t.Value, error: math.NaN(), dropped: t.Dropped != ""}
+			if t.Interval != nil && t.DegreesOfFreedom > 0 {
+				one.error, one.freedom = t.Interval.StandardError, t.DegreesOfFreedom
+			}
+			e.terms = append(e.terms, one)
+		}
+		e.covariance = func(a, b int) float64 {
+			if j.Covariance == nil {
+				return math.NaN()
+			}
+			return j.Covariance[a][b]
+		}
+		all = append(all, e)
+	}
+	return all
+}

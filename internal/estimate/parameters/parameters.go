@@ -1,0 +1,313 @@
+// Package parameters holds what an estimate produced: parameters.json, one model
+// on one accelerator at one shape, and summary.json, all of a sweep. It does no
+// I/O.
+package parameters
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
+)
+
+// Schemas of the two files.
+const (
+	Schema        = "wfgen.dev/parameters/v1"
+	SummarySchema = "wfgen.dev/summary/v1"
+)
+
+// Linear4 names the model of alpha, beta, gamma and delta. The letters mean other
+// things in other models, so every file and table names its model.
+const Linear4 = "linear4"
+
+// Parameters is one model on one accelerator at one shape. Its first fields are
+// those of the two-run recipe, with the same names and meaning. Latencies are in
+// milliseconds.
+// Where the verdict is refused, alpha, beta, gamma and delta are null: an
+// autoscaler must not come by them by accident.
+type Parameters struct {
+	Schema string `json:"schema"`
+
+	ITLSynchronous *float64 `json:"itl_synchronous"` // measured at the smallest batch that the estimate uses, ms
+	ITLThroughput  *float64 `json:"itl_throughput"`  // measured at batch_size, ms
+	BatchSize      float64  `json:"batch_size"`      // the largest nominal batch that the estimate uses; 0: none
+	Alpha          *float64 `json:"alpha"`           // ITL = alpha + beta*batch; ms
+	Beta           *float64 `json:"beta"`            // ms per request
+
+	TTFTSynchronous *float64 `json:"ttft_synchronous"` // measured at the same smallest batch, ms; null where it was void
+	TTFTThroughput  *float64 `json:"ttft_throughput"`  // measured at batch_size, ms; null where it was void
+	InputTokens     float64  `json:"input_tokens"`     // prompt length that the estimate uses, tokens
+	Gamma           *float64 `json:"gamma"`            // TTFT = gamma + delta*inputTokens*batch; ms
+	Delta           *float64 `json:"delta"`            // ms per token and request
+
+	Model       string      `json:"model"`
+	Accelerator string      `json:"accelerator"`
+	Shape       sweep.Shape `json:"shape"`
+
+	Fit        Fit         `json:"fit"`
+	Verdict    fit.Verdict `json:"verdict"`
+	Provenance Provenance  `json:"provenance"`
+}
+
+// Fit is how the parameters were made and how well they describe the points.
+type Fit struct {
+	Model       string      `json:"model"`  // linear4
+	Method      string      `json:"method"` // wls or two-point
+	Batch       string      `json:"batch"`  // which batch size the fit is over: measured or nominal
+	Intervals   Intervals   `json:"intervals"`
+	Diagnostics Diagnostics `json:"diagnostics"`
+	Points      []Point     `json:"points"`
+}
+
+// Intervals of the parameters; nil where the points give none.
+type Intervals struct {
+	Alpha *Interval `json:"alpha,omitempty"`
+	Beta  *Interval `json:"beta,omitempty"`
+	Gamma *Interval `json:"gamma,omitempty"`
+	Delta *Interval `json:"delta,omitempty"`
+}
+
+// Interval is the uncertainty of one parameter, in its unit.
+type Interval struct {
+	StandardError float64 `json:"standard_error"`
+	Low           float64 `json:"low"`  // of the 95 % confidence interval (Student's t)
+	High          float64 `json:"high"` // of the 95 % confidence interval
+}
+
+// Diagnostics of the two lines; nil for one that could not be fitted.
+type Diagnostics struct {
+	ITL  *Line `json:"itl,omitempty"`
+	TTFT *Line `json:"ttft,omitempty"`
+}
+
+// Line says how well a line describes the points that it was fitted to.
+type Line struct {
+	R2                  *float64 `json:"r2,omitempty"`                 // share of the variance explained; absent when there is none
+	RMSEMS              float64  `json:"rmse_ms"`                      // root mean square residual, ms
+	LargestErrorPercent float64  `json:"largest_error_percent"`        // largest relative residual, percent
+	ConditionNumber     float64  `json:"condition_number"`             // of the design, columns scaled to length one
+	DegreesOfFreedom    float64  `json:"degrees_of_freedom,omitempty"` // behind the intervals
+	PointsUsed          int      `json:"points_used"`
+	LinearTo            float64  `json:"linear_to"`            // largest measured batch in the linear range, requests
+	BendFrom            *float64 `json:"bend_from,omitempty"`  // smallest measured batch beyond it, requests
+	Covariance          *float64 `json:"covariance,omitempty"` // of intercept and slope, product of their units
+}
+
+// Point is what the estimate made of one measured point.
+type Point struct {
+	BatchSize    int     `json:"batch_size"`    // nominal
+	Batch        float64 `json:"batch"`         // measured
+	PromptTokens float64 `json:"prompt_tokens"` // per request
+
+	ITL  *Value `json:"itl,omitempty"`
+	TTFT *Value `json:"ttft,omitempty"`
+
+	Plain                 *measurement.Plain `json:"plain,omitempty"`    // what a plain report of the client's rows would have said
+	LeftOut               []string           `json:"left_out,omitempty"` // why, and of what
+	Warnings              []string           `json:"warnings,omitempty"`
+	ITLDifferencePercent  *float64           `json:"itl_difference_percent,omitempty"`  // client over server, or over probe where there is one, minus one
+	TTFTDifferencePercent *float64           `json:"ttft_difference_percent,omitempty"` // client over server, or over probe where there is one, minus one
+	Source                string             `json:"source,omitempty"`                  // file that it was read from
+}
+
+// Value is a measured latency beside what the parameters predict.
+type Value struct {
+	MS              float64  `json:"ms"`
+	StandardErrorMS float64  `json:"standard_error_ms,omitempty"` // 0: not known
+	From            string   `json:"from"`                        // server, client or probe
+	Statistic       string   `json:"statistic"`                   // mean or median
+	PredictedMS     *float64 `json:"predicted_ms,omitempty"`
+	ErrorPercent    *float64 `json:"error_percent,omitempty"` // predicted over measured minus one
+	Used            bool     `json:"used"`                    // the line was fitted to it
+}
+
+// Provenance is where the numbers come from. A field that differs between the
+// points holds all its values, separated by " | ", and the verdict warns.
+type Provenance struct {
+	Driver          string  `json:"driver,omitempty"` // name and version
+	ServerVersion   string  `json:"server_version,omitempty"`
+	Image           string  `json:"image,omitempty"`
+	ImageDigest     string  `json:"image_digest,omitempty"`
+	Args            string  `json:"args,omitempty"`  // command and arguments of the server
+	Cache           string  `json:"cache,omitempty"` // the server's KV cache, in words
+	GPU             string  `json:"gpu,omitempty"`
+	GPUDriver       string  `json:"gpu_driver,omitempty"`
+	Node            string  `json:"node,omitempty"`
+	Pod             string  `json:"pod,omitempty"`
+	Target          string  `json:"target,omitempty"`
+	Tool            string  `json:"tool,omitempty"`          // version of step that reduced the points
+	MeasuredFrom    float64 `json:"measured_from,omitempty"` // Unix seconds of the first point
+	MeasuredTo      float64 `json:"measured_to,omitempty"`   // Unix seconds of the end of the last
+	Seconds         float64 `json:"seconds"`                 // measured, all points together
+	OverheadSeconds float64 `json:"overhead_seconds"`        // what they cost beyond that
+	Requests        int     `json:"requests"`                // successful, all points together
+	ErroredRequests int     `json:"errored_requests,omitempty"`
+}
+
+// Published tells whether the numbers may be used.
+func (p *Parameters) Published() bool { return p.Verdict.Level != fit.Refused && p.Alpha != nil }
+
+// Parameter is an estimate and its interval by name: alpha, beta, gamma or delta.
+// The interval is NaN where there is none; ok is false for a refused verdict.
+func (p *Parameters) Parameter(name string) (value, low, high float64, ok bool) {
+	v, i := p.named(name)
+	if v == nil || *v == nil || !p.Published() {
+		return 0, 0, 0, false
+	}
+	if *i == nil {
+		return **v, math.NaN(), math.NaN(), true
+	}
+	return **v, (*i).Low, (*i).High, true
+}
+
+// Names of the parameters, in their order.
+var Names = []string{"alpha", "beta", "gamma", "delta"}
+
+func (p *Parameters) named(name string) (**float64, **Interval) {
+	switch name {
+	case "alpha":
+		return &p.Alpha, &p.Fit.Intervals.Alpha
+	case "beta":
+		return &p.Beta, &p.Fit.Intervals.Beta
+	case "gamma":
+		return &p.Gamma, &p.Fit.Intervals.Gamma
+	case "delta":
+		return &p.Delta, &p.Fit.Intervals.Delta
+	}
+	return nil, nil
+}
+
+// Set stores an estimate by name, its interval where it has one.
+func (p *Parameters) Set(name string, e fit.Parameter) {
+	v, i := p.named(name)
+	*v, *i = &e.Value, nil
+	if e.HasInterval() {
+		*i = &Interval{StandardError: e.StandardError, Low: e.Low, High: e.High}
+	}
+}
+
+// ITLAt predicts the inter-token latency (ms) at a batch size, TTFTAt the time to
+// first token at a batch size and prompt length. Only for published parameters.
+func (p *Parameters) ITLAt(batch float64) float64 { return *p.Alpha + *p.Beta*batch }
+
+// TTFTAt predicts the time to first token, ms; see ITLAt.
+func (p *Parameters) TTFTAt(batch, promptTokens float64) float64 {
+	return *p.Gamma + *p.Delta*promptTokens*batch
+}
+
+// Format writes a number with six significant digits and without an exponent,
+// which not every consumer reads.
+func Format(x float64) string {
+	if x == 0 || math.IsNaN(x) || math.IsInf(x, 0) {
+		return strconv.FormatFloat(x, 'f', -1, 64)
+	}
+	digits := max(0, 5-int(math.Floor(math.Log10(math.Abs(x)))))
+	return strconv.FormatFloat(x, 'f', digits, 64)
+}
+
+// Encode is the file: indented JSON, the schema filled in. It refuses what Decode
+// would refuse.
+func (p Parameters) Encode() ([]byte, error) {
+	p.Schema = Schema
+	if err := p.validate(); err != nil {
+		return nil, fmt.Errorf("parameters of %s on %s, %s: %w", p.Model, p.Accelerator, p.Shape, err)
+	}
+	return encode(p)
+}
+
+// Decode reads a parameters file; name is what its errors call it. Unknown fields
+// are ignored. An error names every mistake and has the code of refused data.
+func Decode(r io.Reader, name string) (Parameters, error) {
+	var p Parameters
+	if err := decode(r, name, "parameters file", &p, 4<<20); err != nil {
+		return p, err
+	}
+	if err := p.validate(); err != nil {
+		return p, exit.Errorf(exit.Refused, "%s: %w", name, err)
+	}
+	return p, nil
+}
+
+func (p *Parameters) validate() error {
+	if p.Schema != Schema {
+		return fmt.Errorf("schema: found %q, expected %q", p.Schema, Schema)
+	}
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if p.Model == "" {
+		bad("model: missing")
+	}
+	if p.Accelerator == "" {
+		bad("accelerator: missing")
+	}
+	if p.Shape.PromptTokens < 1 || p.Shape.OutputTokens < 2 {
+		bad("shape: %s is below 1/2", p.Shape)
+	}
+	if p.Fit.Model != Linear4 {
+		bad("fit.model: found %q, expected %q; the letters mean other things in other models", p.Fit.Model, Linear4)
+	}
+	switch p.Verdict.Level {
+	case fit.Accepted, fit.Warned:
+		for _, name := range Names {
+			if v, _ := p.named(name); *v == nil {
+				bad("%s: missing, though the verdict is %s", name, p.Verdict.Level)
+			} else if x := **v; !(x > 0) || math.IsInf(x, 0) {
+				bad("%s: %v is not a finite number above 0", name, x)
+			}
+		}
+		if p.ITLSynchronous == nil || p.ITLThroughput == nil || !(p.BatchSize >= 1) {
+			bad("itl_synchronous, itl_throughput, batch_size: missing, though the verdict is %s", p.Verdict.Level)
+		}
+		if p.Verdict.Level == fit.Warned && len(p.Verdict.Reasons) == 0 {
+			bad("verdict.reasons: none, though the verdict is warned")
+		}
+	case fit.Refused:
+		for _, name := range Names {
+			if v, _ := p.named(name); *v != nil {
+				bad("%s: given, though the verdict is refused", name)
+			}
+		}
+		if len(p.Verdict.Reasons) == 0 {
+			bad("verdict.reasons: none, though the verdict is refused")
+		}
+	default:
+		bad("verdict.level: found %q, expected %s, %s or %s", p.Verdict.Level, fit.Accepted, fit.Warned, fit.Refused)
+	}
+	for _, name := range Names {
+		if _, i := p.named(name); *i != nil && !((*i).Low <= (*i).High) {
+			bad("fit.intervals.%s: low %v is above high %v", name, (*i).Low, (*i).High)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
+
+func decode(r io.Reader, name, what string, to any, most int64) error {
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if int64(len(data)) > most {
+		return exit.Errorf(exit.Refused, "%s: larger than %d bytes, which no %s is", name, most, what)
+	}
+	if err := json.Unmarshal(data, to); err != nil {
+		return exit.Errorf(exit.Refused, "%s: not a %s: %w", name, what, err)
+	}
+	return nil
+}

@@ -1,0 +1,207 @@
+// Package preflight asks a server, before the first point, whether it can run what a
+// sweep is going to ask of it.
+package preflight
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
+)
+
+// Plan is what the sweep is going to ask: every shape at every batch size.
+type Plan struct {
+	Shapes     []sweep.Shape
+	BatchSizes []int
+	MaxNumSeqs int     // the most requests that the server runs at once; 0: not known
+	Spread     float64 // fraction by which the native driver lets answers differ in length
+}
+
+// Report is what the server can, beside what the plan needs.
+type Report struct {
+	Target     string
+	Model      string
+	Version    string // of the server; empty: not known
+	MaxLen     int    // tokens of a prompt and its answer; 0: not known
+	MaxNumSeqs int    // 0: not known
+	Cache      measurement.Cache
+	Needs      []Need   // one per shape
+	Problems   []string // why points cannot be measured
+	Warnings   []string // what casts doubt on them
+}
+
+// Need is what one shape takes at the largest batch size.
+type Need struct {
+	Shape    sweep.Shape
+	Longest  int // tokens of the longest request
+	Batch    int // the largest of the plan
+	Tokens   int // of KV cache for that batch, whole blocks
+	MostFits int // requests of this shape that the KV cache holds; 0: not known
+}
+
+// Check asks the server. The error is exit.TryAgain when it does not answer;
+// everything else that is wrong is in the report.
+func Check(ctx context.Context, client *llm.Client, model string, p Plan) (Report, error) {
+	r := Report{Target: client.Target(), Model: model, MaxNumSeqs: p.MaxNumSeqs}
+	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
+	warn := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }
+
+	found, err := client.Find(ctx, model)
+	switch {
+	case err == nil:
+		r.MaxLen = found.MaxModelLen
+		r.Version = client.Version(ctx)
+		if r.MaxLen == 0 {
+			warn("the server does not say its max-model-len: whether the shapes fit is not known")
+		}
+		scrape, err := client.Scrape(ctx, model)
+		if err != nil {
+			warn("no server witness: %v; TTFT will be the client's, with the load generator's own delays in it", llm.Brief(err))
+			break
+		}
+		if n := scrape.Running + scrape.Waiting; n > 0 {
+			warn("%.0f requests are running already: somebody else uses the server, and what is measured meanwhile is void", n)
+		}
+		cache, err := client.Cache(ctx, model)
+		if err != nil || cache == nil {
+			warn("/metrics does not say what the KV cache holds: whether the batches fit is not known")
+			break
+		}
+		r.Cache = *cache
+		if cache.PrefixCaching != nil && *cache.PrefixCaching {
+			warn("prefix caching is on: a prompt that begins like an earlier one costs less than it should; start the server with --no-enable-prefix-caching")
+		}
+	case exit.Code(err) == exit.Unusable:
+		problem("%v", err)
+	default:
+		return r, err
+	}
+
+	largest := slices.Max(p.BatchSizes)
+	if p.MaxNumSeqs > 0 {
+		if above := bigger(p.BatchSizes, p.MaxNumSeqs); len(above) > 0 {
+			problem("batch sizes %s are above the server's max-num-seqs %d: requests would queue, and the queue would be measured; raise max-num-seqs to %d or leave them out",
+				words(above), p.MaxNumSeqs, largest)
+		}
+	}
+	for _, s := range p.Shapes {
+		_, longest := driver.Options{Shape: s, Spread: p.Spread}.OutputTokens()
+		n := Need{Shape: s, Longest: s.PromptTokens + longest, Batch: largest}
+		switch whole := s.PromptTokens + s.OutputTokens; {
+		case r.MaxLen > 0 && whole > r.MaxLen:
+			problem("shape %s needs %d tokens, but max-model-len is %d; raise it, or leave the shape out", s, whole, r.MaxLen)
+		case r.MaxLen > 0 && n.Longest > r.MaxLen:
+			warn("shape %s: max-model-len %d leaves no room for answers that differ in length (up to %d tokens in all); all will be alike, and streams may march in step", s, r.MaxLen, n.Longest)
+			n.Longest = whole
+		}
+		block := max(1, r.Cache.BlockSize)
+		each := (s.PromptTokens + s.OutputTokens + block - 1) / block * block
+		n.Tokens = each * largest
+		if r.Cache.Tokens > 0 {
+			n.MostFits = r.Cache.Tokens / each
+			if above := bigger(p.BatchSizes, n.MostFits); len(above) > 0 {
+				problem("shape %s: the KV cache holds %d tokens, %d requests of this shape; at batch sizes %s the server would evict requests, and the points would be void; give the server more memory, or leave them out",
+					s, r.Cache.Tokens, n.MostFits, words(above))
+			}
+		}
+		r.Needs = append(r.Needs, n)
+	}
+	return r, nil
+}
+
+// Err is exit.Unusable with every problem, or nil.
+func (r *Report) Err() error {
+	if len(r.Problems) == 0 {
+		return nil
+	}
+	return exit.Errorf(exit.Unusable, "the server cannot run the plan: %s", strings.Join(r.Problems, "; "))
+}
+
+// Print writes the report for people.
+func (r *Report) Print(w io.Writer) error {
+	known := func(n int) string {
+		if n == 0 {
+			return "not known"
+		}
+		return strconv.Itoa(n)
+	}
+	caching := "not known"
+	if on := r.Cache.PrefixCaching; on != nil {
+		caching = map[bool]string{true: "on", false: "off"}[*on]
+	}
+	title := fmt.Sprintf("%s, %s", r.Target, r.Model)
+	if r.Version != "" {
+		title += ", version " + r.Version
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, title)
+	for _, row := range [][2]string{
+		{"max-model-len", known(r.MaxLen)}, {"max-num-seqs", known(r.MaxNumSeqs)},
+		{"KV cache, tokens", known(r.Cache.Tokens)}, {"block, tokens", known(r.Cache.BlockSize)}, {"prefix caching", caching},
+	} {
+		fmt.Fprintf(t, "  %s\t%s\n", row[0], row[1])
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "shape\tlongest request\tlargest batch\tKV tokens needed\tbatch that fits\t")
+	for _, n := range r.Needs {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t\n", n.Shape, n.Longest, n.Batch, n.Tokens, known(n.MostFits))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name  string
+		lines []string
+	}{{"problem", r.Problems}, {"warning", r.Warnings}} {
+		for _, l := range part.lines {
+			if _, err := fmt.Fprintf(w, "%s: %s\n", part.name, l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// MaxNumSeqs is what the arguments of a server say of it; 0 where they do not.
+func MaxNumSeqs(args []string) int {
+	for i, a := range args {
+		value, ok := strings.CutPrefix(a, "--max-num-seqs=")
+		if a == "--max-num-seqs" && i+1 < len(args) {
+			value, ok = args[i+1], true
+		}
+		if n, err := strconv.Atoi(value); ok && err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+func bigger(sizes []int, than int) []int {
+	var out []int
+	for _, b := range sizes {
+		if b > than {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func words(numbers []int) string {
+	text := make([]string, len(numbers))
+	for i, n := range numbers {
+		text[i] = strconv.Itoa(n)
+	}
+	return strings.Join(text, ", ")
+}

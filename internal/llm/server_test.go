@@ -1,0 +1,202 @@
+package llm
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/llm/simulate"
+	"wfgen.dev/internal/run/exit"
+)
+
+// serve starts a simulated server and a client of it.
+func serve(t *testing.T, cfg simulate.Config, key string) *Client {
+	t.Helper()
+	s, err := simulate.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(s.Handler())
+	t.Cleanup(func() { h.Close(); s.Close() })
+	return client(t, h.URL, key)
+}
+
+func client(t *testing.T, url, key string) *Client {
+	t.Helper()
+	c, err := New(url, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func law() simulate.Config {
+	return simulate.Config{Model: "org/model", Alpha: 1, Beta: 0.01, Gamma: 2, Delta: 0.001, MaxModelLen: 512}
+}
+
+func TestFind(t *testing.T) {
+	ctx := context.Background()
+	c := serve(t, law(), "")
+	if m, err := c.Find(ctx, "org/model"); err != nil || m.MaxModelLen != 512 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	_, err := c.Find(ctx, "other")
+	if exit.Code(err) != exit.Unusable || !strings.Contains(err.Error(), "serves org/model") {
+		t.Errorf("another model: exit %d, %v", exit.Code(err), err)
+	}
+
+	starting := law()
+	starting.StartDelay = time.Hour
+	if _, err := serve(t, starting, "").Find(ctx, "org/model"); exit.Code(err) != exit.TryAgain {
+		t.Errorf("a server that starts: exit %d, %v", exit.Code(err), err)
+	}
+
+	locked := law()
+	locked.APIKey = "the key"
+	if _, err := serve(t, locked, "the key").Find(ctx, "org/model"); err != nil {
+		t.Errorf("with its key: %v", err)
+	}
+	if _, err := serve(t, locked, "another").Find(ctx, "org/model"); exit.Code(err) != exit.Unusable || strings.Contains(err.Error(), "another") {
+		t.Errorf("with another key: exit %d, %v", exit.Code(err), err)
+	}
+
+	if _, err := client(t, "http://127.0.0.1:1", "").Find(ctx, "m"); exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "127.0.0.1:1 is not ready") {
+		t.Errorf("nobody there: exit %d, %v", exit.Code(err), err)
+	}
+}
+
+func TestServersWithoutHealthAreAskedForTheirModels(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"data":[{"id":"m"}]}`))
+	})
+	h := httptest.NewServer(mux)
+	defer h.Close()
+	if m, err := client(t, h.URL+"/v1/", "").Find(context.Background(), "m"); err != nil || m.ID != "m" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestWait(t *testing.T) {
+	soon := law()
+	soon.StartDelay = 500 * time.Millisecond
+	c := serve(t, soon, "")
+	var said []string
+	if _, err := c.Wait(context.Background(), "org/model", time.Minute, func(s string) { said = append(said, s) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(said) == 0 {
+		t.Error("it never said what it was waiting for")
+	}
+	never := law()
+	never.StartDelay = time.Hour
+	_, err := serve(t, never, "").Wait(context.Background(), "org/model", 300*time.Millisecond, func(string) {})
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "gave up after 300ms") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+	begin := time.Now()
+	if _, err := c.Wait(context.Background(), "other", time.Hour, func(string) {}); exit.Code(err) != exit.Unusable || time.Since(begin) > 10*time.Second {
+		t.Errorf("another model is waited for: exit %d, %v", exit.Code(err), err)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for _, target := range []string{"", "vllm:8000", "ftp://vllm", "http://", "http://[::1"} {
+		if _, err := New(target, ""); exit.Code(err) != exit.Usage {
+			t.Errorf("%q: exit %d, %v", target, exit.Code(err), err)
+		}
+	}
+	if c := client(t, "http://user:secret@vllm:8000", ""); strings.Contains(c.Target(), "secret") {
+		t.Errorf("a password is shown: %s", c.Target())
+	}
+}
+
+func TestTokenizeAndScrape(t *testing.T) {
+	ctx := context.Background()
+	c := serve(t, law(), "")
+	if n, err := c.Tokenize(ctx, "org/model", "three short words"); err != nil || n != 3 {
+		t.Errorf("%d tokens, %v", n, err)
+	}
+	before, err := c.Scrape(ctx, "org/model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(ctx, "/v1/completions", map[string]any{"model": "org/model", "prompt": "a b", "max_tokens": 5, "ignore_eos": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	after, err := c.Scrape(ctx, "org/model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := *after.Successes - *before.Successes; got != 1 {
+		t.Errorf("%v requests counted", got)
+	}
+	if got := after.ITL.Count - before.ITL.Count; got != 4 {
+		t.Errorf("%v gaps of 5 tokens", got)
+	}
+	if got := 1000 * (after.TTFT.SumSeconds - before.TTFT.SumSeconds); got < 2 {
+		t.Errorf("TTFT %v ms is below its law", got)
+	}
+	if after.Queue == nil || after.Prefill == nil || after.Preemptions == nil || after.PrefixCacheHits == nil || after.KVCacheUsage == nil {
+		t.Errorf("missing: %+v", after)
+	}
+}
+
+// page is what older and other servers write.
+func TestScrapeOtherServers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text    string
+		running float64
+		itl     float64 // count
+		fails   bool
+	}{
+		"several engines, another model behind the same address": {text: `
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 3
+vllm:num_requests_running{engine="1",model_name="m"} 4
+vllm:num_requests_running{engine="0",model_name="other"} 100
+# TYPE vllm:time_per_output_token_seconds histogram
+vllm:time_per_output_token_seconds_bucket{model_name="m",le="+Inf"} 7
+vllm:time_per_output_token_seconds_sum{model_name="m"} 0.07
+vllm:time_per_output_token_seconds_count{model_name="m"} 7
+`, running: 7, itl: 7},
+		"SGLang": {text: `
+# TYPE sglang:num_running_reqs gauge
+sglang:num_running_reqs{model_name="m"} 2
+# TYPE sglang:inter_token_latency_seconds histogram
+sglang:inter_token_latency_seconds_bucket{model_name="m",le="+Inf"} 9
+sglang:inter_token_latency_seconds_sum{model_name="m"} 0.1
+sglang:inter_token_latency_seconds_count{model_name="m"} 9
+`, running: 2, itl: 9},
+		"no LLM server": {text: "# TYPE go_goroutines gauge\ngo_goroutines 5\n", fails: true},
+		"no metrics":    {text: "<html>", fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(tc.text)) }))
+			defer h.Close()
+			s, err := client(t, h.URL, "").Scrape(context.Background(), "m")
+			if (err != nil) != tc.fails {
+				t.Fatal(err)
+			}
+			if !tc.fails && (s.Running != tc.running || s.ITL.Count != tc.itl) {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+func TestStatusErrorsSayWhatTheServerSaid(t *testing.T) {
+	c := serve(t, law(), "")
+	resp, err := c.Do(context.Background(), "/v1/completions", map[string]any{"model": "org/model", "prompt": "a", "max_tokens": 100000})
+	if err == nil {
+		resp.Body.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "HTTP 400") || !strings.Contains(err.Error(), "512") {
+		t.Errorf("%v", err)
+	}
+}

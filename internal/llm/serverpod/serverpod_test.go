@@ -1,0 +1,362 @@
+package serverpod
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/cluster/kube"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/exit"
+)
+
+// api is an API server that replays what a real one said; testdata holds pods of
+// Kubernetes 1.34, with their logs and events.
+type api struct {
+	mu        sync.Mutex
+	pods      []json.RawMessage
+	log       string
+	events    string
+	labels    string
+	forbidden []string // parts of paths that may not be read
+	ended     []string
+}
+
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range a.forbidden {
+		if strings.Contains(r.URL.Path, f) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = fmt.Fprintf(w, `{"message":"%s is forbidden for waiter"}`, f)
+			return
+		}
+	}
+	switch {
+	case r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/status"):
+		var patch struct {
+			Status struct{ Phase, Message string }
+		}
+		if json.NewDecoder(r.Body).Decode(&patch) == nil && patch.Status.Phase == "Failed" && patch.Status.Message != "" {
+			a.ended = append(a.ended, filepath.Base(filepath.Dir(r.URL.Path)))
+		}
+	case strings.HasSuffix(r.URL.Path, "/log"):
+		_, _ = io.WriteString(w, a.log)
+	case strings.HasSuffix(r.URL.Path, "/events"):
+		_, _ = io.WriteString(w, a.events)
+	case strings.HasPrefix(r.URL.Path, "/api/v1/nodes/"):
+		_, _ = io.WriteString(w, `{"metadata":{"labels":`+a.labels+`}}`)
+	default:
+		_ = json.NewEncoder(w).Encode(map[string]any{"items": a.pods})
+	}
+}
+
+func (a *api) set(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// replay is the API server of one recorded pod.
+func replay(t *testing.T, name string) *api {
+	t.Helper()
+	a := &api{pods: []json.RawMessage{json.RawMessage(read(t, name+".json"))}, events: `{"items":[]}`, labels: `{}`}
+	if _, err := os.Stat("testdata/" + name + ".log"); err == nil {
+		a.log = read(t, name+".log")
+	}
+	if _, err := os.Stat("testdata/" + name + ".events.json"); err == nil {
+		a.events = read(t, name+".events.json")
+	}
+	return a
+}
+
+func (a *api) wait(t *testing.T, ctx context.Context, o Options) (Found, []string, error) {
+	t.Helper()
+	s := httptest.NewServer(a)
+	defer s.Close()
+	var said []string
+	o.API = kube.New(s.URL, "llm", "", s.Client())
+	o.Namespace, o.Selector, o.Model = "server-try", "case=x", "m"
+	o.Say = func(text string) { said = append(said, text) }
+	if o.Port == 0 {
+		o.Port = 8000
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 100 * time.Millisecond
+	}
+	found, err := Wait(ctx, o)
+	return found, said, err
+}
+
+func TestWhatCannotHealIsGivenUpAtOnce(t *testing.T) {
+	for name, want := range map[string][]string{
+		"neverpull": {"image lab.local/absent:v1 is not on node lab-node", "imagePullPolicy"},
+		"badname":   {`"Lab.Local/Upper:v1" is not the name of an image`, "must be lowercase", "correct the image"},
+		"crash":     {"container vllm ended with exit code 75, 7 times", "127.0.0.1:1 is not ready", "kubectl -n server-try logs crash -c vllm --previous"},
+		"badargs":   {"exit code 2", "flag provided but not defined: -no-such-flag", "correct the server's arguments"},
+		"oom":       {"exit code 137 (OOMKilled)", "loading the weights", "memory limit"},
+		"ended":     {"pod ended has ended", "exit code 2", "correct the server's arguments"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := replay(t, name)
+			_, said, err := a.wait(t, t.Context(), Options{Timeout: time.Minute, EndPod: true})
+			if exit.Code(err) != exit.Unusable {
+				t.Fatalf("exit %d, %v", exit.Code(err), err)
+			}
+			for _, w := range want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q is not in: %v", w, err)
+				}
+			}
+			if len(a.ended) != 1 || a.ended[0] != name {
+				t.Errorf("ended %q", a.ended)
+			}
+			if len(said) != 2 || !strings.Contains(said[1], "ended pod "+name) {
+				t.Errorf("said %q", said)
+			}
+		})
+	}
+}
+
+func TestWhatMayHealIsWaitedFor(t *testing.T) {
+	for name, want := range map[string]string{
+		"unschedulable": "is Pending: no node has enough free nvidia.com/gpu (0/1 nodes are available: 1 Insufficient nvidia.com/gpu)",
+		"pvc":           "is Pending: the PersistentVolumeClaim models does not exist",
+		"image":         "image registry.invalid/vllm:v1 cannot be pulled: \"registry.invalid/vllm:v1\": failed to do request",
+		"secret":        `cannot be configured: secret "hf-token" not found`, // for a moment: it may be applied just after
+		"mount":         `is being created on node lab-node: MountVolume.SetUp failed for volume "cache" : secret "nope" not found`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := replay(t, name)
+			_, said, err := a.wait(t, t.Context(), Options{})
+			if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "gave up after 100ms") {
+				t.Errorf("exit %d, %v", exit.Code(err), err)
+			}
+			if len(said) != 1 || !strings.Contains(said[0], want) {
+				t.Errorf("said %q, want %q", said, want)
+			}
+			if len(a.ended) != 0 {
+				t.Errorf("ended %q unasked", a.ended)
+			}
+		})
+	}
+}
+
+func TestPatienceEnds(t *testing.T) {
+	for name, want := range map[string]struct {
+		patience time.Duration
+		remedy   string
+	}{
+		"secret": {patienceConfig, "create it in namespace server-try, or correct its name"},
+	} {
+		f := diagnose(pod(t, read(t, name+".json")), 8000)
+		if f == nil || f.patience != want.patience || f.remedy != want.remedy {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	for message, want := range map[string]string{
+		`rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/vllm/vllm-openai:v9": docker.io/vllm/vllm-openai:v9: not found`: "name or tag",
+		`failed to authorize: failed to fetch anonymous token: 401 Unauthorized`:                                                                      "imagePullSecret",
+		`pull access denied, repository does not exist or may require authorization`:                                                                  "imagePullSecret",
+		`dial tcp: lookup registry.invalid: i/o timeout`:                                                                                              "",
+		`toomanyrequests: You have reached your unauthenticated pull rate limit`:                                                                      "",
+	} {
+		if got := pullRemedy(message); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", message, got, want)
+		}
+	}
+}
+
+func TestInterruptedItEndsNothing(t *testing.T) {
+	a := replay(t, "unschedulable")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("SIGTERM"))
+	defer cancel()
+	_, _, err := a.wait(t, ctx, Options{Timeout: time.Minute, EndPod: true})
+	if exit.Code(err) != exit.TryAgain || len(a.ended) != 0 {
+		t.Errorf("exit %d, %v; ended %q", exit.Code(err), err, a.ended)
+	}
+	_, said, err := a.wait(t, t.Context(), Options{EndPod: true})
+	if exit.Code(err) != exit.TryAgain || len(a.ended) != 1 {
+		t.Errorf("at the timeout: exit %d, %v; ended %q; said %q", exit.Code(err), err, a.ended, said)
+	}
+}
+
+// serving is a server that serves the model m.
+func serving(t *testing.T) (target string, port int) {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"data":[{"id":"m","max_model_len":4096}]}`)
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err = strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.URL, port
+}
+
+// ready is the recorded pod of a ready server, moved to an address of ours.
+func ready(t *testing.T, port int) json.RawMessage {
+	t.Helper()
+	text := strings.Replace(read(t, "ready.json"), `"containerPort": 8000`, fmt.Sprintf(`"containerPort": %d`, port), 1)
+	p := pod(t, text)
+	return json.RawMessage(strings.ReplaceAll(text, `"`+p.Status.PodIP+`"`, `"127.0.0.1"`))
+}
+
+func pod(t *testing.T, text string) kube.Pod {
+	t.Helper()
+	var p kube.Pod
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestAReadyServerIsDescribed(t *testing.T) {
+	target, port := serving(t)
+	a := &api{pods: []json.RawMessage{ready(t, port)}, labels: `{"nvidia.com/gpu.product":"NVIDIA-H100-80GB-HBM3","nvidia.com/cuda.driver.major":"570","nvidia.com/cuda.driver.minor":"86","nvidia.com/cuda.driver.rev":"15"}`}
+	found, said, err := a.wait(t, t.Context(), Options{Port: port})
+	if err != nil {
+		t.Fatalf("%v; said %q", err, said)
+	}
+	want := Found{Target: target, Instance: measurement.Instance{
+		Pod: "slow", Node: "lab-node", Image: "lab.local/step:server", ImageDigest: found.Instance.ImageDigest,
+		Args: []string{"simulate", "--listen", "0.0.0.0:8000", "--model", "m", "--start-delay", "40s"},
+		GPU:  "NVIDIA-H100-80GB-HBM3", GPUDriver: "570.86.15",
+	}}
+	want.Model.ID, want.Model.MaxModelLen = "m", 4096
+	if !reflect.DeepEqual(found, want) || !strings.HasPrefix(found.Instance.ImageDigest, "sha256:") {
+		t.Errorf("found %+v, want %+v", found, want)
+	}
+
+	a.forbidden = []string{"nodes"}
+	found, said, err = a.wait(t, t.Context(), Options{Port: port})
+	if err != nil || found.Instance.GPU != "" || found.Instance.Node != "lab-node" || len(said) != 1 || !strings.Contains(said[0], "get nodes") {
+		t.Errorf("nodes may not be read: %+v, %v; said %q", found, err, said)
+	}
+}
+
+func TestAReplacedPodIsFollowed(t *testing.T) {
+	target, port := serving(t)
+	a := replay(t, "unschedulable")
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		next := ready(t, port)
+		a.set(func() { a.pods = append(a.pods, next) })
+	}()
+	found, said, err := a.wait(t, t.Context(), Options{Port: port, Timeout: time.Minute})
+	if err != nil || found.Target != target || found.Instance.Pod != "slow" {
+		t.Errorf("%+v, %v; said %q", found, err, said)
+	}
+}
+
+func TestWithoutRights(t *testing.T) {
+	target, _ := serving(t)
+	a := &api{forbidden: []string{"pods"}}
+	_, _, err := a.wait(t, t.Context(), Options{Timeout: time.Minute})
+	if exit.Code(err) != exit.Unusable || !strings.Contains(err.Error(), "create role") {
+		t.Errorf("without a target: exit %d, %v", exit.Code(err), err)
+	}
+	found, said, err := a.wait(t, t.Context(), Options{Target: target, Timeout: time.Minute})
+	if err != nil || found.Target != target || len(said) != 1 || !strings.Contains(said[0], "health alone") {
+		t.Errorf("with a target: %+v, %v; said %q", found, err, said)
+	}
+}
+
+func TestWithATargetThePodOnlyExplains(t *testing.T) {
+	_, said, err := replay(t, "unschedulable").wait(t, t.Context(), Options{Target: "http://127.0.0.1:1"})
+	if exit.Code(err) != exit.TryAgain || len(said) != 1 || !strings.Contains(said[0], "nvidia.com/gpu") {
+		t.Errorf("exit %d, %v; said %q", exit.Code(err), err, said)
+	}
+	target, _ := serving(t)
+	found, _, err := replay(t, "unschedulable").wait(t, t.Context(), Options{Target: target})
+	if err != nil || !reflect.DeepEqual(found.Instance, measurement.Instance{}) {
+		t.Errorf("another server answers there: %+v, %v", found, err)
+	}
+}
+
+func TestNobody(t *testing.T) {
+	a := &api{events: `{"items":[{"type":"Warning","reason":"FailedCreate","message":"pods \"vllm-1\" is forbidden: exceeded quota: gpus","lastTimestamp":"2026-11-22T19:55:43Z"}]}`}
+	_, said, err := a.wait(t, t.Context(), Options{})
+	if exit.Code(err) != exit.TryAgain || len(said) != 1 || !strings.Contains(said[0], "no pod in namespace server-try has the labels case=x; perhaps because of this: pods \"vllm-1\" is forbidden: exceeded quota") {
+		t.Errorf("exit %d, %v; said %q", exit.Code(err), err, said)
+	}
+}
+
+// Logs of vLLM: the last line is seldom the cause.
+func TestTheCauseIsFoundInTheLog(t *testing.T) {
+	for _, tc := range []struct{ log, cause, remedy string }{
+		{"INFO starting\n(EngineCore_0 pid=9) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nTraceback\nRuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n",
+			"CUDA out of memory", "tensor parallelism"},
+		{"Traceback (most recent call last):\n  File \"x.py\", line 3\nhuggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo\n", "GatedRepoError", "accept its licence"},
+		{"ValueError: VLLM_PORT 'tcp://10.96.3.4:8000' appears to be a URI. This may be caused by a Kubernetes service discovery issue\n", "VLLM_PORT", "enableServiceLinks"},
+		{"usage: vllm serve [options]\nvllm: error: unrecognized arguments: --max-nun-seqs 64\n", "unrecognized arguments: --max-nun-seqs", "arguments"},
+		{"ValueError: To serve at least one request with the model's max seq len (131072), 16.00 GiB KV cache is needed, which is larger than the available KV cache memory (9.1 GiB)\n", "larger than the available", "lower max-model-len"},
+		{"KeyError: 'x'\nshutting down\n", "KeyError: 'x'", ""},
+	} {
+		f := &finding{crash: &crash{container: "vllm", ends: 1, code: 1}}
+		f.explain(tc.log)
+		if !strings.Contains(f.text, tc.cause) || !strings.Contains(f.remedy, tc.remedy) || tc.remedy == "" && f.remedy != "" {
+			t.Errorf("%q: %q; %q", tc.log, f.text, f.remedy)
+		}
+	}
+}
+
+func TestProgressBarsAreTheirLastState(t *testing.T) {
+	got := logLines("INFO loading\n\rLoading safetensors checkpoint shards:   0% | 0/4\rLoading safetensors checkpoint shards:  25% | 1/4\r\n\x1b[32mdone\x1b[0m\n\n")
+	want := []string{"INFO loading", "Loading safetensors checkpoint shards: 25% | 1/4", "done"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestSecretsAreMasked(t *testing.T) {
+	got := withoutSecrets([]string{"vllm", "serve", "--api-key", "sk-1", "--hf-token=hf_1", "--tokenizer", "x", "--seed", "1"})
+	want := []string{"vllm", "serve", "--api-key", "***", "--hf-token=***", "--tokenizer", "x", "--seed", "1"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// vLLM's first line holds its arguments, the key among them, and may be the last one
+// for minutes.
+func TestKeysInALogAreMasked(t *testing.T) {
+	for line, want := range map[string]string{
+		"args: {'port': 8000, 'api_key': ['s3cret', 'other'], 'seed': 0}": "args: {'port': 8000, 'api_key': ***, 'seed': 0}",
+		"args: Namespace(api_key='s3cret', dtype='auto')":                 "args: Namespace(api_key=***, dtype='auto')",
+		"VLLM_API_KEY=s3cret is set":                                      "VLLM_API_KEY=*** is set",
+		"max_num_batched_tokens=2048, key cache in blocks: 16":            "max_num_batched_tokens=2048, key cache in blocks: 16",
+	} {
+		if got := logLines(line); len(got) != 1 || got[0] != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,455 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/llm/simulate"
+	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/point/driver/native"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/point/report"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/sweep"
+)
+
+// law is so slow that a busy machine does not decide what is measured.
+func law() simulate.Config {
+	return simulate.Config{Model: "m", Alpha: 16, Beta: 1, Gamma: 40, Delta: 0.1, MaxNumSeqs: 4, MaxModelLen: 256}
+}
+
+// lawful says whether a latency can be one of the law's: a busy machine makes it late,
+// nothing makes it early.
+func lawful(ms, law float64) bool { return ms > 0.9*law && ms < 2*law }
+
+func handler(t *testing.T, cfg simulate.Config) http.Handler {
+	t.Helper()
+	s, err := simulate.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s.Handler()
+}
+
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func options(target string) Options {
+	return Options{
+		Options: driver.Options{
+			Target: target, Model: "m", Shape: sweep.Shape{PromptTokens: 40, OutputTokens: 16}, BatchSize: 4, MaxSeconds: 2, Seed: 7,
+		},
+		Accelerator: "A100", BatchSizes: []int{1, 4}, Margin: time.Minute, Stderr: io.Discard,
+	}
+}
+
+func run(t *testing.T, o Options) (dir string, m measurement.Measurement, err error) {
+	t.Helper()
+	dir = t.TempDir()
+	out, err := store.New(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err = Run(context.Background(), native.Driver{Tool: "test"}, out, o)
+	return dir, m, err
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+func TestRunKeepsBothWitnesses(t *testing.T) {
+	o := options(serve(t, handler(t, law())))
+	o.ProgressFile = filepath.Join(t.TempDir(), "progress")
+	dir, m, err := run(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		layout.Measurement, "reports/throughput.json", "reports/throughput-log.txt", "reports/throughput-server.json",
+		"outputs/itl", "outputs/ttft", "outputs/batch", "outputs/requests",
+	} {
+		if !exists(dir, name) {
+			t.Errorf("%s was not written", name)
+		}
+	}
+	f, err := os.Open(filepath.Join(dir, layout.Measurement))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	written, err := measurement.Decode(f, layout.Measurement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if written.Server == nil || written.Server.Requests != written.Client.Requests {
+		t.Fatalf("server %+v, client %+v", written.Server, written.Client)
+	}
+	if written.Taken.ITL.From != measurement.Client || written.Taken.TTFT.From != measurement.Server {
+		t.Errorf("ITL from %s, TTFT from %s", written.Taken.ITL.From, written.Taken.TTFT.From)
+	}
+	if !lawful(written.Taken.ITL.MS, 20) || !lawful(written.Taken.TTFT.MS, 56) {
+		t.Errorf("ITL %.2f, TTFT %.2f ms; the law says 20 and 56", written.Taken.ITL.MS, written.Taken.TTFT.MS)
+	}
+	if m.OverheadSeconds <= 0 || m.Provenance.Target == "" || m.Provenance.MaxModelLen != 256 || m.Driver.Name != sweep.Native {
+		t.Errorf("overhead %v, provenance %+v, driver %+v", m.OverheadSeconds, m.Provenance, m.Driver)
+	}
+	if progress, err := os.ReadFile(o.ProgressFile); err != nil || !strings.Contains(string(progress), "/2") {
+		t.Errorf("progress %q, %v", progress, err)
+	}
+}
+
+func TestAServerWithoutMetricsIsMeasuredByTheClientAlone(t *testing.T) {
+	cfg := law()
+	cfg.NoMetrics = true
+	o := options(serve(t, handler(t, cfg)))
+	o.Probe, o.ProbeSeconds = native.Driver{}, 1
+	dir, m, err := run(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Server != nil || m.Taken.TTFT.From != measurement.Client || !strings.Contains(strings.Join(m.Notes, "\n"), "no server witness") {
+		t.Errorf("server %v, TTFT from %s, notes %q", m.Server, m.Taken.TTFT.From, m.Notes)
+	}
+	if m.Probe != nil || exists(dir, "reports/throughput-probe.json") {
+		t.Error("the native driver was probed by itself")
+	}
+}
+
+// late makes the load of the native driver through a proxy that holds every request
+// back, as a load generator does that lacks CPU.
+type late struct {
+	native.Driver
+	by time.Duration
+}
+
+func (late) Name() string { return sweep.Guidellm }
+
+func (l late) Run(ctx context.Context, o driver.Options) error {
+	target, err := url.Parse(o.Target)
+	if err != nil {
+		return err
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // of streams that are cut at the end
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(l.by)
+		proxy.ServeHTTP(w, r)
+	}))
+	defer slow.Close()
+	o.Target = slow.URL
+	return l.Driver.Run(ctx, o)
+}
+
+// Where the server does not tell, a short run of the native driver says what TTFT
+// is without the client's own delay.
+func TestAProbeTellsTTFTWhereTheServerDoesNot(t *testing.T) {
+	bench := func(cfg simulate.Config, seconds float64) (dir string, m measurement.Measurement) {
+		o := options(serve(t, handler(t, cfg)))
+		o.Probe, o.ProbeSeconds = native.Driver{Tool: "test"}, seconds
+		dir = t.TempDir()
+		out, err := store.New(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = Run(t.Context(), late{by: 45 * time.Millisecond}, out, o); err != nil {
+			t.Fatal(err)
+		}
+		return dir, m
+	}
+	blind := law()
+	blind.NoMetrics = true
+
+	dir, m := bench(blind, 1)
+	if m.Taken.TTFT.From != measurement.Probe || m.Taken.ITL.From != measurement.Client {
+		t.Errorf("TTFT from %s, ITL from %s; probe %+v, warnings %q", m.Taken.TTFT.From, m.Taken.ITL.From, m.Probe, m.Taken.Warnings)
+	}
+	if !lawful(m.Taken.TTFT.MS, 56) || *m.Taken.TTFTDifferencePercent < 20 {
+		t.Errorf("TTFT %.2f ms, the law says 56; the client's is %+.0f %% off, want +80", m.Taken.TTFT.MS, *m.Taken.TTFTDifferencePercent)
+	}
+	if !exists(dir, "reports/throughput-probe.json") {
+		t.Error("the probe's report is not kept")
+	}
+	if m.OverheadSeconds < 1 {
+		t.Errorf("overhead of %.2f s: without the second of the probe", m.OverheadSeconds)
+	}
+	if client := m.Weigh(measurement.Client, measurement.Auto); !strings.Contains(strings.Join(client.Warnings, " "), "off the probe's") {
+		t.Errorf("the client's TTFT is taken with the warnings %q", client.Warnings)
+	}
+
+	if _, m := bench(blind, 0); m.Probe != nil || m.Taken.TTFT.From != measurement.Client {
+		t.Errorf("probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
+	}
+	if _, m := bench(law(), 1); m.Probe != nil || m.Taken.TTFT.From != measurement.Server {
+		t.Errorf("a server that tells TTFT: probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
+	}
+}
+
+// Above what the server runs at once requests queue: the point is good for ITL
+// and void for TTFT, whether or not anyone knew the limit.
+func TestAQueueVoidsTTFT(t *testing.T) {
+	o := options(serve(t, handler(t, law())))
+	o.BatchSize = 8
+	_, m, err := run(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Taken.VoidTTFT) == 0 || len(m.Taken.Void) > 0 {
+		t.Errorf("void %q, void for TTFT %q", m.Taken.Void, m.Taken.VoidTTFT)
+	}
+	if math.Abs(m.Taken.Batch-4) > 0.5 {
+		t.Errorf("measured batch %.2f of a server that runs 4 at once", m.Taken.Batch)
+	}
+}
+
+// A server that is lost before the end of a point may come back: the point is to
+// be tried again, however much of it was answered.
+func TestALostServerIsAskedAgainLater(t *testing.T) {
+	h := handler(t, law())
+	s := httptest.NewServer(h)
+	time.AfterFunc(1500*time.Millisecond, func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	o := options(s.URL)
+	o.MaxSeconds = 1.6
+	_, _, err := run(t, o)
+	if exit.Code(err) != exit.TryAgain {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+}
+
+// A server that begins again in the middle is soon back, and what was measured at
+// it is wrong all the same.
+func TestARestartedServerIsMeasuredAgain(t *testing.T) {
+	var now atomic.Pointer[http.Handler]
+	start := func() { h := handler(t, law()); now.Store(&h) }
+	start()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*now.Load()).ServeHTTP(w, r) }))
+	t.Cleanup(s.Close)
+	o := options(s.URL)
+	time.AfterFunc(1200*time.Millisecond, func() {
+		start()
+		s.CloseClientConnections()
+	})
+	dir, m, err := run(t, o)
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "restarted") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+	if !slices.Contains(m.Taken.Void, restarted) || !exists(dir, layout.Measurement) {
+		t.Errorf("void %q", m.Taken.Void)
+	}
+	if again := m.Weigh(measurement.Client, measurement.Auto); !slices.Contains(again.Void, restarted) {
+		t.Errorf("weighed again, void %q", again.Void)
+	}
+}
+
+// stubborn is a driver that does not mind when its server is lost.
+type stubborn struct {
+	native.Driver
+	lose func()
+}
+
+func (d stubborn) Run(ctx context.Context, o driver.Options) error {
+	defer d.lose()
+	return d.Driver.Run(ctx, o)
+}
+
+func TestALostServerThatTheDriverDidNotMindIsAskedAgainLater(t *testing.T) {
+	cfg := law()
+	cfg.FailRate = 0.2
+	s := httptest.NewServer(handler(t, cfg))
+	o := options(s.URL)
+	dir := t.TempDir()
+	out, err := store.New(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Run(context.Background(), stubborn{lose: s.Close}, out, o)
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "the server went away") || !m.Partial {
+		t.Errorf("exit %d, %v, partial %v", exit.Code(err), err, m.Partial)
+	}
+	if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") {
+		t.Error("what was measured is taken for a whole measurement")
+	}
+}
+
+func TestAnotherClientIsNoticed(t *testing.T) {
+	target := serve(t, handler(t, law()))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		o := options(target).Options
+		o.BatchSize, o.MaxSeconds, o.Report, o.Log, o.Deadline = 1, 60, filepath.Join(t.TempDir(), "other.json"), io.Discard, time.Minute
+		done <- native.Driver{}.Run(ctx, o)
+	}()
+	o := options(target)
+	o.BatchSize = 2
+	_, m, err := run(t, o)
+	cancel()
+	<-done
+	if exit.Code(err) != exit.Refused || !strings.Contains(strings.Join(m.Taken.Void, " "), "somebody else") {
+		t.Errorf("exit %d, %v; void %q", exit.Code(err), err, m.Taken.Void)
+	}
+}
+
+func TestWhatCannotWorkIsSaidBeforeAnyLoad(t *testing.T) {
+	target := serve(t, handler(t, law()))
+	for name, tc := range map[string]struct {
+		point func(*Options)
+		code  int
+		says  string
+	}{
+		"above max-num-seqs": {func(o *Options) { o.MaxNumSeqs = 2 }, exit.Unusable, "max-num-seqs 2"},
+		"too long":           {func(o *Options) { o.Shape.PromptTokens = 500 }, exit.Unusable, "max-model-len 256"},
+		"other model":        {func(o *Options) { o.Model = "x" }, exit.Unusable, `not "x"`},
+		"unreachable":        {func(o *Options) { o.Target = "http://127.0.0.1:1" }, exit.TryAgain, "not ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(target)
+			tc.point(&o)
+			dir, _, err := run(t, o)
+			if exit.Code(err) != tc.code || err == nil || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("exit %d, %v; want %d and %q", exit.Code(err), err, tc.code, tc.says)
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("it left %v", left)
+			}
+		})
+	}
+}
+
+func TestInterruptionLeavesAPartialMeasurementThatNothingTakesForOne(t *testing.T) {
+	dir := t.TempDir()
+	out, err := store.New(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	o := options(serve(t, handler(t, law())))
+	o.MaxSeconds = 60
+	_, err = Run(ctx, native.Driver{}, out, o)
+	if exit.Code(err) != exit.TryAgain || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+	if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") || !exists(dir, "reports/throughput.json") {
+		t.Error("want the partial measurement and the report, and no measurement")
+	}
+}
+
+// broken leaves a report in which nothing succeeded, as guidellm does with exit 0.
+type broken struct{ native.Driver }
+
+func (broken) Run(_ context.Context, o driver.Options) error {
+	f, err := os.Create(o.Report)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w, err := report.NewNativeWriter(f, report.NativeHeader{Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize, StartedAt: 1})
+	if err != nil {
+		return err
+	}
+	for i := range 6 {
+		if err := w.Add(report.NativeRequest{Start: 1 + float64(i), EndMS: 10, Status: report.NativeErrored, Error: "HTTP 500"}); err != nil {
+			return err
+		}
+	}
+	return w.Close(report.NativeEnd{EndedAt: 10})
+}
+
+func TestADriversWordIsNotTaken(t *testing.T) {
+	out, err := store.New(context.Background(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Run(context.Background(), broken{}, out, options(serve(t, handler(t, law()))))
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "HTTP 500") || !strings.Contains(err.Error(), "6") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+}
+
+func TestDuring(t *testing.T) {
+	var series []measurement.Scrape
+	for i := range 10 {
+		series = append(series, measurement.Scrape{Time: 100 + float64(i)})
+	}
+	for name, tc := range map[string]struct {
+		start, end  float64
+		first, last float64 // of what is kept
+	}{
+		"all of them":              {99, 200, 100, 109},
+		"one before and one after": {102.5, 105.5, 102, 106},
+		"a moment to be counted":   {102.5, 105.9, 102, 107},
+		"a scrape at the start":    {102, 105, 101, 106},
+	} {
+		got := during(series, tc.start, tc.end)
+		if got[0].Time != tc.first || got[len(got)-1].Time != tc.last {
+			t.Errorf("%s: from %v to %v, want %v to %v", name, got[0].Time, got[len(got)-1].Time, tc.first, tc.last)
+		}
+	}
+	if got := during(nil, 1, 2); len(got) != 0 {
+		t.Errorf("%v of nothing", got)
+	}
+}
+
+// fallen fails without leaving a report.
+type fallen struct{ native.Driver }
+
+func (fallen) Run(context.Context, driver.Options) error {
+	return exit.Errorf(exit.TryAgain, "the driver fell over")
+}
+
+// What went wrong is said once: that there is no report follows from it.
+func TestAFailureIsOneSentence(t *testing.T) {
+	out, err := store.New(context.Background(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Run(context.Background(), fallen{}, out, options(serve(t, handler(t, law()))))
+	if exit.Code(err) != exit.TryAgain || err.Error() != "the driver fell over" {
+		t.Errorf("code %d: %v", exit.Code(err), err)
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	shape := sweep.Shape{PromptTokens: 64, OutputTokens: 16}
+	for _, test := range []struct {
+		m    measurement.Measurement
+		want string
+	}{
+		{measurement.Measurement{Accelerator: "X", Shape: shape, BatchSize: 4, Requests: measurement.Requests{Successful: 83}, Taken: measurement.Taken{
+			Batch: 3.98, ITL: &measurement.Value{MS: 22, From: measurement.Client}, TTFT: &measurement.Value{MS: 46, From: measurement.Server},
+			ITLDifferencePercent: new(-0.2), TTFTDifferencePercent: new(20.3),
+		}}, "X 64/16 batch 4 (measured 3.98): ITL 22.000 ms (client), TTFT 46.000 ms (server; the client's is +20.3 % off), 83 requests"},
+		{measurement.Measurement{Accelerator: "X", Shape: shape, BatchSize: 2, Requests: measurement.Requests{Errored: 20, Errors: map[string]int{"HTTP 500": 20}}},
+			"X 64/16 batch 2: 0 requests, 20 failed; 20 x HTTP 500"},
+	} {
+		if got := Describe(test.m); got != test.want {
+			t.Errorf("%s\nwant %s", got, test.want)
+		}
+	}
+}

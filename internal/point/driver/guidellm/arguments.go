@@ -1,0 +1,341 @@
+package guidellm
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/run/exit"
+)
+
+// plan is a run of one version: everything but the name of its report.
+type plan struct {
+	args  func(report string) []string
+	env   []string // NAME=value, for secrets and what has no option
+	notes []string // what the user should know
+}
+
+// family is a range of versions with one command line. Each keeps every request
+// of a run in its report, and none is told to drop a warm-up: the steady window
+// is found in the rows, and the server's count of requests can only be compared
+// with that of a whole run.
+type family struct {
+	since     release // the first of them
+	env       []string
+	key       keyWay
+	arguments func(g *Guidellm, o driver.Options, withKey bool) func(report string) []string
+}
+
+// keyWay is how an API key reaches guidellm, never by its arguments.
+type keyWay struct {
+	variable string // environment variable; empty: this version has no way
+	value    func(o driver.Options) string
+	leaks    bool // into what it writes, from where we cut it
+}
+
+// families are ordered by version.
+var families = []family{
+	{since: release{minor: 2}, arguments: rateType, env: []string{"GUIDELLM__PREFERRED_ROUTE=text_completions"}, key: keyWay{
+		variable: "GUIDELLM__OPENAI__API_KEY",
+		value:    func(o driver.Options) string { return o.APIKey },
+		leaks:    true,
+	}},
+	{since: release{minor: 4}, arguments: profile},
+	{since: release{minor: 5, patch: 2}, arguments: profile, key: keyWay{
+		variable: "GUIDELLM_BACKEND_KWARGS",
+		value:    func(o driver.Options) string { return object("api_key", o.APIKey) },
+		leaks:    true,
+	}},
+	{since: release{minor: 7}, arguments: kinds, key: keyWay{
+		variable: "GUIDELLM__SPEC__BACKEND",
+		value:    func(o driver.Options) string { return backend(o, "api_key", o.APIKey) },
+	}},
+}
+
+// newest is the last minor version of the last family that was tried.
+var newest = release{minor: 7, text: "0.7"}
+
+func familyOf(v release) (family, error) {
+	for _, f := range slices.Backward(families) {
+		if !v.before(f.since.major, f.since.minor, f.since.patch) {
+			return f, nil
+		}
+	}
+	return family{}, exit.Errorf(exit.Usage, "guidellm %s is too old; install 0.2 or newer, best 0.7, or use the native driver", v)
+}
+
+// plan makes the command line of one point.
+func (g *Guidellm) plan(o driver.Options) (plan, error) {
+	f, err := familyOf(g.version)
+	if err != nil {
+		return plan{}, err
+	}
+	if err := refuseCredentials(o.Target); err != nil {
+		return plan{}, err
+	}
+	if len(o.Levels) > 1 && g.version.before(0, 4, 0) {
+		return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot share a process between batch sizes: between two of them each worker tests the connection, and the server's counts of requests could not be told apart; use 0.4 or newer", g.version)
+	}
+	var p plan
+	note := func(format string, args ...any) { p.notes = append(p.notes, fmt.Sprintf(format, args...)) }
+	if g.version.major > newest.major || g.version.minor > newest.minor {
+		note("guidellm %s is newer than %s, the newest that is known; it is run as that one is", g.version, newest)
+	}
+	if most := slices.Max(o.BatchSizes()); o.MaxRequests > 0 && o.MaxRequests < 10*most {
+		note("%d requests are fewer than 10 in each of %d streams: much of the run will be its beginning and end", o.MaxRequests, most)
+	}
+	if o.APIKey != "" {
+		switch {
+		case f.key.variable == "":
+			return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot send an API key; use 0.7 or the native driver", g.version)
+		case f.key.leaks && len(strings.TrimSpace(o.APIKey)) < shortest:
+			return plan{}, exit.Errorf(exit.Usage, "guidellm %s writes the API key into its report and log, and one of fewer than %d characters cannot be told from other text there; use guidellm 0.7, the native driver or a longer key", g.version, shortest)
+		}
+		p.env = append(p.env, f.key.variable+"="+f.key.value(o))
+	}
+	if o.Tokenizer, err = findTokenizer(o.Tokenizer); err != nil {
+		return plan{}, err
+	}
+	o.Seed = int64(uint64(o.Seed) & math.MaxInt32) // numpy's limit
+	p.args = f.arguments(g, o, o.APIKey != "")
+	p.env = append(p.env,
+		"COLUMNS=250",        // a table must not be wrapped at 80
+		"PYTHONUNBUFFERED=1", // the log shows what happens when it happens
+	)
+	p.env = append(p.env, f.env...)
+	return p, nil
+}
+
+// findTokenizer makes the name of a directory one that holds where guidellm runs,
+// which is elsewhere, and refuses one that is not there: guidellm would look for
+// a model of that name, at the cost of a start. Other names are models'.
+func findTokenizer(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", exit.Errorf(exit.Usage, "tokenizer: %w", err)
+	}
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
+		return path, nil
+	case err == nil:
+		return "", exit.Errorf(exit.Usage, "tokenizer: %s is a file; give --tokenizer the directory that holds tokenizer.json and tokenizer_config.json", name)
+	case filepath.IsAbs(name), strings.HasPrefix(name, "."):
+		return "", exit.Errorf(exit.Usage, "tokenizer: %w; give --tokenizer a directory with tokenizer.json and tokenizer_config.json, or a model id that can be downloaded", err)
+	}
+	return name, nil
+}
+
+// synchronous says whether the run is of one stream alone, which has a profile of its
+// own; beside others it is a level of their profile.
+func synchronous(o driver.Options) bool { return slices.Equal(o.BatchSizes(), []int{1}) }
+
+// list is 1,4,16.
+func list(numbers []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
+}
+
+// rateType is the command line of 0.2 and 0.3.
+func rateType(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
+	return func(report string) []string {
+		args := []string{"benchmark"}
+		if !g.version.before(0, 3, 0) {
+			args = append(args, "run")
+		}
+		args = append(args, "--target", o.Target, "--model", o.Model)
+		if synchronous(o) {
+			args = append(args, "--rate-type", "synchronous")
+		} else {
+			// 0.2 fails on a whole number before Python 3.12.
+			args = append(args, "--rate-type", "concurrent", "--rate", fmt.Sprintf("%d.0", o.BatchSize))
+		}
+		args = append(args, limits(o)...)
+		args = append(args,
+			"--data", fmt.Sprintf("%s,samples=%d", g.data(o), samples(o)),
+			"--random-seed", fmt.Sprint(o.Seed))
+		if o.Tokenizer != "" {
+			args = append(args, "--processor", o.Tokenizer)
+		}
+		args = append(args, "--output-path", report, "--disable-progress")
+		if withKey {
+			// The tables hold the key, and may break it over two lines.
+			args = append(args, "--disable-console-outputs")
+		}
+		return args
+	}
+}
+
+// samples is how many prompts 0.2 and 0.3 make before they begin. They use them
+// again when they are used up, and then a server with a prefix cache has seen
+// them; but each takes milliseconds to make, more the longer it is, while the
+// GPU waits. So: as many as the fastest server could answer, which is taken to
+// need 4 ms per output token, and to read 100,000 prompt tokens per second.
+func samples(o driver.Options) int {
+	most := math.Inf(1)
+	if o.MaxSeconds > 0 {
+		perSecond := min(float64(o.BatchSize)/(0.004*float64(o.Shape.OutputTokens)), 100_000/float64(o.Shape.PromptTokens))
+		most = math.Ceil(o.MaxSeconds * perSecond)
+	}
+	if o.MaxRequests > 0 {
+		most = min(most, float64(o.MaxRequests))
+	}
+	return int(most) + 2*o.BatchSize // it takes some ahead of need
+}
+
+// profile is the command line of 0.4 to 0.6.
+func profile(g *Guidellm, o driver.Options, _ bool) func(string) []string {
+	return func(report string) []string {
+		args := []string{"benchmark", "run", "--target", o.Target, "--model", o.Model}
+		if g.version.before(0, 6, 0) {
+			args = append(args, "--request-type", "text_completions")
+		} else {
+			args = append(args, "--request-format", "/v1/completions")
+		}
+		if synchronous(o) {
+			args = append(args, "--profile", "synchronous")
+		} else {
+			args = append(args, "--profile", "concurrent", "--rate", list(o.BatchSizes()))
+		}
+		args = append(args, limits(o)...)
+		args = append(args,
+			"--data", g.data(o),
+			"--random-seed", fmt.Sprint(o.Seed))
+		if o.Tokenizer != "" {
+			args = append(args, "--processor", o.Tokenizer)
+		}
+		if !g.version.before(0, 5, 4) { // before, the option does nothing
+			args = append(args, "--sample-requests", "0") // every row, without its texts
+		}
+		return append(args,
+			"--output-dir", filepath.Dir(report), "--outputs", filepath.Base(report), "--disable-console-interactive")
+	}
+}
+
+// kinds is the command line from 0.7 on.
+func kinds(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
+	return func(report string) []string {
+		args := []string{"run"}
+		if !withKey { // else it is all in the environment
+			args = append(args, "--backend", backend(o))
+		}
+		if synchronous(o) {
+			args = append(args, "--profile", object("kind", "synchronous"))
+		} else {
+			args = append(args, "--profile", object("kind", "concurrent", "streams", o.BatchSizes()))
+		}
+		if o.MaxSeconds > 0 {
+			args = append(args, "--constraint", object("kind", "max_duration", "seconds", o.MaxSeconds))
+		}
+		if o.MaxRequests > 0 {
+			args = append(args, "--constraint", object("kind", "max_requests", "count", o.MaxRequests))
+		}
+		args = append(args,
+			"--data", object(append([]any{"kind", "synthetic_text"}, g.lengths(o)...)...),
+			"--seed", object("kind", "static", "value", o.Seed))
+		if o.Tokenizer != "" {
+			args = append(args, "--tokenizer", object("kind", "huggingface_auto", "model", o.Tokenizer))
+		}
+		return append(args,
+			"--metrics", object("kind", "generative", "sample_size", 0), // every row, without its texts
+			"--output", object("kind", "json", "path", report),
+			"--disable-console-interactive")
+	}
+}
+
+// lengths are the fields, as names and values, by which every version is told how
+// long prompts and answers are. Given the least and the most without a standard
+// deviation, each draws evenly between them, 0.2 up to one more than the most.
+func (g *Guidellm) lengths(o driver.Options) []any {
+	fields := []any{"prompt_tokens", o.Shape.PromptTokens, "output_tokens", o.Shape.OutputTokens}
+	if least, most := o.OutputTokens(); least < most {
+		if g.version.before(0, 3, 0) {
+			most--
+		}
+		fields = append(fields, "output_tokens_min", least, "output_tokens_max", most)
+	}
+	return fields
+}
+
+// data is lengths as versions up to 0.6 read it.
+func (g *Guidellm) data(o driver.Options) string {
+	var b strings.Builder
+	for i, v := range g.lengths(o) {
+		if i > 0 {
+			b.WriteByte(",="[i%2])
+		}
+		fmt.Fprint(&b, v)
+	}
+	return b.String()
+}
+
+// limits are the options that end a run, up to 0.6.
+func limits(o driver.Options) []string {
+	var args []string
+	if o.MaxSeconds > 0 {
+		args = append(args, "--max-seconds", strconv.FormatFloat(o.MaxSeconds, 'f', -1, 64))
+	}
+	if o.MaxRequests > 0 {
+		args = append(args, "--max-requests", fmt.Sprint(o.MaxRequests))
+	}
+	return args
+}
+
+// backend says what to talk to, from 0.7 on. The endpoint is the one that takes
+// a prompt as it is: a chat template would add tokens that nobody asked for.
+func backend(o driver.Options, more ...any) string {
+	return object(append([]any{"kind", "openai_http", "target", o.Target, "model", o.Model, "request_format", "/v1/completions"}, more...)...)
+}
+
+// object is a JSON object of names and values, in their order: guidellm's own
+// notation has no way to write a comma in a value.
+func object(pairs ...any) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, v := range pairs {
+		if i > 0 {
+			b.WriteByte(",:"[i%2])
+		}
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			panic(err) // numbers and strings only
+		}
+	}
+	b.WriteByte('}')
+	return strings.ReplaceAll(b.String(), "\n", "")
+}
+
+// What the environment may not say to guidellm: defaults of its image that
+// contradict our options, and options that we do not give and thereby mean to be
+// off. GUIDELLM_ without a second underscore is an option of 0.3 to 0.6.
+var unset = []string{
+	"GUIDELLM__SPEC", "GUIDELLM__BENCHMARKS", "GUIDELLM__METADATA",
+	"GUIDELLM__PREFERRED_ROUTE", "GUIDELLM__DEFAULT_RESULTS_DIR",
+	"GUIDELLM__OPENAI__API_KEY", "GUIDELLM__OPENAI__BEARER_TOKEN", "GUIDELLM__OPENAI__HEADERS", "GUIDELLM__OPENAI__BASE_URL",
+}
+
+// environment is that of this process, less what would contradict the plan.
+// Settings such as GUIDELLM__MAX_WORKER_PROCESSES and those of Hugging Face stay.
+func (p plan) environment(inherited []string) []string {
+	var env []string
+	for _, v := range inherited {
+		name, _, _ := strings.Cut(v, "=")
+		option := strings.HasPrefix(name, "GUIDELLM_") && !strings.HasPrefix(name, "GUIDELLM__")
+		if option || slices.ContainsFunc(unset, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			continue
+		}
+		if slices.ContainsFunc(p.env, func(own string) bool { return strings.HasPrefix(own, name+"=") }) {
+			continue
+		}
+		env = append(env, v)
+	}
+	return append(env, p.env...)
+}

@@ -1,0 +1,289 @@
+// Package native is the built-in driver: a closed loop of streams over HTTP that
+// notes when every token arrived. It needs no Python, starts at once, and its
+// own time in the numbers is a fraction of a millisecond.
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/point/report"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
+)
+
+// Driver is the built-in driver; its version is that of the program.
+type Driver struct {
+	Tool  string
+	Stall time.Duration // after which a silent request is given up; 0: two minutes
+}
+
+// Name is native.
+func (Driver) Name() string { return sweep.Native }
+
+// Version is the program's.
+func (d Driver) Version() string { return d.Tool }
+
+// Run makes the load of one point and writes the native report. The streams
+// start spread over about one request, so that they do not march in step, and
+// all stop at one moment: those under way are answered, none begins.
+func (d Driver) Run(ctx context.Context, o driver.Options) error {
+	client, err := llm.New(o.Target, o.APIKey)
+	if err != nil {
+		return err
+	}
+	if d.Stall == 0 {
+		d.Stall = stall
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Deadline,
+		exit.Errorf(exit.TryAgain, "the server had not answered everything %s after the start; the point was stopped", o.Deadline))
+	defer cancel()
+
+	// Requests before the streams begin are part of the report, marked as
+	// warm-up: the server counts them too.
+	var early []report.NativeRequest
+	ask := func(prompt string, tokens int) (answer, error) {
+		a, err := complete(ctx, client, o.Model, prompt, tokens, d.Stall)
+		early = append(early, row(0, a, err, true))
+		return a, err
+	}
+	random := rand.New(rand.NewPCG(uint64(o.Seed), 0))
+	prompts, err := calibrate(ctx, client, o.Model, o.Shape.PromptTokens, random, func(prompt string) (int, error) {
+		a, err := retry(ctx, func() (answer, error) { return ask(prompt, 1) })
+		return a.promptTokens, err
+	})
+	if err != nil {
+		return classify(ctx, client, err)
+	}
+	warm := min(o.Shape.OutputTokens, 16)
+	first, err := retry(ctx, func() (answer, error) { return ask(prompts.prompt(random), warm) })
+	if err != nil {
+		return classify(ctx, client, err)
+	}
+	ttft := first.chunks[0].Sub(first.start)
+	gap := first.chunks[len(first.chunks)-1].Sub(first.chunks[0]) / time.Duration(max(1, len(first.chunks)-1))
+	expected := ttft + gap*time.Duration(o.Shape.OutputTokens-1)
+	fmt.Fprintf(o.Log, "native driver: %s, %s, %d streams, prompts of %.0f tokens, a request alone takes about %.2f s\n",
+		client.Target(), o.Shape, o.BatchSize, prompts.tokens, expected.Seconds())
+
+	file, err := os.Create(o.Report)
+	if err != nil {
+		return exit.Errorf(exit.Usage, "the report cannot be written to %s: %w", filepath.Dir(o.Report), err)
+	}
+	defer file.Close()
+	w, err := report.NewNativeWriter(file, report.NativeHeader{
+		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: "/v1/completions",
+		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: unix(time.Now()),
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range early {
+		if err := w.Add(r); err != nil {
+			return err
+		}
+	}
+	l := &load{Options: o, stall: d.Stall, client: client, prompts: prompts, out: w, cancel: cancel}
+	ramp := expected
+	if o.MaxSeconds > 0 {
+		ramp = min(ramp, time.Duration(o.MaxSeconds*float64(time.Second))/4)
+	}
+	l.run(ctx, ramp)
+	cause := context.Cause(ctx)
+	err = w.Close(report.NativeEnd{EndedAt: unix(time.Now()), Interrupted: cause != nil})
+	if err = errors.Join(err, file.Close()); err != nil {
+		return exit.Errorf(exit.TryAgain, "the report %s could not be written: %w", o.Report, err)
+	}
+	fmt.Fprintf(o.Log, "native driver: %d requests answered, %d failed\n", l.answered.Load(), l.failed.Load())
+	if err := l.broken.Load(); err != nil {
+		return *err
+	}
+	if cause != nil && !errors.As(cause, new(*exit.Error)) {
+		return exit.Errorf(exit.TryAgain, "interrupted: %w", cause)
+	}
+	return cause
+}
+
+// load is the closed loop of one point.
+type load struct {
+	driver.Options
+	stall   time.Duration
+	client  *llm.Client
+	prompts prompter
+	out     *report.NativeWriter
+	cancel  context.CancelFunc
+
+	started  atomic.Int64 // requests begun
+	answered atomic.Int64
+	failed   atomic.Int64
+	row      atomic.Int64 // failures since the last answer
+	full     atomic.Bool  // no further request begins
+	broken   atomic.Pointer[error]
+}
+
+func (l *load) run(ctx context.Context, ramp time.Duration) {
+	begin := time.Now()
+	until := begin.Add(ramp + time.Duration(l.MaxSeconds*float64(time.Second)))
+	finished := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() { l.watch(begin, until, finished) })
+	var streams sync.WaitGroup
+	for i := range l.BatchSize {
+		streams.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(l.Seed), uint64(i)+1))
+			sleep(ctx, time.Until(begin.Add(ramp*time.Duration(i)/time.Duration(l.BatchSize))))
+			for ctx.Err() == nil && !l.full.Load() {
+				if n := l.started.Add(1); l.MaxRequests > 0 && n > int64(l.MaxRequests) {
+					l.full.Store(true)
+					return
+				}
+				l.request(ctx, i, random)
+			}
+		})
+	}
+	streams.Wait()
+	close(finished)
+	watch.Wait()
+}
+
+func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
+	a, err := complete(ctx, l.client, l.Model, l.prompts.prompt(random), l.length(random), l.stall)
+	r := row(stream, a, err, false)
+	if err != nil && ctx.Err() != nil {
+		r.Status, r.Error = report.NativeIncomplete, ""
+	}
+	if werr := l.out.Add(r); werr != nil {
+		l.stop(exit.Errorf(exit.TryAgain, "the report %s could not be written: %w", l.Report, werr))
+		return
+	}
+	if err == nil {
+		l.answered.Add(1)
+		l.row.Store(0)
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	l.failed.Add(1)
+	if refused(err) {
+		l.stop(classify(ctx, l.client, err))
+		return
+	}
+	if n := l.row.Add(1); n == 1 || n%50 == 0 {
+		fmt.Fprintf(l.Log, "native driver: request failed: %v\n", err)
+	}
+	if l.row.Load() >= int64(max(20, 4*l.BatchSize)) {
+		l.stop(exit.Errorf(exit.TryAgain, "%s: the last %d requests failed, the newest with: %w", l.client.Target(), l.row.Load(), err))
+		return
+	}
+	sleep(ctx, 250*time.Millisecond) // a broken server is not hammered
+}
+
+// length draws the tokens of one answer.
+func (l *load) length(random *rand.Rand) int {
+	least, most := l.OutputTokens()
+	return least + random.IntN(most-least+1)
+}
+
+func (l *load) stop(err error) {
+	l.broken.CompareAndSwap(nil, &err)
+	l.cancel()
+}
+
+// watch ends the load when its time is over and the streams have made enough
+// requests, sweep.MinPerStream each on average, and tells the progress meanwhile.
+func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
+	total := until.Sub(begin).Seconds()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-finished:
+			return
+		case now := <-tick.C:
+			enough := l.answered.Load() >= int64(sweep.MinPerStream*l.BatchSize)
+			if l.MaxSeconds > 0 && now.After(until) && enough {
+				l.full.Store(true)
+			}
+			if l.Progress == nil {
+				continue
+			}
+			if l.MaxSeconds > 0 {
+				l.Progress(min(now.Sub(begin).Seconds(), total), total)
+			} else {
+				l.Progress(float64(l.answered.Load()), float64(l.MaxRequests))
+			}
+		}
+	}
+}
+
+func row(stream int, a answer, err error, warmup bool) report.NativeRequest {
+	r := report.NativeRequest{
+		Stream: stream, Start: unix(a.start), PromptTokens: a.promptTokens, OutputTokens: a.outputTokens,
+		Status: report.NativeSuccessful, Warmup: warmup,
+	}
+	if err != nil {
+		r.Status, r.Error = report.NativeErrored, err.Error()
+	}
+	end := a.end
+	if end.IsZero() {
+		end = time.Now()
+	}
+	r.EndMS = milliseconds(end.Sub(a.start))
+	if len(a.chunks) > 0 {
+		r.FirstTokenMS = milliseconds(a.chunks[0].Sub(a.start))
+		r.GapsUS = make([]int64, len(a.chunks)-1)
+		for i := range r.GapsUS {
+			// differences of rounded times, not rounded differences: they add up exactly
+			r.GapsUS[i] = a.chunks[i+1].Sub(a.chunks[0]).Microseconds() - a.chunks[i].Sub(a.chunks[0]).Microseconds()
+		}
+	}
+	return r
+}
+
+// retry gives a request that failed in passing a few more chances; one that the
+// server refused (4xx) has had its answer.
+func retry(ctx context.Context, f func() (answer, error)) (a answer, err error) {
+	for range 5 {
+		if a, err = f(); err == nil || ctx.Err() != nil || refused(err) {
+			return a, err
+		}
+		sleep(ctx, 250*time.Millisecond)
+	}
+	return a, err
+}
+
+func refused(err error) bool {
+	var status *llm.StatusError
+	return errors.As(err, &status) && status.Code >= 400 && status.Code < 500 && status.Code != 429 && status.Code != 408
+}
+
+// classify says whether waiting may mend the failure of the first requests.
+func classify(ctx context.Context, client *llm.Client, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return exit.With(exit.TryAgain, cause)
+	}
+	if refused(err) {
+		return exit.Errorf(exit.Unusable, "%s refused the request: %w", client.Target(), err)
+	}
+	return exit.Errorf(exit.TryAgain, "%s: %w", client.Target(), err)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func unix(t time.Time) float64             { return float64(t.UnixMicro()) / 1e6 }
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }

@@ -1,0 +1,431 @@
+package measurement
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+)
+
+// Bases of a witness: what its numbers were made of.
+const (
+	BasisRows       = "rows"       // every request of the point
+	BasisSummary    = "summary"    // the report's own statistics of the whole run
+	BasisHistograms = "histograms" // the server's sums and counts
+	BasisConsole    = "console"    // a console log, rounded as printed
+)
+
+// Errors that Reduce counts itself, beside those that the rows bring.
+const (
+	noToken         = "successful without an output token"
+	allAtOnce       = "all output tokens at one moment (not streamed)"
+	impossibleTimes = "impossible timestamps"
+)
+
+// Reduce makes the client's witness from the rows of all requests of a point,
+// successful or not, in a closed loop of so many streams.
+//
+// It looks at the steady window only: from when every stream has received the
+// first token of its first request (so the burst in which all streams start is
+// out) to the first end after the last start (from when streams fall idle).
+// Estimates are over the successful requests that lie wholly inside and started
+// after its beginning; the batch is the time-weighted number of requests in
+// flight, whatever became of them. Rows that say success but hold no token or
+// impossible times are counted as errors.
+//
+// The counts are filled even when an error says that there is no steady window,
+// and how long the point must be to have one.
+func Reduce(rows []Request, streams int) (Witness, Requests, error) {
+	if streams < 1 {
+		return Witness{}, Requests{}, fmt.Errorf("streams: %d is below 1", streams)
+	}
+	var counts Requests
+	var sent []Request // rows that occupied the server, with an end
+	var durations []float64
+	last := 0.0 // the last thing known to have happened
+	for _, r := range rows {
+		last = max(last, finite(r.Start), finite(r.FirstToken), finite(r.LastToken), finite(r.End))
+	}
+	for _, r := range rows {
+		if fault := check(r); fault != "" {
+			r.Status = Errored
+			if counts.Errors == nil {
+				counts.Errors = map[string]int{}
+			}
+			counts.Errors[fault]++
+		}
+		switch r.Status {
+		case Successful:
+			counts.Successful++
+			durations = append(durations, r.End-r.Start)
+		case Errored:
+			counts.Errored++
+		default:
+			counts.Incomplete++
+		}
+		if finite(r.Start) <= 0 {
+			continue // never sent
+		}
+		if finite(r.End) < r.Start {
+			r.End = last // cut off: it was in flight to the end
+		}
+		sent = append(sent, r)
+	}
+	if counts.Successful == 0 {
+		return Witness{}, counts, fmt.Errorf("none of %d requests was successful", len(rows))
+	}
+	duration := median(durations)
+	needed := fmt.Sprintf("a request took %.3g s: let the point run for at least %.3g s, or 3 requests per stream", duration, math.Ceil(30*duration)/10)
+	if len(sent) < streams {
+		return Witness{}, counts, fmt.Errorf("only %d requests were sent in %d streams, so they were never all busy; %s", len(sent), streams, needed)
+	}
+
+	sort.Slice(sent, func(i, j int) bool { return sent[i].Start < sent[j].Start })
+	from := sent[streams-1].Start
+	for _, r := range sent[:streams] {
+		from = max(from, r.FirstToken)
+	}
+	lastStart := sent[len(sent)-1].Start
+	to := math.Inf(1)
+	for _, r := range sent {
+		if r.End > lastStart {
+			to = min(to, r.End)
+		}
+	}
+	if math.IsInf(to, 1) || to <= from {
+		return Witness{}, counts, fmt.Errorf("no steady window: the first stream fell idle before all %d were past their first token; %s", streams, needed)
+	}
+
+	var inside []Request
+	inFlight := 0.0
+	for _, r := range sent {
+		inFlight += max(0, min(r.End, to)-max(r.Start, from))
+		if r.Status == Successful && r.Start > from && r.End <= to {
+			inside = append(inside, r)
+		}
+	}
+	counts.InWindow = len(inside)
+	if len(inside) == 0 {
+		return Witness{}, counts, fmt.Errorf("no request lies wholly in the steady window of %.3g s; %s", to-from, needed)
+	}
+
+	n := blockCount(to-from, duration)
+	itl, ttft := make([]tally, n), make([]tally, n)
+	waits := make([]float64, 0, len(inside))
+	block := func(t float64) int { return min(n-1, int(float64(n)*(t-from)/(to-from))) }
+	decoded := 0
+	for _, r := range inside {
+		wait := 1000 * (r.FirstToken - r.Start)
+		waits = append(waits, wait)
+		ttft[block(r.FirstToken)].add(wait, 1)
+		if r.OutputTokens > 1 {
+			decoded++
+			itl[block((r.FirstToken+r.LastToken)/2)].add(1000*(r.LastToken-r.FirstToken), float64(r.OutputTokens-1))
+		}
+	}
+	if decoded == 0 {
+		return Witness{}, counts, fmt.Errorf("none of %d requests has two counted output tokens, so there is no inter-token latency; does the server report usage?", len(inside))
+	}
+	return Witness{
+		ITL:           estimate(itl, decoded),
+		TTFT:          withMedian(estimate(ttft, len(inside)), waits),
+		Batch:         inFlight / (to - from),
+		Requests:      counts.Successful,
+		WindowStart:   from,
+		WindowSeconds: to - from,
+		Basis:         BasisRows,
+		Plain:         plain(sent),
+	}, counts, nil
+}
+
+// plain summarizes rows, sorted by their start, as a plain report does.
+func plain(sent []Request) *Plain {
+	var itl, ttft tally
+	inFlight, end := 0.0, 0.0
+	for _, r := range sent {
+		inFlight += r.End - r.Start
+		end = max(end, r.End)
+		if r.Status == Successful {
+			ttft.add(1000*(r.FirstToken-r.Start), 1)
+			itl.add(1000*(r.LastToken-r.FirstToken), float64(max(0, r.OutputTokens-1)))
+		}
+	}
+	return &Plain{ITLMS: itl.sum / itl.count, TTFTMS: ttft.sum / ttft.count, Batch: inFlight / (end - sent[0].Start)}
+}
+
+// check names what makes a row that says success unusable, or returns "".
+func check(r Request) string {
+	if r.Status != Successful {
+		return ""
+	}
+	for _, t := range []float64{r.Start, r.FirstToken, r.LastToken, r.End} {
+		if math.IsNaN(t) || math.IsInf(t, 0) {
+			return impossibleTimes
+		}
+	}
+	switch {
+	case r.FirstToken == 0:
+		return noToken
+	case r.Start <= 0, r.FirstToken <= r.Start, r.LastToken < r.FirstToken, r.End < r.LastToken:
+		return impossibleTimes
+	case r.OutputTokens > 1 && r.LastToken == r.FirstToken:
+		return allAtOnce
+	}
+	return ""
+}
+
+// ServerWitness makes the server's witness from scrapes of its /metrics in the
+// order of time: exact means between the first and the last scrape inside the
+// window from start to end (Unix seconds), counts over all scrapes. It is nil
+// when the server reports no latency histograms. Its estimates are nil when the
+// window holds fewer than two scrapes, or when the server restarted in it.
+func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
+	reports := func(s Scrape) bool { return s.ITL != nil || s.TTFT != nil }
+	if !slices.ContainsFunc(scrapes, reports) {
+		return nil
+	}
+	w := &Witness{
+		Basis:           BasisHistograms,
+		Preemptions:     increase(scrapes, func(s Scrape) *float64 { return s.Preemptions }),
+		PrefixCacheHits: increase(scrapes, func(s Scrape) *float64 { return s.PrefixCacheHits }),
+	}
+	finished := increase(scrapes, func(s Scrape) *float64 { return s.Successes })
+	if finished == nil { // a server without the counter: first tokens are the next best
+		finished = increase(scrapes, func(s Scrape) *float64 {
+			if s.TTFT == nil {
+				return nil
+			}
+			return &s.TTFT.Count
+		})
+	}
+	if finished != nil {
+		w.Requests = int(math.Round(*finished))
+	}
+	w.Gaps = increase(scrapes, func(s Scrape) *float64 {
+		if s.ITL == nil {
+			return nil
+		}
+		return &s.ITL.Count
+	})
+	for _, s := range scrapes {
+		if s.KVCacheUsage != nil && (w.KVCacheUsage == nil || *s.KVCacheUsage > *w.KVCacheUsage) {
+			w.KVCacheUsage = new(*s.KVCacheUsage)
+		}
+	}
+
+	var inside []Scrape
+	for _, s := range scrapes {
+		if s.Time >= start && s.Time <= end {
+			inside = append(inside, s)
+		}
+	}
+	if len(inside) < 2 {
+		return w
+	}
+	first, last := inside[0], inside[len(inside)-1]
+	w.WindowStart, w.WindowSeconds = first.Time, last.Time-first.Time
+	waiting := 0.0
+	for _, s := range inside {
+		w.Batch += s.Running / float64(len(inside))
+		waiting += s.Waiting / float64(len(inside))
+	}
+	w.WaitingMean = &waiting
+
+	// A request's duration, by Little's law: requests in the server over the
+	// rate of first tokens.
+	duration := w.WindowSeconds
+	if first.TTFT != nil && last.TTFT != nil && last.TTFT.Count > first.TTFT.Count {
+		duration = (w.Batch + waiting) * w.WindowSeconds / (last.TTFT.Count - first.TTFT.Count)
+	}
+	blocks := blockCount(w.WindowSeconds, duration)
+	histogram := func(of func(Scrape) *Histogram) *Estimate { return difference(inside, blocks, of) }
+	mean := func(of func(Scrape) *Histogram) *float64 {
+		if e := histogram(of); e != nil {
+			return &e.MeanMS
+		}
+		return nil
+	}
+	w.ITL = histogram(func(s Scrape) *Histogram { return s.ITL })
+	w.TTFT = histogram(func(s Scrape) *Histogram { return s.TTFT })
+	w.QueueMS = mean(func(s Scrape) *Histogram { return s.Queue })
+	w.PrefillMS = mean(func(s Scrape) *Histogram { return s.Prefill })
+	return w
+}
+
+// Restarted says whether the server began again between two scrapes: one of its
+// running totals fell.
+func Restarted(scrapes []Scrape) bool {
+	fell := func(of func(Scrape) *float64) bool {
+		var before *float64
+		for _, s := range scrapes {
+			now := of(s)
+			if now != nil && before != nil && *now < *before {
+				return true
+			}
+			if now != nil {
+				before = now
+			}
+		}
+		return false
+	}
+	count := func(of func(Scrape) *Histogram) func(Scrape) *float64 {
+		return func(s Scrape) *float64 {
+			if h := of(s); h != nil {
+				return &h.Count
+			}
+			return nil
+		}
+	}
+	return fell(func(s Scrape) *float64 { return s.Successes }) ||
+		fell(count(func(s Scrape) *Histogram { return s.TTFT })) ||
+		fell(count(func(s Scrape) *Histogram { return s.ITL }))
+}
+
+// increase is how much a running total grew over the scrapes that hold it; a
+// total that falls began again at 0. Nil when no scrape holds it.
+func increase(scrapes []Scrape, of func(Scrape) *float64) *float64 {
+	var sum, before *float64
+	for _, s := range scrapes {
+		now := of(s)
+		if now == nil {
+			continue
+		}
+		switch {
+		case before == nil:
+			sum = new(0.0)
+		case *now >= *before:
+			*sum += *now - *before
+		default:
+			*sum += *now
+		}
+		before = now
+	}
+	return sum
+}
+
+// difference is the mean, ms, of what a histogram observed between the first and
+// the last scrape, with a standard error from so many blocks of time; nil when it
+// observed nothing or began again.
+func difference(scrapes []Scrape, blocks int, of func(Scrape) *Histogram) *Estimate {
+	first, last := scrapes[0], scrapes[len(scrapes)-1]
+	length := (last.Time - first.Time) / float64(blocks)
+	var tallies []tally
+	var before *Histogram
+	sum, total := tally{}, 0.0
+	for _, s := range scrapes {
+		now := of(s)
+		if now == nil {
+			continue
+		}
+		if before != nil {
+			if now.Count < before.Count || now.SumSeconds < before.SumSeconds {
+				return nil
+			}
+			sum.add(1000*(now.SumSeconds-before.SumSeconds), now.Count-before.Count)
+			total += now.Count - before.Count
+			// The small slack keeps a block from swallowing the next for a
+			// scrape that came a moment early.
+			if due := first.Time + length*(float64(len(tallies))+0.98); s.Time >= due {
+				tallies = append(tallies, sum)
+				sum = tally{}
+			}
+		}
+		before = now
+	}
+	if sum.count > 0 {
+		tallies = append(tallies, sum)
+	}
+	if total == 0 {
+		return nil
+	}
+	return estimate(tallies, int(total))
+}
+
+// tally is the sum of a block of time and the count that it is the sum of.
+type tally struct{ sum, count float64 }
+
+func (t *tally) add(sum, count float64) {
+	t.sum += sum
+	t.count += count
+}
+
+// Requests that run together share the condition of the server, so the error of
+// a mean is made of blocks of time, not of requests: of blocks of at least a
+// request, whose dependence is estimated where there are enough of them, and else
+// of few and long ones, which depend little. internal/tests/coverage compares this with
+// other ways.
+const (
+	mostBlocks     = 16
+	fewestForPairs = 12 // blocks, to estimate their dependence
+	fewBlocks      = 5  // where there are fewer
+
+	// worth is how many blocks whose dependence is estimated are worth one that
+	// is independent: so much more does their estimate scatter.
+	worth = 4
+)
+
+// blockCount is the number of blocks to cut a window into, seconds both; at least 1.
+func blockCount(window, duration float64) int {
+	n := int(window / duration)
+	if n < fewestForPairs {
+		return min(max(1, n), fewBlocks)
+	}
+	return min(n, mostBlocks)
+}
+
+// estimate is the ratio of the sums and its standard error by batch means: the
+// ratio estimator, because blocks hold different numbers of observations.
+//
+// A server whose speed drifts for longer than a block makes neighbours alike, and
+// the scatter of blocks then says too little. What it lacks goes with the inverse
+// of a block's length: the scatter of blocks twice as long, all pairs of
+// neighbours, lacks half as much, so that twice this less that lacks nothing.
+func estimate(blocks []tally, samples int) *Estimate {
+	blocks = slices.DeleteFunc(blocks, func(b tally) bool { return b.count == 0 })
+	var all tally
+	for _, b := range blocks {
+		all.add(b.sum, b.count)
+	}
+	e := &Estimate{MeanMS: all.sum / all.count, Blocks: len(blocks), Samples: samples}
+	n := float64(len(blocks))
+	if n < 2 {
+		return e
+	}
+	singles, pairs, before := 0.0, 0.0, 0.0
+	for i, b := range blocks {
+		d := b.sum - e.MeanMS*b.count
+		singles += d * d
+		if i > 0 {
+			pairs += (d + before) * (d + before) / 2
+		}
+		before = d
+	}
+	variance := singles * n / (n - 1)
+	if n >= fewestForPairs {
+		pairs *= n / (n - 1) * n / (n - 2)
+		variance = max(2*pairs-variance, variance/2)
+		e.Blocks = 1 + int(math.Round(n/worth))
+	}
+	e.StandardErrorMS = math.Sqrt(variance) / all.count
+	return e
+}
+
+func withMedian(e *Estimate, values []float64) *Estimate {
+	e.MedianMS = median(values)
+	return e
+}
+
+// median sorts its argument.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2
+}
+
+// finite is x, or 0 where x is not a number that can be computed with.
+func finite(x float64) float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0
+	}
+	return x
+}

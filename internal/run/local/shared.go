@@ -1,0 +1,91 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/sweep"
+)
+
+// shared runs the points, all of one shape, in one process of the driver, and returns
+// those that are to be tried one by one: guidellm keeps nothing when it dies, and what
+// one batch size did to it need not happen to the others. The error is one that ends
+// the run.
+func (r *Runner) shared(ctx context.Context, a sweep.Accelerator, target string, points []sweep.Point) (rest []sweep.Point, err error) {
+	work, err := os.MkdirTemp("", "wfgen-points-")
+	if err != nil {
+		return nil, exit.Errorf(exit.Usage, "no temporary directory: %w", err)
+	}
+	defer os.RemoveAll(work)
+	begin := time.Now()
+	said, err := r.step(ctx, append(r.benchArgs(a, target, work, points...), "--share-process")...)
+	interrupted := ctx.Err()
+	ctx = context.WithoutCancel(ctx) // what there is, is kept
+	var failed *stepError
+	if err != nil && !errors.As(err, &failed) && interrupted == nil {
+		return nil, err
+	}
+	each := time.Since(begin) / time.Duration(len(points))
+	if err := r.publish(ctx, work, points[0], false); err != nil { // report, log and scrapes of all
+		return nil, err
+	}
+	lines := strings.Split(said, "\n")
+	for _, p := range points {
+		dir := filepath.Join(work, layout.SharedPoint(p.BatchSize))
+		m, found, err := readMeasurement(dir)
+		if err != nil {
+			return nil, err
+		}
+		line := ""
+		if i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, fmt.Sprintf(" batch %d (", p.BatchSize)) }); i >= 0 {
+			line = lines[i]
+		}
+		var void error
+		if found && len(m.Taken.Void) > 0 {
+			void = &stepError{code: exit.Refused, text: strings.Join(m.Taken.Void, "; ")}
+		}
+		if !found || void != nil && failed != nil && failed.code == exit.TryAgain {
+			rest = append(rest, p)
+			continue
+		}
+		if err := r.publish(ctx, dir, p, true); err != nil {
+			return nil, err
+		}
+		if err := r.settled(p, line, void, each); err != nil {
+			return nil, err
+		}
+	}
+	if interrupted != nil {
+		return nil, interrupted
+	}
+	if len(rest) > 0 {
+		var sizes []int
+		for _, p := range rest {
+			sizes = append(sizes, p.BatchSize)
+		}
+		r.Progress.Say(fmt.Sprintf("%s %s: batch sizes %s are tried one by one: %v", a.Name, points[0].Shape, list(sizes), err))
+	}
+	return rest, nil
+}
+
+func readMeasurement(dir string) (m measurement.Measurement, found bool, err error) {
+	f, err := os.Open(filepath.Join(dir, layout.Measurement))
+	if errors.Is(err, os.ErrNotExist) {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, err
+	}
+	defer f.Close()
+	m, err = measurement.Decode(f, f.Name())
+	return m, true, err
+}

@@ -1,0 +1,55 @@
+package local
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/catalogue"
+)
+
+// Simulate starts a simulated server (step simulate) with the given truth and
+// returns its URL. It ends with stop.
+func Simulate(ctx context.Context, step, model string, truth catalogue.Linear4, maxNumSeqs, maxModelLen int, jitter float64, seed int64) (url string, stop func(), err error) {
+	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	cmd := exec.CommandContext(ctx, step, "simulate", "--listen", "127.0.0.1:0", "--model", model,
+		"--alpha", number(truth.Alpha), "--beta", number(truth.Beta), "--gamma", number(truth.Gamma), "--delta", number(truth.Delta),
+		"--max-num-seqs", strconv.Itoa(maxNumSeqs), "--max-model-len", strconv.Itoa(maxModelLen),
+		"--jitter", number(jitter), "--seed", strconv.FormatInt(seed, 10))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	// Its own group: Ctrl-C is for the run, which then ends its servers last.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, exit.Errorf(exit.Usage, "the simulated server does not start: %w", err)
+	}
+	// Once: a process can be waited for only once, and who ends the run early
+	// may meet who ends it last.
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err == nil {
+		err = fmt.Errorf("it said %q", line)
+	}
+	url, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
+	if !ok {
+		stop()
+		return "", nil, fmt.Errorf("the simulated server did not start: %w: %s", err, strings.TrimSpace(stderr.String()))
+	}
+	return url, stop, nil
+}

@@ -1,0 +1,281 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"wfgen.dev/internal/sweep/catalogue"
+)
+
+// Server is how a server is started that the sweep measures. In the configuration
+// of an accelerator it holds what differs there.
+type Server struct {
+	Image         string              `json:"image,omitempty"`
+	Command       []string            `json:"command,omitempty"`
+	ModelPath     string              `json:"model-path,omitempty"` // what is loaded, where it is not the model's name
+	DType         string              `json:"dtype,omitempty"`
+	Args          []string            `json:"args,omitempty"` // put after those of the sweep, and so win
+	Env           map[string]string   `json:"env,omitempty"`
+	CPU           string              `json:"cpu,omitempty"`        // asked for; empty: serverCPU for each GPU
+	Memory        string              `json:"memory,omitempty"`     // asked for; empty: serverMemory for each GPU
+	Shm           string              `json:"shm,omitempty"`        // size of /dev/shm, which is memory
+	CachePVC      string              `json:"cache-pvc,omitempty"`  // keeps models; empty: each server downloads its own
+	CacheSize     string              `json:"cache-size,omitempty"` // at most so much on the node's disk, without a PVC
+	User          int64               `json:"user,omitempty"`
+	RuntimeClass  string              `json:"runtime-class,omitempty"`
+	PriorityClass string              `json:"priority-class,omitempty"`
+	Tolerations   []corev1.Toleration `json:"tolerations,omitempty"` // nil: of the taint named like the accelerator's resource
+	Affinity      map[string]any      `json:"affinity,omitempty"`    // a Kubernetes affinity, which Affinities reads
+}
+
+// DefaultServerImage is the published vLLM.
+const DefaultServerImage = "vllm/vllm-openai:v0.11.0"
+
+// ServerPort is where a deployed server listens.
+const ServerPort = 8000
+
+// What a server asks for per GPU where nothing is said: little enough for the
+// smallest nodes that have one.
+const (
+	serverCPU    = 3
+	serverMemory = 12 // GiB
+)
+
+func defaultServer() Server {
+	return Server{
+		Image:     DefaultServerImage,
+		Command:   []string{"vllm", "serve"},
+		DType:     "auto",
+		Shm:       "8Gi",
+		CacheSize: "200Gi",
+		User:      1001,
+	}
+}
+
+// Deploys says whether the sweep starts the accelerator's server.
+func (c Config) Deploys(a Accelerator) bool { return c.Deploy && a.TargetURL == "" }
+
+// Deployed are the accelerators whose servers the sweep starts.
+func (c Config) Deployed() []Accelerator {
+	return slices.DeleteFunc(slices.Clone(c.Accelerators), func(a Accelerator) bool { return !c.Deploys(a) })
+}
+
+// maxServers is how many different servers one workflow can hold: Argo 4 takes 200
+// templates, each server needs two, and there are others.
+const maxServers = 90
+
+// Servers groups the accelerators whose servers the sweep starts: those of a group
+// differ in nothing but the values of their nodes' labels.
+func (c Config) Servers() [][]Accelerator {
+	var groups [][]Accelerator
+	index := map[string]int{}
+	for _, a := range c.Deployed() {
+		limit := a.MaxNumSeqs
+		if limit == 0 {
+			limit = c.MaxNumSeqs
+		}
+		data, err := json.Marshal([]any{c.ServerOf(a), slices.Sorted(maps.Keys(a.Nodes())), a.GPU(), max(1, a.Count), limit})
+		if err != nil {
+			panic(err) // it was read from JSON
+		}
+		i, known := index[string(data)]
+		if !known {
+			i = len(groups)
+			index[string(data)] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], a)
+	}
+	return groups
+}
+
+// ServerOf is how the accelerator's server is started: the common settings, under
+// those of its own. Arguments and variables add up, everything else replaces.
+func (c Config) ServerOf(a Accelerator) Server {
+	s, own := c.Server, a.Server
+	for _, f := range []struct{ to, from *string }{
+		{&s.Image, &own.Image}, {&s.ModelPath, &own.ModelPath}, {&s.DType, &own.DType}, {&s.CPU, &own.CPU}, {&s.Memory, &own.Memory}, {&s.Shm, &own.Shm},
+		{&s.CachePVC, &own.CachePVC}, {&s.CacheSize, &own.CacheSize}, {&s.RuntimeClass, &own.RuntimeClass}, {&s.PriorityClass, &own.PriorityClass},
+	} {
+		if *f.from != "" {
+			*f.to = *f.from
+		}
+	}
+	if len(own.Command) > 0 {
+		s.Command = own.Command
+	}
+	if own.User != 0 {
+		s.User = own.User
+	}
+	if own.Tolerations != nil {
+		s.Tolerations = own.Tolerations
+	}
+	if own.Affinity != nil {
+		s.Affinity = own.Affinity
+	}
+	s.Args = append(slices.Clone(s.Args), own.Args...)
+	if len(own.Env) > 0 {
+		s.Env = maps.Clone(s.Env)
+		if s.Env == nil {
+			s.Env = map[string]string{}
+		}
+		maps.Copy(s.Env, own.Env)
+	}
+
+	gpus := max(1, a.Count)
+	if s.CPU == "" {
+		s.CPU = fmt.Sprint(serverCPU * gpus)
+	}
+	if s.Memory == "" {
+		s.Memory = fmt.Sprintf("%dGi", serverMemory*gpus)
+	}
+	if s.Tolerations == nil {
+		s.Tolerations = []corev1.Toleration{{Key: a.GPU(), Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}
+	}
+	return s
+}
+
+// GPU is the extended resource by which a pod asks for the accelerator.
+func (a Accelerator) GPU() string {
+	if a.Resource == "" {
+		known, _ := catalogue.Find(a.Name)
+		return known.Resource
+	}
+	return a.Resource
+}
+
+// Nodes are the labels of the nodes that have the accelerator.
+func (a Accelerator) Nodes() map[string]string {
+	if known, ok := catalogue.Find(a.Name); ok && len(a.NodeSelector) == 0 {
+		return map[string]string{known.Label: known.Value}
+	}
+	return a.NodeSelector
+}
+
+// Affinities reads the affinity as Kubernetes does, but refuses unknown fields.
+func (s Server) Affinities() (*corev1.Affinity, error) {
+	if len(s.Affinity) == 0 {
+		return nil, nil
+	}
+	data, err := json.Marshal(s.Affinity)
+	if err != nil {
+		return nil, err
+	}
+	var affinity corev1.Affinity
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	return &affinity, dec.Decode(&affinity)
+}
+
+// Arguments that the sweep gives to a server itself. Others of these names would
+// make the server another one than the sweep believes.
+var ownArguments = []string{"--served-model-name", "--host", "--port", "--tensor-parallel-size", "-tp", "--max-num-seqs"}
+
+// CheckServers returns every mistake of the servers that are to be started, joined, or
+// nil. ValidateCluster does so too.
+func (c Config) CheckServers() error {
+	var m mistakes
+	c.checkServers(&m)
+	return errors.Join(m...)
+}
+
+func (c Config) checkServers(m *mistakes) {
+	if !c.Deploy {
+		return
+	}
+	if len(c.Deployed()) == 0 && len(c.Accelerators) > 0 {
+		m.add("deploy: every accelerator has a target-url of its own, and no server is left to deploy")
+	}
+	if n := len(c.Servers()); n > maxServers {
+		m.add("accelerators: %d different servers are more than the %d that one workflow can hold; give servers alike the same settings, or make several sweeps", n, maxServers)
+	}
+	c.Server.check(m, "server")
+	for _, a := range c.Accelerators {
+		if c.Deploys(a) {
+			a.Server.check(m, "accelerators: server of "+a.Name)
+			if known, ok := catalogue.Find(a.Name); ok && known.Resource != "nvidia.com/gpu" && c.ServerOf(a).Image == DefaultServerImage {
+				m.add("accelerators: server of %s.image: %s runs on NVIDIA GPUs alone; give one for %s", a.Name, DefaultServerImage, known.Resource)
+			}
+		}
+	}
+	if c.Server.Image == "" {
+		m.add("server.image: empty; give one such as %s", DefaultServerImage)
+	}
+	if len(c.Server.Command) == 0 {
+		m.add("server.command: empty; Argo needs to know it, such as [vllm, serve]")
+	}
+	if c.Server.User == 0 {
+		m.add("server.user: 0 is root, which Pod Security restricted does not allow; the default is %d", defaultServer().User)
+	}
+}
+
+// check judges the settings that are given.
+func (s Server) check(m *mistakes, at string) {
+	if s.Image != "" {
+		checkImage(m, at+".image", s.Image)
+	}
+	for _, q := range []struct{ field, value string }{
+		{"cpu", s.CPU}, {"memory", s.Memory}, {"shm", s.Shm}, {"cache-size", s.CacheSize},
+	} {
+		checkQuantity(m, at+"."+q.field, q.value)
+	}
+	for _, n := range []struct{ field, name string }{
+		{"cache-pvc", s.CachePVC}, {"runtime-class", s.RuntimeClass}, {"priority-class", s.PriorityClass},
+	} {
+		if n.name != "" && len(validation.IsDNS1123Subdomain(n.name)) > 0 {
+			m.add("%s.%s: %q is not a Kubernetes name: lower case letters, digits, dashes and dots", at, n.field, n.name)
+		}
+	}
+	if s.User < 0 {
+		m.add("%s.user: %d is negative", at, s.User)
+	}
+	for _, arg := range s.Args {
+		if name, _, _ := strings.Cut(arg, "="); slices.Contains(ownArguments, name) {
+			m.add("%s.args: %s is given by the sweep itself (model, count, batch-sizes or max-num-seqs decide it)", at, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+		if len(validation.IsEnvVarName(name)) > 0 {
+			m.add("%s.env: %q is not the name of an environment variable", at, name)
+		}
+		if strings.Contains(name, "TOKEN") || strings.Contains(name, "KEY") || strings.Contains(name, "PASSWORD") {
+			m.add("%s.env: %s looks like a secret, which would be readable in every object; use hf-secret-name or api-key-secret-name", at, name)
+		}
+	}
+	for i, t := range s.Tolerations {
+		switch {
+		case t.Operator != "" && t.Operator != corev1.TolerationOpExists && t.Operator != corev1.TolerationOpEqual:
+			m.add("%s.tolerations[%d].operator: %q is neither Exists nor Equal", at, i, t.Operator)
+		case t.Key == "" && t.Operator != corev1.TolerationOpExists:
+			m.add("%s.tolerations[%d]: without a key the operator must be Exists", at, i)
+		case t.Key != "" && len(validation.IsQualifiedName(t.Key)) > 0:
+			m.add("%s.tolerations[%d].key: %q is not the key of a taint", at, i, t.Key)
+		case t.Operator == corev1.TolerationOpExists && t.Value != "":
+			m.add("%s.tolerations[%d]: Exists takes no value, found %q", at, i, t.Value)
+		}
+		if !slices.Contains([]corev1.TaintEffect{"", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}, t.Effect) {
+			m.add("%s.tolerations[%d].effect: %q is none of NoSchedule, PreferNoSchedule and NoExecute", at, i, t.Effect)
+		}
+	}
+	if _, err := s.Affinities(); err != nil {
+		m.add("%s.affinity: not a Kubernetes affinity: %v", at, err)
+	}
+	for _, text := range append(append([]string{s.ModelPath, s.DType}, s.Command...), s.Args...) {
+		if strings.Contains(text, "{{") || strings.Contains(text, "}}") {
+			m.add("%s: %q holds {{ or }}, which Argo would replace", at, text)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+		if text := s.Env[name]; strings.Contains(text, "{{") || strings.Contains(text, "}}") {
+			m.add("%s.env: %s=%q holds {{ or }}, which Argo would replace", at, name, text)
+		}
+	}
+}

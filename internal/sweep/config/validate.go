@@ -1,0 +1,283 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // time zones are judged the same where the system has none
+
+	"github.com/robfig/cron/v3"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/catalogue"
+)
+
+// mistakes collects what is wrong; the zero value is ready.
+type mistakes []error
+
+func (m *mistakes) add(format string, args ...any) { *m = append(*m, fmt.Errorf(format, args...)) }
+
+// Validate returns every mistake of the sweep, joined, or nil. It judges what
+// running the sweep anywhere needs; ValidateCluster judges the rest.
+func (c Config) Validate() error {
+	var m mistakes
+	if err := c.Sweep().Validate(); err != nil {
+		m = append(m, err)
+	}
+	if c.Model != strings.TrimSpace(c.Model) || strings.ContainsAny(c.Model, "\n\t") {
+		m.add("model: %q has white space around or within it", c.Model)
+	}
+	c.checkTarget(&m, "target-url", c.TargetURL)
+	if c.MaxNumSeqs < 0 {
+		m.add("max-num-seqs: %d is negative; 0 says that it is not known", c.MaxNumSeqs)
+	}
+	if c.Method != WLS && c.Method != TwoPoint {
+		m.add("method: %q is neither %s nor %s", c.Method, WLS, TwoPoint)
+	}
+	if c.Method == TwoPoint && len(c.BatchSizes) == 1 {
+		m.add("method: two-point needs two batch sizes, found %d alone", c.BatchSizes[0])
+	}
+	for _, a := range c.Accelerators {
+		if why := validation.IsValidLabelValue(a.Name); len(why) > 0 {
+			m.add("accelerators: %q cannot be the value of the label by which the autoscaler finds it: "+
+				"at most 63 letters, digits, dashes, dots and underscores, a letter or digit at both ends", a.Name)
+		}
+		c.checkTarget(&m, "accelerators: target-url of "+a.Name, a.TargetURL)
+		if a.Count < 0 {
+			m.add("accelerators: count %d of %s is negative", a.Count, a.Name)
+		}
+		if a.MaxNumSeqs < 0 {
+			m.add("accelerators: max-num-seqs %d of %s is negative", a.MaxNumSeqs, a.Name)
+		}
+		if a.GPUCost < 0 {
+			m.add("accelerators: gpu-cost %g of %s is negative", a.GPUCost, a.Name)
+		}
+	}
+	if len(m) == 0 { // a target that is wrong has been said to be
+		c.checkServersDiffer(&m)
+	}
+	return errors.Join(m...)
+}
+
+// checkServersDiffer refuses one server for two accelerators: it has one GPU type,
+// and its numbers would be given to the other as well.
+func (c Config) checkServersDiffer(m *mistakes) {
+	of := map[string]string{}
+	for _, a := range c.Sweep().Accelerators {
+		if other, taken := of[a.TargetURL]; taken && a.TargetURL != "" && other != a.Name {
+			m.add("target-url: %s and %s would both be measured on %s; put {accelerator} into it, or give NAME=URL for each", other, a.Name, a.TargetURL)
+		} else {
+			of[a.TargetURL] = a.Name
+		}
+	}
+}
+
+func (c Config) checkTarget(m *mistakes, field, target string) {
+	if target == "" {
+		return
+	}
+	u, err := url.Parse(strings.ReplaceAll(target, "{accelerator}", "a"))
+	switch {
+	case err != nil && strings.Contains(target, "@"): // not repeated: it may hold a password
+		m.add("%s: not a URL; expected http://host:port or https://host", field)
+	case err != nil:
+		m.add("%s: %q is not a URL; expected http://host:port or https://host", field, target)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		m.add("%s: %q: expected http://host:port or https://host", field, target)
+	case u.User != nil:
+		m.add("%s: %q holds a password, which would be readable in every object and log; use api-key-secret-name", field, u.Redacted())
+	case u.RawQuery != "" || u.Fragment != "":
+		m.add("%s: %q: give the server's address without a query or fragment", field, target)
+	}
+}
+
+// ValidateCluster returns every mistake of what a cluster needs beyond the sweep,
+// joined, or nil.
+func (c Config) ValidateCluster() error {
+	var m mistakes
+	// Workflows, and pods after them, append to the name; a label holds 63 characters.
+	checkName(&m, "name", c.Name, 50)
+	checkName(&m, "namespace", c.Namespace, 63)
+	for _, n := range []struct{ field, name string }{
+		{"service-account", c.ServiceAccount}, {"hf-secret-name", c.HFSecretName},
+		{"api-key-secret-name", c.APIKeySecretName}, {"s3-secret", c.S3Secret},
+	} {
+		if n.name != "" && len(validation.IsDNS1123Subdomain(n.name)) > 0 {
+			m.add("%s: %q is not a Kubernetes name: lower case letters, digits, dashes and dots", n.field, n.name)
+		}
+	}
+	for _, k := range []struct{ field, of, key string }{
+		{"hf-secret-key", c.HFSecretName, c.HFSecretKey}, {"api-key-secret-key", c.APIKeySecretName, c.APIKeySecretKey},
+	} {
+		if k.of != "" && len(validation.IsConfigMapKey(k.key)) > 0 {
+			m.add("%s: %q is not a key of a Secret: letters, digits, dashes, dots and underscores", k.field, k.key)
+		}
+	}
+	checkImage(&m, "step-image", c.StepImage)
+	checkImage(&m, "guidellm-image", c.GuidellmImage)
+	c.checkAccelerators(&m)
+	c.checkServers(&m)
+	c.checkStorage(&m)
+	c.checkCron(&m)
+	if c.ParallelAccelerators < 0 {
+		m.add("parallel-accelerators: %d is negative; 0 measures all side by side", c.ParallelAccelerators)
+	}
+	if c.Retries < 0 || c.Retries > 10 {
+		m.add("retries: %d is not between 0 and 10", c.Retries)
+	}
+	if d, err := time.ParseDuration(c.WaitTimeout); err != nil || d < time.Second {
+		m.add("wait-timeout: %q is not a duration of a second or more, such as 40m", c.WaitTimeout)
+	}
+	if c.LoadGenerator != Inline && c.LoadGenerator != Cluster {
+		m.add("load-generator: %q is neither %s nor %s", c.LoadGenerator, Inline, Cluster)
+	}
+	if c.LoadGenerator == Cluster && c.Driver == sweep.Native {
+		m.add("load-generator: cluster is the shared guidellm; the native driver is part of step: use inline")
+	}
+	checkQuantity(&m, "load-generator-cpu", c.LoadGeneratorCPU)
+	checkQuantity(&m, "load-generator-memory", c.LoadGeneratorMemory)
+	c.checkTemplating(&m)
+	return errors.Join(m...)
+}
+
+func checkName(m *mistakes, field, name string, most int) {
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		m.add("%s: %q is not a Kubernetes name: lower case letters, digits and dashes, a letter or digit at both ends", field, name)
+	} else if len(name) > most {
+		m.add("%s: %q has %d characters, %d at most", field, name, len(name), most)
+	}
+}
+
+// image is what container runtimes accept as a reference: a host or path in lower
+// case, a tag, a digest.
+var image = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+
+func checkImage(m *mistakes, field, name string) {
+	if !image.MatchString(name) {
+		m.add("%s: %q is not an image, such as registry/path:tag or registry/path@sha256:…", field, name)
+	}
+}
+
+func checkQuantity(m *mistakes, field, value string) {
+	if value == "" {
+		return
+	}
+	if q, err := resource.ParseQuantity(value); err != nil || q.Sign() <= 0 {
+		m.add("%s: %q is not a positive quantity such as 4 or 4Gi", field, value)
+	}
+}
+
+func (c Config) checkAccelerators(m *mistakes) {
+	for _, a := range c.Accelerators {
+		if a.Resource != "" && len(validation.IsQualifiedName(a.Resource)) > 0 {
+			m.add("accelerators: resource %q of %s is not the name of a resource, such as nvidia.com/gpu", a.Resource, a.Name)
+		}
+		for _, key := range sortedKeys(a.NodeSelector) {
+			value := a.NodeSelector[key]
+			if len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
+				m.add("accelerators: node-selector %s=%s of %s is not a node label", key, value, a.Name)
+			}
+		}
+		if _, known := catalogue.Find(a.Name); known || a.Name == "" || len(a.NodeSelector) > 0 && a.Resource != "" {
+			continue
+		}
+		if near := catalogue.Nearest(a.Name); near != "" {
+			m.add("accelerators: %s is not in the catalogue; did you mean %s? Otherwise describe it in the configuration with resource and node-selector", a.Name, near)
+		} else {
+			m.add("accelerators: %s is not in the catalogue (%s); describe it in the configuration with resource and node-selector",
+				a.Name, strings.Join(catalogue.Names(), ", "))
+		}
+	}
+}
+
+// Repository splits an artifact repository's reference into ConfigMap and key.
+func (c Config) Repository() (configMap, key string) {
+	configMap, key, _ = strings.Cut(c.ArtifactRepository, "/")
+	return configMap, key
+}
+
+func (c Config) checkStorage(m *mistakes) {
+	if c.ArtifactRepository != "" {
+		configMap, key := c.Repository()
+		if len(validation.IsDNS1123Subdomain(configMap)) > 0 || key != "" && len(validation.IsConfigMapKey(key)) > 0 {
+			m.add("artifact-repository: %q is not the name of a ConfigMap, or ConfigMap/key", c.ArtifactRepository)
+		}
+		if c.S3Bucket != "" {
+			m.add("artifact-repository, s3-bucket: give one of them, not both: results have one place")
+		}
+	}
+	if c.S3Bucket == "" {
+		for _, f := range []struct{ field, value string }{{"s3-endpoint", c.S3Endpoint}, {"s3-region", c.S3Region}, {"s3-secret", c.S3Secret}} {
+			if f.value != "" {
+				m.add("%s: %q has no s3-bucket to go with it", f.field, f.value)
+			}
+		}
+	} else if !bucket.MatchString(c.S3Bucket) {
+		m.add("s3-bucket: %q is not the name of a bucket: 3 to 63 lower case letters, digits, dots and dashes", c.S3Bucket)
+	}
+	if c.S3Endpoint != "" {
+		u, err := url.Parse("https://" + strings.TrimPrefix(strings.TrimPrefix(c.S3Endpoint, "http://"), "https://"))
+		if err != nil || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
+			m.add("s3-endpoint: %q is not host or host:port, with http:// in front for one without TLS", c.S3Endpoint)
+		}
+	}
+	if !prefix.MatchString(c.S3Prefix) {
+		m.add("s3-prefix: %q is not a path of letters, digits, dots, dashes and underscores", c.S3Prefix)
+	}
+	if c.S3Region != "" && len(validation.IsDNS1123Label(c.S3Region)) > 0 {
+		m.add("s3-region: %q is not a region, such as eu-central-1", c.S3Region)
+	}
+}
+
+var (
+	bucket = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	prefix = regexp.MustCompile(`^/?([A-Za-z0-9_-][A-Za-z0-9._-]*/?)*$`)
+)
+
+func (c Config) checkCron(m *mistakes) {
+	for _, schedule := range c.Cron {
+		if strings.Contains(schedule, "TZ=") {
+			m.add("cron: %q sets a time zone; use timezone", schedule)
+		} else if _, err := cron.ParseStandard(schedule); err != nil {
+			m.add("cron: %q is not a schedule of five fields, such as \"0 3 * * 0\" for Sundays at 3: %v", schedule, err)
+		}
+	}
+	if c.Timezone == "" {
+		return
+	}
+	if len(c.Cron) == 0 {
+		m.add("timezone: %s has no cron schedule to go with it", c.Timezone)
+	}
+	if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "Local" {
+		m.add("timezone: %q is not known; expected a name such as Europe/Zurich or UTC", c.Timezone)
+	}
+}
+
+// checkTemplating refuses what Argo would take for its own {{…}}.
+func (c Config) checkTemplating(m *mistakes) {
+	check := func(field, value string) {
+		if strings.Contains(value, "{{") || strings.Contains(value, "}}") {
+			m.add("%s: %q holds {{ or }}, which Argo would replace", field, value)
+		}
+	}
+	check("model", c.Model)
+	check("target-url", c.TargetURL)
+	check("tokenizer", c.Tokenizer)
+	for _, a := range c.Accelerators {
+		check("accelerators: target-url of "+a.Name, a.TargetURL)
+	}
+	for _, key := range sortedKeys(c.ServiceAccountAnnotations) {
+		if len(validation.IsQualifiedName(key)) > 0 {
+			m.add("service-account-annotations: %q is not the key of an annotation", key)
+		}
+	}
+}
+
+func sortedKeys(labels map[string]string) []string { return slices.Sorted(maps.Keys(labels)) }

@@ -1,0 +1,230 @@
+// Package design chooses what to measure: the batch sizes, shapes and seconds that
+// reach an asked precision of the parameters at least cost.
+package design
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/gonum/mat"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/sweep"
+)
+
+// repeat is the relative difference between two runs of the same point, however
+// long they are: the same floor that the fit weighs with.
+const repeat = 0.005
+
+// widths is the half-width of a 95 % interval in standard errors, for the tens of
+// degrees of freedom that a sweep has.
+const widths = 2.05
+
+// Noise is the relative standard error of a point's mean after one second; it falls
+// with the square root of the seconds.
+type Noise struct{ ITL, TTFT float64 }
+
+// DefaultNoise is 0.3 % (ITL) and 1 % (TTFT) after a minute.
+var DefaultNoise = Noise{0.003 * math.Sqrt(60), 0.01 * math.Sqrt(60)}
+
+// Candidate is a point that could be measured.
+type Candidate struct {
+	Shape sweep.Shape
+	Batch int
+	rows  []row
+}
+
+// row is one latency of a candidate: how its logarithm depends on those of the
+// parameters, and how noisy it is.
+type row struct {
+	slope []float64
+	noise float64
+}
+
+// Linear4 are the candidates of one shape, from what is expected of its parameters
+// (alpha, beta, gamma, delta). TTFT at batch 1 does not count: the fit leaves it out.
+func Linear4(shape sweep.Shape, batches []int, expected [4]float64, noise Noise) []Candidate {
+	var cs []Candidate
+	for _, b := range batches {
+		n, tokens := float64(b), float64(shape.PromptTokens)
+		itl, ttft := expected[0]+expected[1]*n, expected[2]+expected[3]*tokens*n
+		c := Candidate{Shape: shape, Batch: b, rows: []row{{[]float64{expected[0] / itl, expected[1] * n / itl, 0, 0}, noise.ITL}}}
+		if b > 1 {
+			c.rows = append(c.rows, row{[]float64{0, 0, expected[2] / ttft, expected[3] * tokens * n / ttft}, noise.TTFT})
+		}
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// Iteration3 are the candidates of all shapes together, from what is expected of
+// alpha, beta and gamma. It fails for values that are not above zero.
+func Iteration3(shapes []sweep.Shape, batches []int, expected [3]float64, noise Noise) ([]Candidate, error) {
+	at := func(i int, factor float64, w fit.Work) (float64, error) {
+		var terms []fit.Term
+		for k, name := range fit.TermNames(fit.Iteration3) {
+			value := expected[k]
+			if k == i {
+				value *= factor
+			}
+			terms = append(terms, fit.Term{Name: name, Parameter: fit.Parameter{Value: value}})
+		}
+		m, err := fit.Restore(fit.Iteration3, terms, nil, fit.Range{})
+		if err != nil {
+			return 0, err
+		}
+		itl, _ := m.Predict(w)
+		return itl, nil
+	}
+	var cs []Candidate
+	for _, shape := range shapes {
+		for _, b := range batches {
+			if b == 1 {
+				continue // the fit leaves it out
+			}
+			w := fit.Work{Batch: float64(b), PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens)}
+			slope := make([]float64, len(expected))
+			for i := range slope {
+				const step = 1e-4
+				up, err := at(i, 1+step, w)
+				if err != nil {
+					return nil, err
+				}
+				down, err := at(i, 1-step, w)
+				if err != nil {
+					return nil, err
+				}
+				slope[i] = (math.Log(up) - math.Log(down)) / (2 * step)
+			}
+			cs = append(cs, Candidate{shape, b, []row{{slope, noise.ITL}}})
+		}
+	}
+	return cs, nil
+}
+
+// Plan is what to measure.
+type Plan struct {
+	Points    []Candidate // by shape and batch
+	Seconds   float64     // of each point
+	Precision []float64   // expected half-width of the 95 % interval of each parameter, relative
+	Cost      float64     // seconds, what points cost beside the measuring included
+}
+
+// Seconds are the lengths of a point that are tried.
+var Seconds = []float64{10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600}
+
+// Choose finds a cheap plan in which the half-width of every parameter's interval
+// is at most precision (0.02: 2 %) and which has at least so many points. For each
+// length of a point it adds the candidate that shrinks the volume of the
+// parameters' confidence region most (D-optimal, greedily: V. V. Fedorov, "Theory of
+// Optimal Experiments", 1972) until the precision is reached, and takes out again what is not needed. overhead
+// is what a point costs beside its seconds. names are those of the parameters.
+func Choose(candidates []Candidate, names []string, precision, overhead float64, least int) (Plan, error) {
+	if len(candidates) < least {
+		return Plan{}, fmt.Errorf("%d points to choose from, and %d are needed: allow more batch sizes or shapes", len(candidates), least)
+	}
+	best, closest := Plan{Cost: math.Inf(1)}, Plan{}
+	for _, seconds := range Seconds {
+		p := greedy(candidates, len(names), seconds, precision, overhead, least)
+		if worst(p) <= precision && p.Cost < best.Cost {
+			best = p
+		}
+		if closest.Points == nil || worst(p) < worst(closest) {
+			closest = p
+		}
+	}
+	if !math.IsInf(best.Cost, 1) {
+		return best, nil
+	}
+	var reached []string
+	for i, name := range names {
+		reached = append(reached, fmt.Sprintf("%s %.2g %%", name, 100*closest.Precision[i]))
+	}
+	return Plan{}, fmt.Errorf("%.2g %% is out of reach: all %d points at %.0f s each give %s; allow larger batches, or ask for less",
+		100*precision, len(closest.Points), closest.Seconds, strings.Join(reached, ", "))
+}
+
+func worst(p Plan) float64 { return slices.Max(p.Precision) }
+
+func greedy(candidates []Candidate, parameters int, seconds, precision, overhead float64, least int) Plan {
+	var chosen []int
+	left := make([]int, len(candidates))
+	for i := range left {
+		left[i] = i
+	}
+	reached := halfWidths(candidates, chosen, parameters, seconds)
+	for len(left) > 0 && (len(chosen) < least || slices.Max(reached) > precision) {
+		at, most := 0, math.Inf(-1)
+		for i, c := range left {
+			if d := volume(candidates, append(slices.Clone(chosen), c), parameters, seconds); d > most {
+				at, most = i, d
+			}
+		}
+		chosen, left = append(chosen, left[at]), slices.Delete(left, at, at+1)
+		reached = halfWidths(candidates, chosen, parameters, seconds)
+	}
+	for i := 0; i < len(chosen) && len(chosen) > least; {
+		without := slices.Delete(slices.Clone(chosen), i, i+1)
+		if w := halfWidths(candidates, without, parameters, seconds); slices.Max(w) <= precision {
+			chosen, reached = without, w
+			continue
+		}
+		i++
+	}
+	slices.Sort(chosen)
+	p := Plan{Seconds: seconds, Precision: reached, Cost: float64(len(chosen)) * (seconds + overhead)}
+	for _, c := range chosen {
+		p.Points = append(p.Points, candidates[c])
+	}
+	return p
+}
+
+// information of the chosen points, in relative units. A trace of it is there from
+// the start, so that the first points can be told apart.
+func information(candidates []Candidate, chosen []int, parameters int, seconds float64) *mat.SymDense {
+	m := mat.NewSymDense(parameters, nil)
+	for i := range parameters {
+		m.SetSym(i, i, 1e-6)
+	}
+	for _, c := range chosen {
+		for _, r := range candidates[c].rows {
+			m.SymRankOne(m, 1/(r.noise*r.noise/seconds+repeat*repeat), mat.NewVecDense(parameters, r.slope))
+		}
+	}
+	return m
+}
+
+func volume(candidates []Candidate, chosen []int, parameters int, seconds float64) float64 {
+	var c mat.Cholesky
+	if !c.Factorize(information(candidates, chosen, parameters, seconds)) {
+		return math.Inf(-1)
+	}
+	return c.LogDet()
+}
+
+func halfWidths(candidates []Candidate, chosen []int, parameters int, seconds float64) []float64 {
+	w := make([]float64, parameters)
+	var c mat.Cholesky
+	var inverse mat.SymDense
+	ok := c.Factorize(information(candidates, chosen, parameters, seconds)) && c.InverseTo(&inverse) == nil
+	for i := range w {
+		w[i] = math.Inf(1)
+		if ok {
+			w[i] = widths * math.Sqrt(inverse.At(i, i))
+		}
+	}
+	return w
+}
+
+// Batches is the grid of batch sizes up to the largest allowed.
+func Batches(most int) []int {
+	var all []int
+	for _, b := range []int{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256} {
+		if b < most {
+			all = append(all, b)
+		}
+	}
+	return append(all, most)
+}

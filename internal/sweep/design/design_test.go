@@ -1,0 +1,110 @@
+package design
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/sweep"
+)
+
+var (
+	shape    = sweep.Shape{PromptTokens: 512, OutputTokens: 128}
+	expected = [4]float64{7, 0.05, 20, 0.0005}
+)
+
+func TestChoose(t *testing.T) {
+	before := math.Inf(1)
+	for _, precision := range []float64{0.02, 0.03, 0.05, 0.1} {
+		p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), parameters.Names, precision, 30, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if worst(p) > precision || len(p.Points) < 5 || p.Cost > before || p.Cost != float64(len(p.Points))*(p.Seconds+30) {
+			t.Errorf("%v: %+v", precision, p)
+		}
+		if first, last := p.Points[0].Batch, p.Points[len(p.Points)-1].Batch; first > 4 || last != 128 {
+			t.Errorf("%v: batches from %d to %d; both ends say most", precision, first, last)
+		}
+		before = p.Cost
+	}
+	_, err := Choose(Linear4(shape, Batches(4), expected, DefaultNoise), parameters.Names, 0.01, 30, 4)
+	if err == nil || !strings.Contains(err.Error(), "1 % is out of reach") || !strings.Contains(err.Error(), "delta") {
+		t.Error(err)
+	}
+	if _, err := Choose(Linear4(shape, Batches(2), expected, DefaultNoise), parameters.Names, 0.1, 30, 5); err == nil || !strings.Contains(err.Error(), "allow more") {
+		t.Error(err)
+	}
+}
+
+func TestChooseShapes(t *testing.T) {
+	shapes := []sweep.Shape{{PromptTokens: 64, OutputTokens: 64}, {PromptTokens: 65, OutputTokens: 64}, {PromptTokens: 2048, OutputTokens: 64}, {PromptTokens: 256, OutputTokens: 1024}}
+	cs, err := Iteration3(shapes, Batches(64), [3]float64{6.5, 0.02, 5.5e-5}, DefaultNoise)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Choose(cs, fit.TermNames(fit.Iteration3), 0.05, 30, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	different := map[sweep.Shape]bool{}
+	for _, c := range p.Points {
+		different[c.Shape] = true
+	}
+	if !different[shapes[2]] || !different[shapes[3]] {
+		t.Errorf("%+v", p.Points)
+	}
+}
+
+// A plan keeps its promise: fits to sweeps made by it have intervals that wide.
+func TestThePlanReachesItsPrecision(t *testing.T) {
+	const precision = 0.03
+	p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), parameters.Names, precision, 30, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	var sum [4]float64
+	const sweeps = 300
+	for range sweeps {
+		var points []fit.Point
+		for _, c := range p.Points {
+			n := float64(c.Batch)
+			sample := func(ms, noise float64) fit.Sample {
+				e := math.Sqrt(noise*noise/p.Seconds + repeat*repeat)
+				return fit.Sample{MS: ms * (1 + e*rng.NormFloat64()), StandardError: ms * e, Blocks: 20}
+			}
+			points = append(points, fit.Point{Batch: n, PromptTokens: 512, ITL: sample(expected[0]+expected[1]*n, DefaultNoise.ITL), TTFT: sample(expected[2]+expected[3]*512*n, DefaultNoise.TTFT)})
+		}
+		f := fit.FitLinear4(points, fit.WLS)
+		for i, e := range []fit.Parameter{f.Alpha, f.Beta, f.Gamma, f.Delta} {
+			sum[i] += (e.Value/expected[i] - 1) * (e.Value/expected[i] - 1) / sweeps
+		}
+	}
+	for i, s := range sum {
+		if got := widths * math.Sqrt(s); got > 1.2*p.Precision[i] {
+			t.Errorf("%s: promised %.4f, scatters by %.4f", parameters.Names[i], p.Precision[i], got)
+		}
+	}
+}
+
+func TestMorePrecisionNeverCostsLess(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := expected
+		for i := range e {
+			e[i] *= rapid.Float64Range(0.3, 3).Draw(t, "expected")
+		}
+		cs := Linear4(shape, Batches(rapid.IntRange(32, 256).Draw(t, "most")), e, DefaultNoise)
+		fine := rapid.Float64Range(0.02, 0.1).Draw(t, "precision")
+		a, errA := Choose(cs, parameters.Names, fine, 30, 5)
+		b, errB := Choose(cs, parameters.Names, 2*fine, 30, 5)
+		if errA == nil && (errB != nil || b.Cost > 1.1*a.Cost) {
+			t.Fatalf("%v costs %v, %v costs %v (%v)", fine, a.Cost, 2*fine, b.Cost, errB)
+		}
+	})
+}
