@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/run/reason"
 )
 
 // warnOfDifferences warns of what differs among those of the points that a fit used.
@@ -15,7 +16,7 @@ func warnOfDifferences(v *fit.Verdict, ms []Source, used []int) {
 		of = append(of, ms[i])
 	}
 	for _, d := range differences(of) {
-		v.Warn("%s", d)
+		v.Warn(reason.New(reason.Differs, "%s", d))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -354,29 +355,32 @@ func judge(f *fit.Linear4, ms []Source) {
 	if f.ITL == nil {
 		return // refused, and the reasons say what to do
 	}
-	var warnings []string
+	var warnings []reason.Reason
+	warn := func(m Source, code reason.Code, format string, args ...any) {
+		warnings = append(warnings, reason.New(code, "batch %d: %s", m.BatchSize, fmt.Sprintf(format, args...)))
+	}
 	for _, i := range f.ITL.Used {
 		m := ms[i]
 		if b := float64(m.BatchSize); math.Abs(m.Taken.Batch/b-1) > mostBatchDifference {
-			warnings = append(warnings, fmt.Sprintf("batch %d: %.4g requests ran together in fact (%+.0f %%)", m.BatchSize, m.Taken.Batch, 100*(m.Taken.Batch/b-1)))
+			warn(m, reason.Batch, "%.4g requests ran together in fact (%+.0f %%)", m.Taken.Batch, 100*(m.Taken.Batch/b-1))
 		}
 		if all := m.Requests.Successful + m.Requests.Errored; all > 0 && float64(m.Requests.Errored) > mostErrors*float64(all) {
-			warnings = append(warnings, fmt.Sprintf("batch %d: %d of %d requests failed%s", m.BatchSize, m.Requests.Errored, all, most(m.Requests.Errors)))
+			warn(m, reason.Errors, "%d of %d requests failed%s", m.Requests.Errored, all, most(m.Requests.Errors))
 		}
 		if m.Partial {
-			warnings = append(warnings, fmt.Sprintf("batch %d: interrupted; only %.3g s were measured", m.BatchSize, m.Seconds))
+			warn(m, reason.Interrupted, "interrupted; only %.3g s were measured", m.Seconds)
 		}
 		for _, w := range m.Taken.Warnings {
-			warnings = append(warnings, fmt.Sprintf("batch %d: %s", m.BatchSize, w))
+			warn(m, reason.Witness, "%s", w)
 		}
 	}
 	const enough = 8
 	for i, w := range warnings {
 		if i == enough && len(warnings) > enough+1 {
-			f.Verdict.Warn("and %d more of the kind; see the points", len(warnings)-enough)
+			f.Verdict.Warn(reason.New(reason.Other, "and %d more such warnings; see the points", len(warnings)-enough))
 			break
 		}
-		f.Verdict.Warn("%s", w)
+		f.Verdict.Warn(w)
 	}
 	warnOfDifferences(&f.Verdict, ms, f.ITL.Used)
 }

@@ -9,6 +9,8 @@ import (
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
+
+	"wfgen.dev/internal/run/reason"
 )
 
 // Choices of the joint models.
@@ -285,7 +287,7 @@ func begin(model string, points []Point) (*Joint, []jointPoint) {
 	j := &Joint{Model: model, law: laws[model].law, Terms: slices.Clone(laws[model].terms), Verdict: NewVerdict(), Condition: math.NaN(), MeanError: math.NaN(), MeanTTFT: math.NaN(), WorstError: math.NaN(), LeftOut: math.NaN()}
 	for _, p := range points {
 		if p.Pair != points[0].Pair {
-			j.Verdict.Refuse("points of %s and of %s are mixed; each needs a fit of its own", points[0].Pair, p.Pair)
+			j.Verdict.Refuse(reason.New(reason.Mixed, "points of %s and of %s are mixed; each needs a fit of its own", points[0].Pair, p.Pair))
 			return j, nil
 		}
 	}
@@ -318,22 +320,22 @@ func begin(model string, points []Point) (*Joint, []jointPoint) {
 			}
 			switch {
 			case l.ms > l.slowest:
-				j.Verdict.Refuse("the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", l.name, p.Label, l.ms)
+				j.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", l.name, p.Label, l.ms))
 			case l.ms > 0 && l.ms < l.fastest:
-				j.Verdict.Refuse("the %s of %s is %.3g ms: that looks like seconds, not milliseconds", l.name, p.Label, l.ms)
+				j.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like seconds, not milliseconds", l.name, p.Label, l.ms))
 			}
 		}
 	}
 	j.Shapes = len(shapes)
 	if j.Shapes < 2 && j.Verdict.Level != Refused {
-		reason := fmt.Sprintf("points of %d shapes can be used; %s needs at least two", j.Shapes, model)
+		why := fmt.Sprintf("points of %d shapes can be used; %s needs at least two", j.Shapes, model)
 		if j.Shapes == 1 {
-			reason = fmt.Sprintf("all %d points that can be used are of one shape; %s needs at least two: %s", len(use), model, j.toAdd())
+			why = fmt.Sprintf("all %d points that can be used are of one shape; %s needs at least two: %s", len(use), model, j.toAdd())
 		}
 		if len(out) > 0 {
-			reason += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
+			why += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
 		}
-		j.Verdict.Refuse("%s", reason)
+		j.Verdict.Refuse(reason.New(reason.Few, "%s", why))
 	}
 	if j.Verdict.Level == Refused {
 		return j, nil
@@ -574,19 +576,19 @@ func (j *Joint) judge(points []Point, scattered bool) {
 		switch {
 		case t.Dropped != "":
 		case math.IsNaN(t.Value) || math.IsInf(t.Value, 0):
-			j.Verdict.Refuse("%s is %v", t.Name, t.Value)
+			j.Verdict.Refuse(reason.New(reason.Misfit, "%s is %v", t.Name, t.Value))
 		case t.Value <= 0:
-			j.Verdict.Refuse("%s is %.4g, not above 0: the points do not follow the model; %s", t.Name, t.Value, j.toAdd())
+			j.Verdict.Refuse(reason.New(reason.Zero, "%s is %.4g, not above 0: the points do not follow the model; %s", t.Name, t.Value, j.toAdd()))
 		case !t.HasInterval():
 			uncertain = append(uncertain, t.Name)
 		case t.Low <= 0:
-			j.Verdict.Warn("%s cannot be told from 0 (interval [%.4g, %.4g])", t.Name, t.Low, t.High)
+			j.Verdict.Warn(reason.New(reason.Zero, "%s cannot be told from 0 (interval [%.4g, %.4g])", t.Name, t.Low, t.High))
 		case t.High-t.Low > widestRange*t.Value:
-			j.Verdict.Warn("%s is uncertain by %.3g %% (interval [%.4g, %.4g])", t.Name, 50*(t.High-t.Low)/t.Value, t.Low, t.High)
+			j.Verdict.Warn(reason.New(reason.Wide, "%s is uncertain by %.3g %% (interval [%.4g, %.4g])", t.Name, 50*(t.High-t.Low)/t.Value, t.Low, t.High))
 		}
 	}
 	if len(uncertain) > 0 {
-		j.Verdict.Warn("%s: no interval: as many points as parameters say nothing of their certainty", strings.Join(uncertain, ", "))
+		j.Verdict.Warn(reason.New(reason.Few, "%s: no interval: as many points as parameters say nothing of their certainty", strings.Join(uncertain, ", ")))
 	}
 	worst, at := 0.0, -1
 	for _, i := range j.Used {
@@ -595,26 +597,26 @@ func (j *Joint) judge(points []Point, scattered bool) {
 		}
 	}
 	if worst > mostResidual {
-		j.Verdict.Warn("ITL: the model is %+.1f %% off at %s", 100*j.Residuals[at], points[at].Label)
+		j.Verdict.Warn(reason.New(reason.Misfit, "ITL: the model is %+.1f %% off at %s", 100*j.Residuals[at], points[at].Label))
 	}
 	switch {
 	case math.IsNaN(j.LeftOut):
-		j.Verdict.Warn("%d shapes are too few to try how well a shape that was not measured is predicted; %s", j.Shapes, j.toAdd())
+		j.Verdict.Warn(reason.New(reason.Few, "%d shapes are too few to try how well a shape that was not measured is predicted; %s", j.Shapes, j.toAdd()))
 	case j.LeftOut > mostLeftOut:
-		j.Verdict.Warn("a shape that is left out of the fit is predicted %.1f %% wrong in the mean", 100*j.LeftOut)
+		j.Verdict.Warn(reason.New(reason.Misfit, "a shape that is left out of the fit is predicted %.1f %% wrong in the mean", 100*j.LeftOut))
 	}
 	if scattered && !j.Clustered {
-		j.Verdict.Warn("the points scatter about the model more than their own errors explain; the intervals allow for it")
+		j.Verdict.Warn(reason.New(reason.Scatter, "the points scatter about the model more than their own errors explain; the intervals allow for it"))
 	}
 }
 
 // unidentified refuses, saying what to measure.
 func (j *Joint) unidentified(err error) {
 	if errors.Is(err, ErrUnidentified) {
-		j.Verdict.Refuse("%v; %s", err, j.toAdd())
+		j.Verdict.Refuse(reason.New(reason.Unidentified, "%v; %s", err, j.toAdd()))
 		return
 	}
-	j.Verdict.Refuse("%v", err)
+	j.Verdict.Refuse(reason.New(reason.Unidentified, "%v", err))
 }
 
 // laws by the names of their models, and the names of their terms.

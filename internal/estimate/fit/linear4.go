@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"wfgen.dev/internal/run/reason"
 )
 
 // Methods of the linear4 fit.
@@ -62,7 +64,7 @@ func FitLinear4(points []Point, method string) Linear4 {
 	f := Linear4{Method: method, Alpha: unknown, Beta: unknown, Gamma: unknown, Delta: unknown, Verdict: NewVerdict()}
 	for _, p := range points {
 		if p.Group != points[0].Group {
-			f.Verdict.Refuse("points of %s and of %s are mixed; each needs a fit of its own", points[0].Group, p.Group)
+			f.Verdict.Refuse(reason.New(reason.Mixed, "points of %s and of %s are mixed; each needs a fit of its own", points[0].Group, p.Group))
 			return f
 		}
 	}
@@ -217,29 +219,30 @@ func (f *Linear4) enough(names string, points []xy, out []Exclusion) bool {
 	if different(points) >= 2 {
 		return true
 	}
-	reason := fmt.Sprintf("all %d points that can be used are at one batch size; a line needs two", len(points))
+	why := fmt.Sprintf("all %d points that can be used are at one batch size; a line needs two", len(points))
 	switch len(points) {
 	case 0:
-		reason = "no point can be used"
+		why = "no point can be used"
 	case 1:
-		reason = "only one point can be used; a line needs two batch sizes"
+		why = "only one point can be used; a line needs two batch sizes"
 	}
 	if len(out) > 0 {
-		reason += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
+		why += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
 	}
-	f.refuse(names, reason)
+	f.refuse(names, why)
 	return false
 }
 
 // refuse says once what keeps all four parameters from being estimated.
-func (f *Linear4) refuse(names, reason string) {
-	if n := len(f.Verdict.Reasons); n > 0 {
-		if before, found := strings.CutSuffix(f.Verdict.Reasons[n-1], ": "+reason); found {
-			f.Verdict.Reasons[n-1] = before + ", " + names + ": " + reason
-			return
+func (f *Linear4) refuse(names, why string) {
+	r := reason.New(reason.Few, "%s: %s", names, why)
+	if n := len(f.Verdict.Findings); n > 0 {
+		if before, found := strings.CutSuffix(f.Verdict.Findings[n-1].Text, ": "+why); found {
+			r.Text = before + ", " + r.Text
+			f.Verdict.Findings, f.Verdict.Reasons, f.Verdict.refusals = f.Verdict.Findings[:n-1], f.Verdict.Reasons[:n-1], f.Verdict.refusals-1
 		}
 	}
-	f.Verdict.Refuse("%s: %s", names, reason)
+	f.Verdict.Refuse(r)
 }
 
 func predictionErrors(points []Point, l *Line, of func(Point) (x, measured float64)) []float64 {
@@ -274,19 +277,19 @@ func (f *Linear4) judge(points []Point) {
 		}
 		switch {
 		case math.IsNaN(p.Value) || math.IsInf(p.Value, 0):
-			f.Verdict.Refuse("%s is %v", p.name, p.Value)
+			f.Verdict.Refuse(reason.New(reason.Misfit, "%s is %v", p.name, p.Value))
 		case p.Value <= 0 && p.HasInterval() && p.High > 0:
-			f.Verdict.Refuse("%s is %.4g with the interval [%.4g, %.4g]: it cannot be told from 0, and consumers take no value that is not above 0; %s", p.name, p.Value, p.Low, p.High, p.more)
+			f.Verdict.Refuse(reason.New(reason.Zero, "%s is %.4g with the interval [%.4g, %.4g]: it cannot be told from 0, and consumers take no value that is not above 0; %s", p.name, p.Value, p.Low, p.High, p.more))
 		case p.Value <= 0:
-			f.Verdict.Refuse("%s is %.4g, not above 0: the points do not follow the model; were requests queueing?", p.name, p.Value)
+			f.Verdict.Refuse(reason.New(reason.Zero, "%s is %.4g, not above 0: the points do not follow the model; were requests queueing?", p.name, p.Value))
 		case !p.HasInterval():
 			uncertain = append(uncertain, p.name)
 		case p.High-p.Low > widestRange*p.Value:
-			f.Verdict.Warn("%s is uncertain by %.3g %% (interval [%.4g, %.4g]); %s", p.name, 50*(p.High-p.Low)/p.Value, p.Low, p.High, p.more)
+			f.Verdict.Warn(reason.New(reason.Wide, "%s is uncertain by %.3g %% (interval [%.4g, %.4g]); %s", p.name, 50*(p.High-p.Low)/p.Value, p.Low, p.High, p.more))
 		}
 	}
 	if len(uncertain) > 0 {
-		f.Verdict.Warn("%s: no interval: two points without errors of their own say nothing of their certainty", strings.Join(uncertain, ", "))
+		f.Verdict.Warn(reason.New(reason.Few, "%s: no interval: two points without errors of their own say nothing of their certainty", strings.Join(uncertain, ", ")))
 	}
 	f.judgeLine(points, "ITL", f.ITL, "alpha", "beta", 0)
 	idle := 0
@@ -309,10 +312,10 @@ func (f *Linear4) judgeLine(points []Point, name string, l *Line, intercept, slo
 		batches[at] = points[i].Batch
 	}
 	if n := distinct(batches) + more; n < enoughPoints {
-		f.Verdict.Warn("%s: %d points; %d or more show whether a line holds", name, n, enoughPoints)
+		f.Verdict.Warn(reason.New(reason.Few, "%s: %d points; %d or more show whether a line holds", name, n, enoughPoints))
 	}
 	if l.R2 < leastR2 {
-		f.Verdict.Warn("%s: R2 is %.3f, below %.2f", name, l.R2, leastR2)
+		f.Verdict.Warn(reason.New(reason.Misfit, "%s: R2 is %.3f, below %.2f", name, l.R2, leastR2))
 	}
 	worst, at := 0.0, 0
 	for _, i := range l.Used {
@@ -321,17 +324,17 @@ func (f *Linear4) judgeLine(points []Point, name string, l *Line, intercept, slo
 		}
 	}
 	if worst > mostResidual {
-		f.Verdict.Warn("%s: the line is %+.1f %% off at %s", name, 100*l.Residuals[at], points[at].Label)
+		f.Verdict.Warn(reason.New(reason.Misfit, "%s: the line is %+.1f %% off at %s", name, 100*l.Residuals[at], points[at].Label))
 	}
 	if l.Scattered {
-		f.Verdict.Warn("%s: the points scatter about the line more than their own errors explain; the conditions differed between them (the intervals allow for it)", name)
+		f.Verdict.Warn(reason.New(reason.Scatter, "%s: the points scatter about the line more than their own errors explain; the conditions differed between them (the intervals allow for it)", name))
 	}
 	for _, i := range l.Influential {
 		parameter := intercept
 		if i.Slope {
 			parameter = slope
 		}
-		f.Verdict.Warn("%s: %s alone moves %s by %+.1f %%; measure it again", name, points[i.Index].Label, parameter, i.Percent)
+		f.Verdict.Warn(reason.New(reason.Influence, "%s: %s alone moves %s by %+.1f %%; measure it again", name, points[i.Index].Label, parameter, i.Percent))
 	}
 }
 
@@ -352,9 +355,9 @@ func (f *Linear4) judgeUnits(points []Point) {
 		p := points[l.line.Used[0]]
 		switch ms := l.of(p).MS; {
 		case ms < l.fastest:
-			f.Verdict.Refuse("the %s of %s is %.3g ms: that looks like seconds, not milliseconds", l.name, p.Label, ms)
+			f.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like seconds, not milliseconds", l.name, p.Label, ms))
 		case ms > l.slowest:
-			f.Verdict.Refuse("the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", l.name, p.Label, ms)
+			f.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", l.name, p.Label, ms))
 		}
 	}
 }

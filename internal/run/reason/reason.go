@@ -1,0 +1,72 @@
+// Package reason is why a number must not be taken as it stands, said once for people
+// and for programs: of a point that is void, of a line that is refused, of an
+// estimate that comes with a warning.
+package reason
+
+import "fmt"
+
+// Code names a cause for programs. Codes are part of the files: they are added to,
+// never renamed.
+type Code string
+
+// What is wrong with a server, or with how it was loaded.
+const (
+	Scatter       Code = "scatter"        // points differ by more than their own errors and repeats explain
+	Bend          Code = "bend"           // latency grows faster than a line above some batch
+	Concave       Code = "concave"        // latency grows slower than a line, as in a mixture of experts
+	Drift         Code = "drift"          // the server changed while it was measured
+	Queue         Code = "queue"          // requests waited for a place in the batch
+	PrefillBudget Code = "prefill-budget" // prompts waited for room in an iteration
+	KVCache       Code = "kv-cache"       // the memory for the cache ran out
+	Speculative   Code = "speculative"    // tokens come several at a time
+	InStep        Code = "in-step"        // streams that began together stayed together
+	Label         Code = "label"          // the tokens counted are not those of the shape
+)
+
+// What is wrong with the measurement or with the estimate.
+const (
+	Wide         Code = "wide"         // the interval of a prediction is wider than asked for
+	Few          Code = "few"          // too few points, batch sizes or shapes
+	Unidentified Code = "unidentified" // the points cannot tell the parameters apart
+	Zero         Code = "zero"         // a parameter cannot be told from zero
+	Misfit       Code = "misfit"       // the model does not predict its own points
+	Units        Code = "units"        // values that cannot be milliseconds
+	Mixed        Code = "mixed"        // points that do not belong together
+	Differs      Code = "differs"      // image, node, driver or the like differ between the points
+	Influence    Code = "influence"    // one point decides alone
+	Batch        Code = "batch"        // the batch asked for was not reached
+	Errors       Code = "errors"       // requests failed
+	Interrupted  Code = "interrupted"  // the point ended early
+	Witness      Code = "witness"      // client, server and probe disagree, or none can be believed
+	Foreign      Code = "foreign"      // somebody else used the server, or another replica answered
+	PrefixCache  Code = "prefix-cache" // prompts were found in the cache
+	Floor        Code = "floor"        // faster than the memory can be read, or far slower
+	Void         Code = "void"         // the point cannot be used; the text says why
+	Other        Code = "other"
+)
+
+// Reason is one cause, in words, with what to do about it.
+type Reason struct {
+	Code Code   `json:"code"`
+	Text string `json:"text"`           // a sentence without its full stop
+	Cure string `json:"cure,omitempty"` // what to do, the same
+}
+
+// New is a reason without a cure.
+func New(code Code, format string, args ...any) Reason {
+	return Reason{Code: code, Text: fmt.Sprintf(format, args...)}
+}
+
+// Cured is the reason with what to do about it.
+func (r Reason) Cured(format string, args ...any) Reason {
+	r.Cure = fmt.Sprintf(format, args...)
+	return r
+}
+
+// String is the reason for people.
+func (r Reason) String() string {
+	if r.Cure == "" {
+		return r.Text
+	}
+	return r.Text + "; " + r.Cure
+}
