@@ -115,6 +115,9 @@ func (m *Measurement) validate() error {
 		if w.witness.Basis == "" {
 			bad("%s.basis: missing", w.field)
 		}
+		if c := w.witness.Course; c != nil && !(c.SpanSeconds > 0) {
+			bad("%s.course.span_seconds: %v is not above 0", w.field, c.SpanSeconds)
+		}
 		for _, e := range []struct {
 			field    string
 			estimate *Estimate

@@ -18,6 +18,8 @@ func TestFileRoundTrip(t *testing.T) {
 	m := sample()
 	m.Taken = m.Weigh(Auto, Auto)
 	m.Notes = []string{"a < b"}
+	m.Client.Course = &Course{StartedAt: 1.7e9, SpanSeconds: 2, ITLMS: []*float64{new(10.0), nil}}
+	m.Client.ITL.Quantiles = &Quantiles{8, 9, 9.5, 10, 10.5, 11, 11, 12, 13}
 	m.Requests.Errors = map[string]int{"HTTP 500": 2}
 	data, err := Encode(m)
 	if err != nil {
@@ -69,7 +71,8 @@ func TestDecodeRefuses(t *testing.T) {
 			f["batch_size"] = 0
 			f["seconds"] = -3
 			f["client"].(map[string]any)["batch"] = -1
-		}), []string{"model: missing", "batch_size: 0", "seconds: -3", "client.batch: -1"}},
+			f["client"].(map[string]any)["course"] = map[string]any{"span_seconds": 0}
+		}), []string{"model: missing", "batch_size: 0", "seconds: -3", "client.batch: -1", "client.course.span_seconds: 0"}},
 		{"wrong type", edit(func(f map[string]any) { f["batch_size"] = "8" }), []string{"batch_size"}},
 		{"too large", `{"x": "` + strings.Repeat("x", MaxFileSize) + `"}`, []string{"larger than"}},
 	} {

@@ -51,6 +51,8 @@ type Witness struct {
 	// Plain is what a plain report of the same rows would have said.
 	Plain *Plain `json:"plain,omitempty"`
 
+	Course *Course `json:"course,omitempty"` // of the whole point, warm-up and drain included
+
 	// Only the server knows these.
 	Gaps            *float64 `json:"gaps,omitempty"`              // gaps between output tokens in the whole point, warm-up included
 	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran
@@ -102,6 +104,8 @@ type Estimate struct {
 	StandardErrorMS float64 `json:"standard_error_ms,omitempty"` // of the mean; 0 where it cannot be known
 	Blocks          int     `json:"blocks,omitempty"`            // independent blocks of time that the standard error is worth
 	Samples         int     `json:"samples"`                     // requests (client) or observations (server) behind the mean
+
+	Quantiles *Quantiles `json:"quantiles,omitempty"` // of requests; absent where only sums are known
 }
 
 // Requests counts what became of the requests of a point.

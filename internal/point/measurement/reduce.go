@@ -111,31 +111,35 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 
 	n := blockCount(to-from, duration)
 	itl, ttft := make([]tally, n), make([]tally, n)
-	waits := make([]float64, 0, len(inside))
+	waits, gaps := make([]float64, 0, len(inside)), make([]float64, 0, len(inside))
 	block := func(t float64) int { return min(n-1, int(float64(n)*(t-from)/(to-from))) }
-	decoded := 0
 	for _, r := range inside {
 		wait := 1000 * (r.FirstToken - r.Start)
 		waits = append(waits, wait)
 		ttft[block(r.FirstToken)].add(wait, 1)
 		if r.OutputTokens > 1 {
-			decoded++
-			itl[block((r.FirstToken+r.LastToken)/2)].add(1000*(r.LastToken-r.FirstToken), float64(r.OutputTokens-1))
+			decode, n := 1000*(r.LastToken-r.FirstToken), float64(r.OutputTokens-1)
+			gaps = append(gaps, decode/n)
+			itl[block((r.FirstToken+r.LastToken)/2)].add(decode, n)
 		}
 	}
-	if decoded == 0 {
+	if len(gaps) == 0 {
 		return Witness{}, counts, fmt.Errorf("none of %d requests has two counted output tokens, so there is no inter-token latency; does the server report usage?", len(inside))
 	}
-	return Witness{
-		ITL:           estimate(itl, decoded),
-		TTFT:          withMedian(estimate(ttft, len(inside)), waits),
+	w := Witness{
+		ITL:           estimate(itl, len(gaps)),
+		TTFT:          estimate(ttft, len(inside)),
 		Batch:         inFlight / (to - from),
 		Requests:      counts.Successful,
 		WindowStart:   from,
 		WindowSeconds: to - from,
 		Basis:         BasisRows,
 		Plain:         plain(sent),
-	}, counts, nil
+		Course:        courseOf(sent),
+	}
+	w.ITL.Quantiles, w.TTFT.Quantiles = quantiles(gaps), quantiles(waits)
+	w.TTFT.MedianMS = median(waits)
+	return w, counts, nil
 }
 
 // plain summarizes rows, sorted by their start, as a plain report does.
@@ -188,6 +192,7 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 		Basis:           BasisHistograms,
 		Preemptions:     increase(scrapes, func(s Scrape) *float64 { return s.Preemptions }),
 		PrefixCacheHits: increase(scrapes, func(s Scrape) *float64 { return s.PrefixCacheHits }),
+		Course:          courseOfServer(scrapes),
 	}
 	finished := increase(scrapes, func(s Scrape) *float64 { return s.Successes })
 	if finished == nil { // a server without the counter: first tokens are the next best
@@ -407,11 +412,6 @@ func estimate(blocks []tally, samples int) *Estimate {
 		e.Blocks = 1 + int(math.Round(n/worth))
 	}
 	e.StandardErrorMS = math.Sqrt(variance) / all.count
-	return e
-}
-
-func withMedian(e *Estimate, values []float64) *Estimate {
-	e.MedianMS = median(values)
 	return e
 }
 

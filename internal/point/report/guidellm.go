@@ -151,9 +151,32 @@ type distribution struct {
 	Median      float64  `json:"median"`
 	StdDev      float64  `json:"std_dev"`
 	Min         *float64 `json:"min"`
+	Max         *float64 `json:"max"`
 	Percentiles struct {
+		P10 *float64 `json:"p10"`
+		P25 *float64 `json:"p25"`
 		P50 *float64 `json:"p50"`
+		P75 *float64 `json:"p75"`
+		P90 *float64 `json:"p90"`
+		P95 *float64 `json:"p95"`
+		P99 *float64 `json:"p99"`
 	} `json:"percentiles"`
+}
+
+// quantiles are those of the report, nil unless it holds all and each is a latency.
+func (d distribution) quantiles() *measurement.Quantiles {
+	q, p := &measurement.Quantiles{}, d.Percentiles
+	before := 0.0
+	for _, v := range []struct {
+		from *float64
+		to   *float64
+	}{{d.Min, &q.Min}, {p.P10, &q.P10}, {p.P25, &q.P25}, {p.P50, &q.P50}, {p.P75, &q.P75}, {p.P90, &q.P90}, {p.P95, &q.P95}, {p.P99, &q.P99}, {d.Max, &q.Max}} {
+		if v.from == nil || !plausible(*v.from) || *v.from < before {
+			return nil
+		}
+		*v.to, before = *v.from, *v.from
+	}
+	return q
 }
 
 // askedData finds the token shape in the description of the data: a string such
@@ -532,7 +555,7 @@ func plausible(ms float64) bool { return ms >= shortestMS && ms <= longestMS }
 // nonsense it is kept out of reach, so that the median is taken; where both are,
 // the reason says so.
 func (d distribution) estimate(name string, n int, out *reduced) (*measurement.Estimate, string) {
-	e := &measurement.Estimate{MeanMS: d.Mean, Samples: n}
+	e := &measurement.Estimate{MeanMS: d.Mean, Samples: n, Quantiles: d.quantiles()}
 	if plausible(d.Median) {
 		e.MedianMS = d.Median
 	}

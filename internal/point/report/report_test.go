@@ -605,3 +605,30 @@ func TestSharedReports(t *testing.T) {
 		})
 	}
 }
+
+// Where rows are a sample the report's own quantiles are kept, and where it has a 0
+// among them, none.
+func TestQuantilesOfASummary(t *testing.T) {
+	for name, test := range map[string]struct {
+		edit func(distribution map[string]any)
+		has  bool
+	}{
+		"whole":              {func(map[string]any) {}, true},
+		"a zero":             {func(d map[string]any) { d["min"] = 0 }, false},
+		"one absent":         {func(d map[string]any) { delete(d["percentiles"].(map[string]any), "p99") }, false},
+		"not in their order": {func(d map[string]any) { d["percentiles"].(map[string]any)["p10"] = 1e5 }, false},
+	} {
+		data := report(t, "v0.7.3-sample_size0.json.gz", func(_, b map[string]any) {
+			rows := in(b, "requests")
+			rows["successful"] = rows["successful"].([]any)[1:]
+			test.edit(in(b, "metrics", "time_to_first_token_ms", "successful"))
+		})
+		m := read(t, data, Options{})[0]
+		if m.Client == nil || m.Client.Basis != measurement.BasisSummary || m.Client.Course != nil {
+			t.Fatalf("%s: %+v", name, m.Client)
+		}
+		if q := m.Client.TTFT.Quantiles; (q != nil) != test.has || q != nil && !(q.P10 < q.P50 && q.P50 < q.P99) {
+			t.Errorf("%s: quantiles %+v", name, q)
+		}
+	}
+}
