@@ -125,7 +125,7 @@ func parameters(c config.Config) []wfv1.Parameter {
 		list = append(list, describe(pTokenizer, c.Tokenizer, "Directory or model id of the tokenizer that prompts are made with; empty for the model's own."))
 	}
 	method := describe(pMethod, c.Method, "Weighted least squares over all points, or the smallest and the largest batch size alone.")
-	method.Enum = []wfv1.AnyString{config.WLS, config.TwoPoint}
+	method.Enum = []wfv1.AnyString{sweep.WLS, sweep.TwoPoint}
 	return append(list, method)
 }
 

@@ -84,6 +84,32 @@ const (
 	Native   = "native"
 )
 
+// Methods of the estimate.
+const (
+	WLS      = "wls"       // weighted least squares over all points
+	TwoPoint = "two-point" // the smallest and the largest batch size alone
+)
+
+// Unknown is the accelerator of results whose accelerator nobody named.
+const Unknown = "unknown"
+
+const (
+	// OutputSpread is the fraction by which answers differ in length, about the same
+	// mean, so that streams do not march in step.
+	OutputSpread = 0.2
+
+	// ProbeSeconds is the length of the probe that tells TTFT where guidellm makes
+	// the load; it is stretched until each stream has made MinPerStream requests.
+	ProbeSeconds = 5
+)
+
+// What a simulated server is where nothing else is asked for.
+const (
+	SimulatedModel       = "simulated"
+	SimulatedMaxNumSeqs  = 256
+	SimulatedMaxModelLen = 16384
+)
+
 // MinPerStream is how many requests each stream must make at least: fewer leave
 // none that lies wholly inside the steady window.
 const MinPerStream = 3

@@ -100,9 +100,14 @@ func NoArgs(c *cli.Context) error {
 	return nil
 }
 
+// Variable is the environment variable that stands for a flag.
+func Variable(prefix, flag string) string {
+	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
 func withEnvironment(prefix string, flags []cli.Flag) []cli.Flag {
 	for _, f := range flags {
-		env := []string{prefix + "_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))}
+		env := []string{Variable(prefix, f.Names()[0])}
 		switch f := f.(type) {
 		case *cli.StringFlag:
 			f.EnvVars = append(f.EnvVars, env...)

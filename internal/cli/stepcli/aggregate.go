@@ -18,13 +18,14 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 )
 
 func aggregateCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "aggregate",
+		Name:      steps.Aggregate.Name,
 		Usage:     "estimate alpha, beta, gamma and delta from measurements or raw reports",
 		ArgsUsage: "PATH...",
 		Description: `Reads measurements, raw reports, parameters and summaries, in any mixture, from
@@ -49,20 +50,7 @@ Examples:
   step aggregate synchronous.json throughput.json --accelerator A100 --method two-point --output out
   step aggregate s3://results/runs/7/summaries --output s3://results/runs/7 --expect A100,H100 --latest s3://results
   step aggregate /results/points --output /results --configmap llm-parameters`,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "output", Required: true, Usage: "directory or s3://bucket/prefix"},
-			&cli.StringFlag{Name: "method", Value: fit.WLS, Usage: "wls (weighted least squares over all points) or two-point (the smallest and the largest batch only)"},
-			&cli.StringFlag{Name: "source", Value: measurement.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
-			&cli.StringFlag{Name: "ttft", Value: measurement.Auto, Usage: "which TTFT of a point: mean, median, or auto (the mean, unless it is nonsense)"},
-			&cli.StringFlag{Name: "batch", Value: measurement.Auto, Usage: "which batch size the fit is over: nominal (asked for), measured, or auto (measured, but nominal for two-point)"},
-			&cli.StringFlag{Name: "expect", Usage: "accelerators that must end with parameters, as `LIST`"},
-			&cli.StringFlag{Name: "shapes", Usage: "the order of shapes, as `LIST` such as 128/128,1024/128; the first is that of the outputs alpha to delta"},
-			&cli.StringFlag{Name: "latest", Usage: "directory or s3://bucket/prefix under which accepted parameters become latest/MODEL/ACCELERATOR/SHAPE.json"},
-			&cli.StringFlag{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets the results, made where there is none"},
-			&cli.StringFlag{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
-			&cli.StringFlag{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
-			&cli.StringFlag{Name: "accelerator", Value: "unknown", Usage: "`NAME` of the accelerator, for raw reports, which do not hold it"},
-		},
+		Flags:  steps.Aggregate.Flags(),
 		Action: runAggregate,
 	}
 }
@@ -72,12 +60,12 @@ func runAggregate(c *cli.Context) error {
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	out, err := store.New(c.Context, c.String("output"))
+	out, err := store.New(c.Context, steps.Aggregate.Output.In(c))
 	if err != nil {
 		return err
 	}
 	var latest store.Store
-	if location := c.String("latest"); location != "" {
+	if location := steps.Aggregate.Latest.In(c); location != "" {
 		if latest, err = store.New(c.Context, location); err != nil {
 			return err
 		}
@@ -95,13 +83,13 @@ func runAggregate(c *cli.Context) error {
 		})
 	}
 	var api *kube.Client
-	if c.String("configmap") != "" {
+	if steps.Aggregate.ConfigMap.In(c) != "" {
 		if api, err = inCluster(); err != nil {
 			return exit.Errorf(exit.Usage, "--configmap: %w; from elsewhere: kubectl create configmap NAME --from-file=OUTPUT", err)
 		}
 	}
 
-	in, skipped, err := aggregate.Load(c.Context, paths, c.String("output"), &report.Options{Model: c.String("model"), Accelerator: c.String("accelerator")})
+	in, skipped, err := aggregate.Load(c.Context, paths, steps.Aggregate.Output.In(c), &report.Options{Model: steps.Aggregate.Model.In(c), Accelerator: steps.Aggregate.Accelerator.In(c)})
 	if err != nil {
 		return err
 	}
@@ -134,7 +122,7 @@ func runAggregate(c *cli.Context) error {
 
 // keepInConfigMap puts what may be published into --configmap.
 func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) error {
-	name, namespace := c.String("configmap"), cmp.Or(c.String("namespace"), api.Namespace)
+	name, namespace := steps.Aggregate.ConfigMap.In(c), cmp.Or(steps.Aggregate.Namespace.In(c), api.Namespace)
 	data, err := aggregate.ConfigMap(s)
 	if err != nil {
 		return fmt.Errorf("ConfigMap %s: %w", name, err)
@@ -154,8 +142,8 @@ func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) err
 // aggregateOptions reads the flags and reports every mistake among them.
 func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 	o := aggregate.Options{
-		Method: c.String("method"), Source: c.String("source"), TTFT: c.String("ttft"), Batch: c.String("batch"),
-		Expect: list(c.String("expect")),
+		Method: steps.Aggregate.Method.In(c), Source: steps.Aggregate.Source.In(c), TTFT: steps.Aggregate.TTFT.In(c), Batch: steps.Aggregate.Batch.In(c),
+		Expect: list(steps.Aggregate.Expect.In(c)),
 	}
 	var errs []error
 	if !c.Args().Present() {
@@ -174,7 +162,7 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 			errs = append(errs, fmt.Errorf("--%s: found %q, expected one of %s", f.flag, f.value, strings.Join(f.words, ", ")))
 		}
 	}
-	for _, text := range list(c.String("shapes")) {
+	for _, text := range list(steps.Aggregate.Shapes.In(c)) {
 		shape, err := sweep.ParseShape(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--shapes: %w", err))

@@ -10,11 +10,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 )
 
 func installCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "install-to",
+		Name:      steps.InstallTo.Name,
 		Usage:     "copy this program to a path, for a container whose image does not have it",
 		ArgsUsage: "PATH",
 		Description: `An init container brings step into an unmodified image this way: its own image has

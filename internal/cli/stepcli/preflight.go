@@ -11,12 +11,13 @@ import (
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/llm/preflight"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep"
 )
 
 func preflightCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "preflight",
+		Name:  steps.Preflight.Name,
 		Usage: "ask a server whether it can run the points of a sweep",
 		Description: `Asks /v1/models, /version and /metrics, and says all at once what would spoil points:
 shapes longer than max-model-len, batches that the KV cache does not hold (the server
@@ -29,7 +30,7 @@ with 75 when the server does not answer.
 Examples:
   step preflight --target http://vllm:8000 --model llama --batch-sizes 1,8,64 --shapes 128/128,1024/256
   step preflight --target http://vllm:8000 --model llama --batch-sizes '[1,8,64]' --shapes 4096/256 --max-num-seqs 64`,
-		Flags: append([]cli.Flag{targetFlag(), modelFlag(), apiKeyFlag()}, planFlags()...),
+		Flags: steps.Preflight.Flags(),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {
 				return err
@@ -41,7 +42,7 @@ Examples:
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
-			client, err := llm.New(c.String("target"), c.String("api-key"))
+			client, err := llm.New(steps.Preflight.Target.In(c), steps.Preflight.APIKey.In(c))
 			if err != nil {
 				return err
 			}
@@ -52,7 +53,7 @@ Examples:
 
 // runPreflight prints the report on stdout.
 func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan preflight.Plan) error {
-	r, err := preflight.Check(ctx, client, c.String("model"), plan)
+	r, err := preflight.Check(ctx, client, steps.Preflight.Model.In(c), plan)
 	if err != nil {
 		return err
 	}
@@ -62,25 +63,15 @@ func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan 
 	return r.Err()
 }
 
-// planFlags say what a sweep is going to measure.
-func planFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "batch-sizes", Usage: "batch sizes that are going to be measured, as `LIST`: 1,8,64 or [1,8,64]"},
-		&cli.StringFlag{Name: "shapes", Usage: "shapes that are going to be measured, as `LIST` such as 128/128,1024/256"},
-		&cli.IntFlag{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known"},
-		&cli.Float64Flag{Name: "output-spread", Value: 0.2, Usage: "`FRACTION` by which answers differ in length, as in step bench"},
-	}
-}
-
-// planOf reads planFlags; nil where neither batch sizes nor shapes are given.
+// planOf reads what is going to be measured, for wait as for preflight; nil where neither batch sizes nor shapes are given.
 func planOf(c *cli.Context) (*preflight.Plan, error) {
-	if c.String("batch-sizes") == "" && c.String("shapes") == "" {
+	if steps.Preflight.BatchSizes.In(c) == "" && steps.Preflight.Shapes.In(c) == "" {
 		return nil, nil
 	}
-	p := preflight.Plan{MaxNumSeqs: c.Int("max-num-seqs"), Spread: c.Float64("output-spread")}
+	p := preflight.Plan{MaxNumSeqs: steps.Preflight.MaxNumSeqs.In(c), Spread: steps.Preflight.Spread.In(c)}
 	var errs []error
 	var err error
-	if p.BatchSizes, err = sweep.ParseBatchSizes(c.String("batch-sizes")); err != nil {
+	if p.BatchSizes, err = sweep.ParseBatchSizes(steps.Preflight.BatchSizes.In(c)); err != nil {
 		errs = append(errs, fmt.Errorf("--batch-sizes: %w", err))
 	} else if len(p.BatchSizes) == 0 {
 		errs = append(errs, errors.New("--batch-sizes: none given"))
@@ -90,7 +81,7 @@ func planOf(c *cli.Context) (*preflight.Plan, error) {
 			errs = append(errs, fmt.Errorf("--batch-sizes: %d is below 1", b))
 		}
 	}
-	texts := list(c.String("shapes"))
+	texts := list(steps.Preflight.Shapes.In(c))
 	if len(texts) == 0 {
 		errs = append(errs, errors.New("--shapes: none given"))
 	}

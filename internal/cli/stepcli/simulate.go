@@ -13,11 +13,12 @@ import (
 
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 )
 
 func simulateCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "simulate",
+		Name:      steps.Simulate.Name,
 		Usage:     "serve a simulated LLM whose latency is known",
 		ArgsUsage: "[MODEL]",
 		Description: `An OpenAI-compatible server (completions, chat, SSE streaming, vLLM's /metrics,
@@ -55,9 +56,7 @@ Examples:
    step simulate --max-num-seqs 16 --fail-rate 0.1 --abort-rate 0.05
    STEP_API_KEY=secret step simulate --listen 0.0.0.0:8000
    step simulate org/llama --host 0.0.0.0 --port 8000 --max-num-seqs 64 --dtype auto`,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8000", Usage: "`HOST:PORT` to listen on; port 0 is any free one"},
-			&cli.StringFlag{Name: "model", Value: simulate.DefaultModel, Usage: "`NAME` of the model served"},
+		Flags: append(steps.Simulate.Flags(),
 			&cli.StringFlag{Name: "served-model-name", Usage: "`NAME` that it is served by, where it is another"},
 			&cli.StringFlag{Name: "host", Usage: "`ADDRESS` to listen on, instead of that of --listen"},
 			&cli.IntFlag{Name: "port", Usage: "`PORT` to listen on, instead of that of --listen"},
@@ -65,37 +64,28 @@ Examples:
 			&cli.StringFlag{Name: "dtype", Usage: "vLLM's; without meaning here"},
 			&cli.BoolFlag{Name: "no-enable-prefix-caching", Usage: "vLLM's; nothing is ever cached here"},
 			&cli.StringFlag{Name: "latency", Value: simulate.Linear4, Usage: "where latencies come from: `linear4 or engine`"},
-			&cli.Float64Flag{Name: "alpha", Value: 6.973, Usage: "linear4: ITL without load, `MS`"},
-			&cli.Float64Flag{Name: "beta", Value: 0.027, Usage: "linear4: ITL added by each running request, `MS`"},
-			&cli.Float64Flag{Name: "gamma", Value: 14.825, Usage: "linear4: TTFT without load, `MS`"},
-			&cli.Float64Flag{Name: "delta", Value: 0.001364, Usage: "linear4: TTFT added by each prompt token and running request, `MS`"},
 			&cli.Float64Flag{Name: "base", Value: 6.72, Usage: "engine: what every iteration takes, `MS`"},
 			&cli.Float64Flag{Name: "seq", Value: 0.0215, Usage: "engine: more for each decoding sequence, `MS`"},
 			&cli.Float64Flag{Name: "ctx", Value: 5.37e-5, Usage: "engine: more for each token of context of the decoding sequences, `MS`"},
 			&cli.Float64Flag{Name: "pre", Value: 0.0166, Usage: "engine: more for each prefilled token, `MS`"},
 			&cli.Float64Flag{Name: "pre2", Value: 1.33e-6, Usage: "engine: more for each prefilled token squared, `MS`"},
 			&cli.IntFlag{Name: "max-num-batched-tokens", Usage: "engine: `TOKENS` of an iteration, prompts above that are cut into chunks", DefaultText: fmt.Sprintf("%d, or max-num-seqs if that is more", simulate.DefaultMaxNumBatchedTokens)},
-			&cli.Float64Flag{Name: "jitter", Usage: "relative standard `DEVIATION` of every TTFT and token gap (engine: of every iteration), whose means stay exact"},
 			&cli.Float64Flag{Name: "wander", Usage: "relative standard `DEVIATION` of a slowly changing speed that all requests share"},
 			&cli.Float64Flag{Name: "wander-memory", Value: simulate.DefaultWanderMemory, Usage: "`ITERATIONS` in which the wander is forgotten"},
-			&cli.Int64Flag{Name: "seed", Value: 1, Usage: "`SEED` of jitter, wander, faults and early ends"},
-			&cli.IntFlag{Name: "max-num-seqs", Value: simulate.DefaultMaxNumSeqs, Usage: "`REQUESTS` that run at once; the others wait"},
-			&cli.IntFlag{Name: "max-model-len", Value: simulate.DefaultMaxModelLen, Usage: "`TOKENS` of a prompt and its output together"},
-			&cli.StringFlag{Name: "api-key", Usage: "`KEY` demanded under /v1; better given by the environment"},
 			&cli.Float64Flag{Name: "fail-rate", Usage: "`FRACTION` of requests answered by status 500"},
 			&cli.Float64Flag{Name: "abort-rate", Usage: "`FRACTION` of requests whose connection is cut midway"},
 			&cli.BoolFlag{Name: "hang", Usage: "accept requests for tokens and never answer them"},
 			&cli.DurationFlag{Name: "start-delay", Usage: "`TIME` until the server is healthy and serves its model, such as 5s"},
 			&cli.BoolFlag{Name: "no-metrics", Usage: "have no /metrics, as behind a gateway that does not pass it on"},
 			&cli.BoolFlag{Name: "no-usage", Usage: "never report token counts, even when asked to"},
-		},
+		),
 		Action: runSimulate,
 	}
 }
 
 // The flags that belong to one kind of latency.
 var (
-	linear4Flags = []string{"alpha", "beta", "gamma", "delta"}
+	linear4Flags = []string{steps.Simulate.Alpha.Name, steps.Simulate.Beta.Name, steps.Simulate.Gamma.Name, steps.Simulate.Delta.Name}
 	engineFlags  = []string{"base", "seq", "ctx", "pre", "pre2", "max-num-batched-tokens"}
 )
 
@@ -123,16 +113,16 @@ func simulatedModel(c *cli.Context) (string, error) {
 	case c.NArg() > 1:
 		return "", exit.Errorf(exit.Usage, "simulate: one model is served, found %d arguments: %s", c.NArg(), strings.Join(c.Args().Slice(), " "))
 	case c.NArg() == 1 && c.IsSet("model"):
-		return "", exit.Errorf(exit.Usage, "simulate: the model is given twice, as %s and by --model %s; leave one out", c.Args().First(), c.String("model"))
+		return "", exit.Errorf(exit.Usage, "simulate: the model is given twice, as %s and by --model %s; leave one out", c.Args().First(), steps.Simulate.Model.In(c))
 	}
-	return cmp.Or(c.String("served-model-name"), c.Args().First(), c.String("model")), nil
+	return cmp.Or(c.String("served-model-name"), c.Args().First(), steps.Simulate.Model.In(c)), nil
 }
 
 // simulatedAddress is where to listen: as --listen says, or as vLLM is told.
 func simulatedAddress(c *cli.Context) (string, error) {
-	host, port, err := net.SplitHostPort(c.String("listen"))
+	host, port, err := net.SplitHostPort(steps.Simulate.Listen.In(c))
 	if err != nil {
-		return "", fmt.Errorf("listen: %q: expected HOST:PORT such as 127.0.0.1:8000: %w", c.String("listen"), err)
+		return "", fmt.Errorf("listen: %q: expected HOST:PORT such as 127.0.0.1:8000: %w", steps.Simulate.Listen.In(c), err)
 	}
 	if c.IsSet("listen") && (c.IsSet("host") || c.IsSet("port")) {
 		return "", errors.New("listen: says the same as host and port; give it, or them")
@@ -155,13 +145,13 @@ func runSimulate(c *cli.Context) error {
 		Model:        model,
 		Version:      "step-simulate " + c.App.Version,
 		Latency:      c.String("latency"),
-		Jitter:       c.Float64("jitter"),
+		Jitter:       steps.Simulate.Jitter.In(c),
 		Wander:       c.Float64("wander"),
 		WanderMemory: c.Float64("wander-memory"),
-		Seed:         c.Int64("seed"),
-		MaxNumSeqs:   c.Int("max-num-seqs"),
-		MaxModelLen:  c.Int("max-model-len"),
-		APIKey:       c.String("api-key"),
+		Seed:         steps.Simulate.Seed.In(c),
+		MaxNumSeqs:   steps.Simulate.MaxNumSeqs.In(c),
+		MaxModelLen:  steps.Simulate.MaxModelLen.In(c),
+		APIKey:       steps.Simulate.APIKey.In(c),
 		FailRate:     c.Float64("fail-rate"),
 		AbortRate:    c.Float64("abort-rate"),
 		Hang:         c.Bool("hang"),
@@ -180,8 +170,8 @@ func runSimulate(c *cli.Context) error {
 		law = fmt.Sprintf("base %v ms, seq %v ms, ctx %v ms, pre %v ms, pre2 %v ms; max-num-batched-tokens %d",
 			config.Base, config.Seq, config.Ctx, config.Pre, config.Pre2, config.MaxNumBatchedTokens)
 	} else {
-		config.Alpha, config.Beta = c.Float64("alpha"), c.Float64("beta")
-		config.Gamma, config.Delta = c.Float64("gamma"), c.Float64("delta")
+		config.Alpha, config.Beta = steps.Simulate.Alpha.In(c), steps.Simulate.Beta.In(c)
+		config.Gamma, config.Delta = steps.Simulate.Gamma.In(c), steps.Simulate.Delta.In(c)
 		law = fmt.Sprintf("alpha %v ms, beta %v ms, gamma %v ms, delta %v ms", config.Alpha, config.Beta, config.Gamma, config.Delta)
 	}
 	address, splitErr := simulatedAddress(c)

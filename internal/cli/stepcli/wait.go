@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,12 +20,13 @@ import (
 	"wfgen.dev/internal/llm/serverpod"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 )
 
 func waitCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "wait",
+		Name:  steps.Wait.Name,
 		Usage: "wait until a server is healthy and serves the model",
 		Description: `With --pods it finds the server's pod by its labels, says what keeps it from
 coming up whenever that changes (image, scheduling, GPUs, volumes, crashes with
@@ -52,17 +51,7 @@ Examples:
   step wait --pods app=vllm,accelerator=a100 --port 8000 --model unsloth/Meta-Llama-3.1-8B --output /tmp/out
   step wait --pods app=vllm --model llama --timeout 20m --end-pod --output /tmp/out
   step wait --pods app=vllm --model llama --batch-sizes 1,8,64 --shapes 128/128,1024/256`,
-		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
-			modelFlag(), apiKeyFlag(),
-			&cli.StringFlag{Name: "pods", Usage: "`LABELS` of the server's pod, such as app=vllm,accelerator=a100"},
-			&cli.StringFlag{Name: "namespace", Usage: "`NAMESPACE` of the pod; this pod's own otherwise"},
-			&cli.IntFlag{Name: "port", Value: 8000, Usage: "port of the server in its pod"},
-			&cli.DurationFlag{Name: "timeout", Value: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
-			&cli.BoolFlag{Name: "end-pod", Usage: "end the pod when it is given up, so that it neither holds nor takes an accelerator; needs the right to patch pods/status"},
-			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` of the server's accelerator, under which summary.json tells why it is given up"},
-			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target, outputs/server and summary.json"},
-		}, planFlags()...),
+		Flags:  steps.Wait.Flags(),
 		Action: runWait,
 	}
 }
@@ -92,10 +81,10 @@ func runWait(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, ", max-model-len %d", found.Model.MaxModelLen)
 	}
 	fmt.Fprintln(c.App.Writer)
-	if c.String("output") == "" {
+	if steps.Wait.Output.In(c) == "" {
 		return nil
 	}
-	out, err := store.New(c.Context, c.String("output"))
+	out, err := store.New(c.Context, steps.Wait.Output.In(c))
 	if err != nil {
 		return err
 	}
@@ -103,9 +92,9 @@ func runWait(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target := cmp.Or(c.String("target"), found.Target) // as it was given, with its credentials
-	for name, text := range map[string]string{"target": target, "server": string(instance)} {
-		if err := out.Put(c.Context, path.Join(layout.Outputs, name), strings.NewReader(text)); err != nil {
+	target := cmp.Or(steps.Wait.Target.In(c), found.Target) // as it was given, with its credentials
+	for name, text := range map[layout.Output]string{layout.OutTarget: target, layout.OutServer: string(instance)} {
+		if err := out.Put(c.Context, name.Key(), strings.NewReader(text)); err != nil {
 			return err
 		}
 	}
@@ -115,16 +104,16 @@ func runWait(c *cli.Context) error {
 // giveUp leaves the summary of an accelerator that will have no parameters, for the
 // one of all to take its reason from.
 func giveUp(c *cli.Context, why error) error {
-	if c.String("output") == "" || c.String("accelerator") == "" {
+	if steps.Wait.Output.In(c) == "" || steps.Wait.Accelerator.In(c) == "" {
 		return nil
 	}
-	out, err := store.New(c.Context, c.String("output"))
+	out, err := store.New(c.Context, steps.Wait.Output.In(c))
 	if err != nil {
 		return err
 	}
 	data, err := parameters.Summary{
 		Schema: parameters.SummarySchema, Verdict: fit.Refused,
-		Failures: []parameters.Failure{{Model: c.String("model"), Accelerator: c.String("accelerator"), Reasons: []string{why.Error()}}},
+		Failures: []parameters.Failure{{Model: steps.Wait.Model.In(c), Accelerator: steps.Wait.Accelerator.In(c), Reasons: []string{why.Error()}}},
 	}.Encode()
 	if err != nil {
 		return err
@@ -134,17 +123,17 @@ func giveUp(c *cli.Context, why error) error {
 
 func waitMistakes(c *cli.Context) error {
 	var errs []error
-	if c.String("target") == "" && c.String("pods") == "" {
+	if steps.Wait.Target.In(c) == "" && steps.Wait.Pods.In(c) == "" {
 		errs = append(errs, errors.New("--target or --pods must be given; see --help"))
 	}
-	if p := c.Int("port"); p < 1 || p > 65535 {
+	if p := steps.Wait.Port.In(c); p < 1 || p > 65535 {
 		errs = append(errs, fmt.Errorf("--port: %d is not a port", p))
 	}
-	if c.Bool("end-pod") && c.String("pods") == "" {
+	if steps.Wait.EndPod.In(c) && steps.Wait.Pods.In(c) == "" {
 		errs = append(errs, errors.New("--end-pod: --pods must say which pod"))
 	}
-	if c.Duration("timeout") <= 0 {
-		errs = append(errs, fmt.Errorf("--timeout: %s is not above 0", c.Duration("timeout")))
+	if steps.Wait.Timeout.In(c) <= 0 {
+		errs = append(errs, fmt.Errorf("--timeout: %s is not above 0", steps.Wait.Timeout.In(c)))
 	}
 	return errors.Join(errs...)
 }
@@ -155,16 +144,16 @@ var inCluster = kube.InCluster
 // findServer waits for the server; check judges it when it is ready.
 func findServer(c *cli.Context, check func(context.Context, *llm.Client, []string) error) (serverpod.Found, error) {
 	var none serverpod.Found
-	target := c.String("target")
+	target := steps.Wait.Target.In(c)
 	say := func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
-	if c.String("pods") != "" {
+	if steps.Wait.Pods.In(c) != "" {
 		api, err := inCluster()
 		switch {
 		case err == nil:
 			o := serverpod.Options{
-				API: api, Namespace: c.String("namespace"), Selector: c.String("pods"), Port: c.Int("port"), Target: target,
-				Model: c.String("model"), APIKey: c.String("api-key"), Timeout: c.Duration("timeout"),
-				EndPod: c.Bool("end-pod"), Say: say, Check: check,
+				API: api, Namespace: steps.Wait.Namespace.In(c), Selector: steps.Wait.Pods.In(c), Port: steps.Wait.Port.In(c), Target: target,
+				Model: steps.Wait.Model.In(c), APIKey: steps.Wait.APIKey.In(c), Timeout: steps.Wait.Timeout.In(c),
+				EndPod: steps.Wait.EndPod.In(c), Say: say, Check: check,
 			}
 			if o.Namespace == "" {
 				o.Namespace = api.Namespace
@@ -175,28 +164,13 @@ func findServer(c *cli.Context, check func(context.Context, *llm.Client, []strin
 		}
 		say(fmt.Sprintf("--pods: %v; going on by the server's health alone", err))
 	}
-	client, err := llm.New(target, c.String("api-key"))
+	client, err := llm.New(target, steps.Wait.APIKey.In(c))
 	if err != nil {
 		return none, err
 	}
-	m, err := client.Wait(c.Context, c.String("model"), c.Duration("timeout"), say)
+	m, err := client.Wait(c.Context, steps.Wait.Model.In(c), steps.Wait.Timeout.In(c), say)
 	if err == nil {
 		err = check(c.Context, client, nil)
 	}
 	return serverpod.Found{Target: client.Target(), Model: m}, err
-}
-
-// The flags that several commands share.
-
-func targetFlag() cli.Flag {
-	return &cli.StringFlag{Name: "target", Required: true, Usage: "`URL` of the server, such as http://vllm:8000"}
-}
-
-func modelFlag() cli.Flag {
-	return &cli.StringFlag{Name: "model", Required: true, Usage: "`NAME` of the model, as the server lists it"}
-}
-
-// apiKeyFlag is best given by its variable: arguments can be read by others.
-func apiKeyFlag() cli.Flag {
-	return &cli.StringFlag{Name: "api-key", Usage: "`KEY` of the server; set STEP_API_KEY rather than write it here"}
 }

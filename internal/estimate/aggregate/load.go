@@ -115,7 +115,7 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 	measured := alreadyMeasured(keys)
 	for _, key := range keys {
 		own := key == layout.Summary || key == layout.OneParameters
-		if path.Ext(key) != ".json" || strings.HasSuffix(key, "-server.json") || measured(key) || own && sameLocation(location, output) {
+		if path.Ext(key) != ".json" || layout.BesideReport(key) || measured(key) || own && sameLocation(location, output) {
 			continue
 		}
 		files = append(files, file{name: strings.TrimRight(location, "/") + "/" + key, open: func(ctx context.Context) (io.ReadCloser, error) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path"
 	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
@@ -47,7 +46,7 @@ func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) e
 		return err
 	}
 	for name, text := range outputs {
-		if err := out.Put(ctx, path.Join(layout.Outputs, name), strings.NewReader(text)); err != nil {
+		if err := out.Put(ctx, name.Key(), strings.NewReader(text)); err != nil {
 			return err
 		}
 	}
@@ -73,7 +72,7 @@ type output struct {
 // Outputs are the values for Argo's output parameters, one per file. alpha to
 // delta are those of the first shape where there is one accelerator, and empty
 // where the verdict is refused or there are several; parameters holds all.
-func Outputs(s parameters.Summary) (map[string]string, error) {
+func Outputs(s parameters.Summary) (map[layout.Output]string, error) {
 	first := parameters.Parameters{}
 	one := len(s.Parameters) > 0
 	all := []output{}
@@ -97,13 +96,13 @@ func Outputs(s parameters.Summary) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	outputs := map[string]string{
-		"verdict": string(s.Verdict), "reasons": strings.Join(reasons, "\n"), "parameters": string(list),
+	outputs := map[layout.Output]string{
+		layout.OutVerdict: string(s.Verdict), layout.OutReasons: strings.Join(reasons, "\n"), layout.OutAll: string(list),
 	}
 	for _, name := range parameters.Names {
-		outputs[name] = ""
+		outputs[layout.Output(name)] = ""
 		if value, _, _, ok := first.Parameter(name); ok {
-			outputs[name] = parameters.Format(value)
+			outputs[layout.Output(name)] = parameters.Format(value)
 		}
 	}
 	return outputs, nil

@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep"
 )
 
 // Methods of the linear4 fit.
 const (
-	WLS      = "wls"       // weighted least squares over all points
-	TwoPoint = "two-point" // the smallest and the largest batch only, as the two-run recipe has it
+	WLS      = sweep.WLS      // weighted least squares over all points
+	TwoPoint = sweep.TwoPoint // the smallest and the largest batch only, as the two-run recipe has it
 )
 
 // Limits of the verdict. 10 % in alpha moves the capacity that an autoscaler

@@ -19,13 +19,15 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"wfgen.dev/internal/sweep"
 )
 
 // The defaults that New puts in the place of zeros, and that the command line shows.
 const (
-	DefaultModel       = "simulated"
-	DefaultMaxNumSeqs  = 256
-	DefaultMaxModelLen = 16384
+	DefaultModel       = sweep.SimulatedModel
+	DefaultMaxNumSeqs  = sweep.SimulatedMaxNumSeqs
+	DefaultMaxModelLen = sweep.SimulatedMaxModelLen
 
 	// DefaultMaxNumBatchedTokens is vLLM's on most GPUs.
 	DefaultMaxNumBatchedTokens = 2048

@@ -133,7 +133,7 @@ func (r *process) load(ctx context.Context, o Options, name string) error {
 	if err := putFile(ctx, r.out, r.key, o.Report); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := putFile(ctx, r.out, path.Join(layout.Reports, name+"-log.txt"), log.Name()); err != nil {
+	if err := putFile(ctx, r.out, layout.Log(name), log.Name()); err != nil {
 		return err
 	}
 	if len(r.series) == 0 {
@@ -143,7 +143,7 @@ func (r *process) load(ctx context.Context, o Options, name string) error {
 	if err != nil {
 		return err
 	}
-	return r.out.Put(ctx, path.Join(layout.Reports, name+"-server.json"), bytes.NewReader(data))
+	return r.out.Put(ctx, layout.Scrapes(name), bytes.NewReader(data))
 }
 
 // point makes the measurement out of what the report says of one point, writes it and
@@ -185,7 +185,7 @@ func (r *process) point(ctx context.Context, m measurement.Measurement, dir stri
 		return m, failure
 	}
 	for key, value := range outputs(m) {
-		if err := r.out.Put(ctx, path.Join(dir, layout.Outputs, key), strings.NewReader(value)); err != nil {
+		if err := r.out.Put(ctx, path.Join(dir, key.Key()), strings.NewReader(value)); err != nil {
 			return m, err
 		}
 	}
@@ -296,18 +296,18 @@ func (r *process) complete(m *measurement.Measurement) {
 }
 
 // outputs are the values that a workflow shows of a point.
-func outputs(m measurement.Measurement) map[string]string {
+func outputs(m measurement.Measurement) map[layout.Output]string {
 	number := func(v *measurement.Value) string {
 		if v == nil {
 			return ""
 		}
 		return strconv.FormatFloat(v.MS, 'g', 6, 64)
 	}
-	return map[string]string{
-		"itl":      number(m.Taken.ITL),
-		"ttft":     number(m.Taken.TTFT),
-		"batch":    strconv.FormatFloat(m.Taken.Batch, 'g', 6, 64),
-		"requests": strconv.Itoa(m.Requests.Successful),
+	return map[layout.Output]string{
+		layout.OutITL:   number(m.Taken.ITL),
+		layout.OutTTFT:  number(m.Taken.TTFT),
+		layout.OutBatch: strconv.FormatFloat(m.Taken.Batch, 'g', 6, 64),
+		layout.OutCount: strconv.Itoa(m.Requests.Successful),
 	}
 }
 

@@ -13,10 +13,6 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
-// DefaultProbeSeconds is the length of a probe, which is stretched until each
-// stream has made enough requests.
-const DefaultProbeSeconds = 5
-
 // probe runs the point again for a moment with r.Probe, whose own delays are small,
 // where nobody but the client can tell TTFT, and weighs anew. It runs after the last
 // scrape, so that the point's counts stay the point's, and leaves its report below
@@ -44,7 +40,7 @@ func (r *process) probe(ctx context.Context, dir string, m *measurement.Measurem
 		without(err)
 		return nil
 	}
-	key := path.Join(dir, layout.Reports, layout.ReportName(m.BatchSize, o.BatchSizes)+"-probe.json")
+	key := path.Join(dir, layout.Probe(layout.ReportName(m.BatchSize, o.BatchSizes)))
 	all, err := readReport(o, key)
 	switch {
 	case err != nil:

@@ -38,6 +38,32 @@ const (
 	SharedReport = "shared"
 )
 
+// Output is the name of a file in the directory Outputs: one value, which Argo
+// reads as an output parameter.
+type Output string
+
+// The outputs of step's commands. package steps says which command leaves which.
+const (
+	OutTarget Output = "target" // URL of the server
+	OutServer Output = "server" // what it runs as: JSON
+
+	OutITL   Output = "itl"   // ms
+	OutTTFT  Output = "ttft"  // ms
+	OutBatch Output = "batch" // requests decoded together, measured
+	OutCount Output = "requests"
+
+	OutAlpha   Output = "alpha" // ms
+	OutBeta    Output = "beta"  // ms per request
+	OutGamma   Output = "gamma" // ms
+	OutDelta   Output = "delta" // ms per token and request
+	OutVerdict Output = "verdict"
+	OutReasons Output = "reasons"
+	OutAll     Output = "parameters" // every set of parameters: JSON
+)
+
+// Key is the path of the output, relative to the command's output directory.
+func (o Output) Key() string { return path.Join(Outputs, string(o)) }
+
 // SharedPoint is the directory of one of those points, below that of all.
 func SharedPoint(batch int) string { return fmt.Sprintf("b%d", batch) }
 
@@ -86,6 +112,28 @@ func ReportName(batch int, sizes []int) string {
 	default:
 		return fmt.Sprintf("b%d", batch)
 	}
+}
+
+// The files beside a point's raw report begin with its name, and end as follows.
+const (
+	logSuffix     = "-log.txt"
+	scrapesSuffix = "-server.json"
+	probeSuffix   = "-probe.json"
+)
+
+// Log is the console log of the driver beside a report.
+func Log(report string) string { return path.Join(Reports, report+logSuffix) }
+
+// Scrapes are what the server's /metrics said during a point.
+func Scrapes(report string) string { return path.Join(Reports, report+scrapesSuffix) }
+
+// Probe is the report of the probe after a point.
+func Probe(report string) string { return path.Join(Reports, report+probeSuffix) }
+
+// BesideReport says whether a file of a directory of reports is not itself the report
+// of a point.
+func BesideReport(name string) bool {
+	return strings.HasSuffix(name, logSuffix) || strings.HasSuffix(name, scrapesSuffix) || strings.HasSuffix(name, probeSuffix)
 }
 
 // segment makes a name safe as one path segment: org/model stays readable as org--model.

@@ -113,12 +113,6 @@ const (
 	Cluster = "cluster" // one ClusterWorkflowTemplate serves every namespace
 )
 
-// Methods of the estimate.
-const (
-	WLS      = "wls"
-	TwoPoint = "two-point"
-)
-
 // Defaults of a sweep in a cluster.
 const (
 	// DefaultTargetURL are Services in the namespace of the sweep.
@@ -140,7 +134,7 @@ func Default() Config {
 		BatchSizes:    []int{1, 2, 4, 8, 16, 32, 64},
 		MaxSeconds:    120,
 		Driver:        sweep.Guidellm,
-		Method:        WLS,
+		Method:        sweep.WLS,
 		Name:          "llm-parameter-estimation",
 		Namespace:     "default",
 		StepImage:     DefaultStepImage,

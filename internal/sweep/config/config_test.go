@@ -184,7 +184,7 @@ func TestMistakes(t *testing.T) {
 		{"target with query", func(c *Config) { c.TargetURL = "http://vllm/?key=abc" }, "without a query"},
 		{"negative max-num-seqs", func(c *Config) { c.MaxNumSeqs = -1 }, "max-num-seqs: -1 is negative"},
 		{"method", func(c *Config) { c.Method = "ols" }, `method: "ols" is neither wls nor two-point`},
-		{"two-point with one", func(c *Config) { c.Method, c.BatchSizes = TwoPoint, []int{8} }, "two-point needs two batch sizes"},
+		{"two-point with one", func(c *Config) { c.Method, c.BatchSizes = sweep.TwoPoint, []int{8} }, "two-point needs two batch sizes"},
 		{"no label", func(c *Config) { c.Accelerators[0].Name = "A100 80GB" }, `"A100 80GB" cannot be the value of the label`},
 		{"negative count", func(c *Config) { c.Accelerators[0].Count = -1 }, "count -1 of A100 is negative"},
 		{"negative limit", func(c *Config) { c.Accelerators[0].MaxNumSeqs = -1 }, "max-num-seqs -1 of A100 is negative"},

@@ -38,10 +38,10 @@ func (c Config) Validate() error {
 	if c.MaxNumSeqs < 0 {
 		m.add("max-num-seqs: %d is negative; 0 says that it is not known", c.MaxNumSeqs)
 	}
-	if c.Method != WLS && c.Method != TwoPoint {
-		m.add("method: %q is neither %s nor %s", c.Method, WLS, TwoPoint)
+	if c.Method != sweep.WLS && c.Method != sweep.TwoPoint {
+		m.add("method: %q is neither %s nor %s", c.Method, sweep.WLS, sweep.TwoPoint)
 	}
-	if c.Method == TwoPoint && len(c.BatchSizes) == 1 {
+	if c.Method == sweep.TwoPoint && len(c.BatchSizes) == 1 {
 		m.add("method: two-point needs two batch sizes, found %d alone", c.BatchSizes[0])
 	}
 	for _, a := range c.Accelerators {

@@ -1,0 +1,170 @@
+package steps
+
+import (
+	"time"
+
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/sweep"
+)
+
+// What several commands say alike.
+var (
+	model  = Flag[string]{Name: "model", Required: true, Usage: "`NAME` of the model, as the server lists it"}
+	apiKey = Flag[string]{Name: "api-key", Usage: "`KEY` of the server; set STEP_API_KEY rather than write it here"}
+	target = Flag[string]{Name: "target", Required: true, Usage: "`URL` of the server, such as http://vllm:8000"}
+	output = Flag[string]{Name: "output", Required: true, Usage: "directory or s3://bucket/prefix"}
+	spread = Flag[float64]{Name: "output-spread", Default: sweep.OutputSpread, Usage: "`FRACTION` by which answers differ in length, about the same mean, so that streams do not march in step; 0: all alike"}
+)
+
+// intent says what a sweep is going to measure.
+type intent struct {
+	BatchSizes Flag[string]
+	Shapes     Flag[string]
+	MaxNumSeqs Flag[int]
+	Spread     Flag[float64]
+}
+
+var intended = intent{
+	BatchSizes: Flag[string]{Name: "batch-sizes", Usage: "batch sizes that are going to be measured, as `LIST`: 1,8,64 or [1,8,64]"},
+	Shapes:     Flag[string]{Name: "shapes", Usage: "shapes that are going to be measured, as `LIST` such as 128/128,1024/256"},
+	MaxNumSeqs: Flag[int]{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known"},
+	Spread:     spread,
+}
+
+// Preflight asks a server whether it can run a sweep.
+var Preflight = define(struct {
+	Command
+	Target, Model, APIKey Flag[string]
+	BatchSizes, Shapes    Flag[string]
+	MaxNumSeqs            Flag[int]
+	Spread                Flag[float64]
+}{
+	Command: Command{Name: "preflight"},
+	Target:  target, Model: model, APIKey: apiKey,
+	BatchSizes: intended.BatchSizes, Shapes: intended.Shapes, MaxNumSeqs: intended.MaxNumSeqs, Spread: intended.Spread,
+})
+
+// Wait waits until a server serves the model, and asks it whether it can run the
+// sweep. It waits by itself: one that ended without success has waited enough.
+var Wait = define(struct {
+	Command
+	Target, Model, APIKey Flag[string]
+	Pods, Namespace       Flag[string]
+	Port                  Flag[int]
+	Timeout               Flag[time.Duration]
+	EndPod                Flag[bool]
+	Accelerator, Output   Flag[string]
+	BatchSizes, Shapes    Flag[string]
+	MaxNumSeqs            Flag[int]
+	Spread                Flag[float64]
+}{
+	Command:     Command{Name: "wait", Outputs: []layout.Output{layout.OutTarget, layout.OutServer}},
+	Target:      Flag[string]{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
+	Model:       model,
+	APIKey:      apiKey,
+	Pods:        Flag[string]{Name: "pods", Usage: "`LABELS` of the server's pod, such as app=vllm,accelerator=a100"},
+	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the pod; this pod's own otherwise"},
+	Port:        Flag[int]{Name: "port", Default: 8000, Usage: "port of the server in its pod"},
+	Timeout:     Flag[time.Duration]{Name: "timeout", Default: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
+	EndPod:      Flag[bool]{Name: "end-pod", Usage: "end the pod when it is given up, so that it neither holds nor takes an accelerator; needs the right to patch pods/status"},
+	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the server's accelerator, under which summary.json tells why it is given up"},
+	Output:      Flag[string]{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target, outputs/server and summary.json"},
+	BatchSizes:  intended.BatchSizes, Shapes: intended.Shapes, MaxNumSeqs: intended.MaxNumSeqs, Spread: intended.Spread,
+})
+
+// Bench runs one point, or with ShareProcess those of one shape.
+var Bench = define(struct {
+	Command
+	Target, Model, APIKey   Flag[string]
+	Accelerator, BatchSize  Flag[string]
+	ShareProcess            Flag[bool]
+	BatchSizes              Flag[string]
+	PromptTokens            Flag[int]
+	OutputTokens            Flag[int]
+	Spread                  Flag[float64]
+	MaxSeconds              Flag[float64]
+	MaxRequests, MaxNumSeqs Flag[int]
+	Server                  Flag[string]
+	Attempts                Flag[int]
+	GoOn                    Flag[bool]
+	Driver, Guidellm        Flag[string]
+	Tokenizer               Flag[string]
+	Seed                    Flag[int64]
+	Margin                  Flag[time.Duration]
+	ProbeSeconds            Flag[float64]
+	Output                  Flag[string]
+}{
+	Command: Command{Name: "bench", Again: true, Outputs: []layout.Output{layout.OutITL, layout.OutTTFT, layout.OutBatch, layout.OutCount}},
+	Target:  target, Model: model, APIKey: apiKey,
+	Accelerator:  Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` that the results are keyed by"},
+	BatchSize:    Flag[string]{Name: "batch-size", Required: true, Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
+	ShareProcess: Flag[bool]{Name: "share-process", Usage: "run all batch sizes of --batch-size in one guidellm process (0.4 or newer), whose start is then paid for once; each is a point of its own, in b<N>/ below --output"},
+	BatchSizes:   Flag[string]{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
+	PromptTokens: Flag[int]{Name: "prompt-tokens", Default: 128, Usage: "tokens of each prompt"},
+	OutputTokens: Flag[int]{Name: "output-tokens", Default: 128, Usage: "tokens of each answer"},
+	Spread:       spread,
+	MaxSeconds:   Flag[float64]{Name: "max-seconds", Default: 120, Usage: "length of the measurement; 0: --max-requests decides"},
+	MaxRequests:  Flag[int]{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
+	MaxNumSeqs:   Flag[int]{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
+	Server:       Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
+	Attempts:     Flag[int]{Name: "attempts", Default: 1, Usage: "how often the point is tried where a later attempt may succeed"},
+	GoOn:         Flag[bool]{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why: what comes after it shall run"},
+	Driver:       Flag[string]{Name: "driver", Default: sweep.Native, Usage: "what makes the load: native or guidellm"},
+	Guidellm:     Flag[string]{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
+	Tokenizer:    Flag[string]{Name: "tokenizer", Usage: "for guidellm: directory or model id of the tokenizer; the model's own otherwise"},
+	Seed:         Flag[int64]{Name: "seed", Usage: "prompts are drawn from it; a different one each time otherwise, since a repeated prompt is answered from the cache"},
+	Margin:       Flag[time.Duration]{Name: "margin", Default: 3 * time.Minute, Usage: "how long beyond --max-seconds the driver may take before it is stopped"},
+	ProbeSeconds: Flag[float64]{Name: "probe-seconds", Default: sweep.ProbeSeconds, Usage: "where guidellm makes the load and the server's /metrics cannot say TTFT, the native driver makes the same load for so many `SECONDS` more, or until each stream has made three requests, to tell TTFT without guidellm's own delays; 0: it does not"},
+	Output:       output,
+})
+
+// Aggregate estimates parameters from what the points, or the accelerators, left.
+var Aggregate = define(struct {
+	Command
+	Output, Method, Source, TTFT, Batch Flag[string]
+	Expect, Shapes, Latest              Flag[string]
+	ConfigMap, Namespace                Flag[string]
+	Model, Accelerator                  Flag[string]
+}{
+	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAll}},
+	Output:      output,
+	Method:      Flag[string]{Name: "method", Default: sweep.WLS, Usage: "wls (weighted least squares over all points) or two-point (the smallest and the largest batch only)"},
+	Source:      Flag[string]{Name: "source", Default: measurement.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
+	TTFT:        Flag[string]{Name: "ttft", Default: measurement.Auto, Usage: "which TTFT of a point: mean, median, or auto (the mean, unless it is nonsense)"},
+	Batch:       Flag[string]{Name: "batch", Default: measurement.Auto, Usage: "which batch size the fit is over: nominal (asked for), measured, or auto (measured, but nominal for two-point)"},
+	Expect:      Flag[string]{Name: "expect", Usage: "accelerators that must end with parameters, as `LIST`"},
+	Shapes:      Flag[string]{Name: "shapes", Usage: "the order of shapes, as `LIST` such as 128/128,1024/128; the first is that of the outputs alpha to delta"},
+	Latest:      Flag[string]{Name: "latest", Usage: "directory or s3://bucket/prefix under which accepted parameters become latest/MODEL/ACCELERATOR/SHAPE.json"},
+	ConfigMap:   Flag[string]{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets the results, made where there is none"},
+	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
+	Model:       Flag[string]{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
+	Accelerator: Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` of the accelerator, for raw reports, which do not hold it"},
+})
+
+// InstallTo copies step itself to its argument.
+var InstallTo = define(struct{ Command }{Command{Name: "install-to"}})
+
+// Simulate serves a simulated LLM. It has more flags than these, for people.
+var Simulate = define(struct {
+	Command
+	Listen, Model             Flag[string]
+	Alpha, Beta, Gamma, Delta Flag[float64]
+	Jitter                    Flag[float64]
+	Seed                      Flag[int64]
+	MaxNumSeqs, MaxModelLen   Flag[int]
+	APIKey                    Flag[string]
+}{
+	Command:     Command{Name: "simulate"},
+	Listen:      Flag[string]{Name: "listen", Default: "127.0.0.1:8000", Usage: "`HOST:PORT` to listen on; port 0 is any free one"},
+	Model:       Flag[string]{Name: "model", Default: sweep.SimulatedModel, Usage: "`NAME` of the model served"},
+	Alpha:       Flag[float64]{Name: "alpha", Default: 6.973, Usage: "linear4: ITL without load, `MS`"},
+	Beta:        Flag[float64]{Name: "beta", Default: 0.027, Usage: "linear4: ITL added by each running request, `MS`"},
+	Gamma:       Flag[float64]{Name: "gamma", Default: 14.825, Usage: "linear4: TTFT without load, `MS`"},
+	Delta:       Flag[float64]{Name: "delta", Default: 0.001364, Usage: "linear4: TTFT added by each prompt token and running request, `MS`"},
+	Jitter:      Flag[float64]{Name: "jitter", Usage: "relative standard `DEVIATION` of every TTFT and token gap (engine: of every iteration), whose means stay exact"},
+	Seed:        Flag[int64]{Name: "seed", Default: 1, Usage: "`SEED` of jitter, wander, faults and early ends"},
+	MaxNumSeqs:  Flag[int]{Name: "max-num-seqs", Default: sweep.SimulatedMaxNumSeqs, Usage: "`REQUESTS` that run at once; the others wait"},
+	MaxModelLen: Flag[int]{Name: "max-model-len", Default: sweep.SimulatedMaxModelLen, Usage: "`TOKENS` of a prompt and its output together"},
+	APIKey:      Flag[string]{Name: "api-key", Usage: "`KEY` demanded under /v1; better given by the environment"},
+})
