@@ -228,6 +228,7 @@ func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Para
 		p.Set("delta", f.Delta)
 	}
 	p.Fit.Diagnostics = parameters.Diagnostics{ITL: diagnostics(f.ITL, points), TTFT: diagnostics(f.TTFT, points)}
+	p.Curve = parameters.NewCurve(fit.MeasuredCurve(points, fit.BetweenRuns))
 	p.Provenance = provenance(ms)
 	for i, m := range ms {
 		p.Fit.Points = append(p.Fit.Points, describe(m, points[i], i, f))

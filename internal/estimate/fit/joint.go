@@ -243,7 +243,7 @@ func forJoint(points []Point, needTTFT bool) (use []jointPoint, out []Exclusion)
 		indices[g] = append(indices[g], i)
 	}
 	for g, ps := range members {
-		line, left := accepted(ps, "ITL", func(p Point) (float64, Sample, string) { return p.Batch, p.ITL, p.Void })
+		line, left := accepted(ps, "ITL", ofITL)
 		for _, l := range left {
 			out = append(out, Exclusion{indices[g][l.Index], l.Reason})
 		}

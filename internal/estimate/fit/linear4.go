@@ -70,16 +70,8 @@ func FitLinear4(points []Point, method string) Linear4 {
 		}
 	}
 
-	itl, itlOut := accepted(points, "ITL", func(p Point) (x float64, s Sample, void string) {
-		return p.Batch, p.ITL, p.Void
-	})
-	ttft, ttftOut := accepted(points, "TTFT", func(p Point) (x float64, s Sample, void string) {
-		void = p.Void
-		if void == "" {
-			void = p.VoidTTFT
-		}
-		return p.Batch * p.PromptTokens, p.TTFT, void
-	})
+	itl, itlOut := accepted(points, "ITL", ofITL)
+	ttft, ttftOut := accepted(points, "TTFT", ofTTFT)
 
 	if method == WLS {
 		itl := f.line(&f.ITL, "alpha, beta", itl, itlOut, bendTolerance)

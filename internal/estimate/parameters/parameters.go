@@ -53,6 +53,7 @@ type Parameters struct {
 	Shape       sweep.Shape `json:"shape"`
 
 	Fit        Fit         `json:"fit"`
+	Curve      *Curve      `json:"curve,omitempty"` // what was measured, for consumers that need no line
 	Verdict    fit.Verdict `json:"verdict"`
 	Provenance Provenance  `json:"provenance"`
 }
@@ -65,6 +66,37 @@ type Fit struct {
 	Intervals   Intervals   `json:"intervals"`
 	Diagnostics Diagnostics `json:"diagnostics"`
 	Points      []Point     `json:"points"`
+}
+
+// Curve is the measured latency over the batch, made monotone: no line is assumed. It
+// is there whatever the verdict of the lines, and holds the points beyond a linear
+// range too. Ascending in batch; nil where no point could be used.
+type Curve struct {
+	ITL  []Step `json:"itl,omitempty"`
+	TTFT []Step `json:"ttft,omitempty"`
+}
+
+// Step is one batch size of a curve.
+type Step struct {
+	Batch float64 `json:"batch"` // measured, requests
+	MS    float64 `json:"ms"`
+	Low   float64 `json:"low"`  // of the 95 % interval of a run at this batch, ms
+	High  float64 `json:"high"` // of the 95 % interval of a run at this batch, ms
+}
+
+// NewCurve stores a measured curve; nil for none.
+func NewCurve(c fit.Curve) *Curve {
+	steps := func(of []fit.Step) []Step {
+		var all []Step
+		for _, s := range of {
+			all = append(all, Step(s))
+		}
+		return all
+	}
+	if len(c.ITL)+len(c.TTFT) == 0 {
+		return nil
+	}
+	return &Curve{ITL: steps(c.ITL), TTFT: steps(c.TTFT)}
 }
 
 // Intervals of the parameters; nil where the points give none.
@@ -280,6 +312,17 @@ func (p *Parameters) validate() error {
 		}
 	default:
 		bad("verdict.level: found %q, expected %s, %s or %s", p.Verdict.Level, fit.Accepted, fit.Warned, fit.Refused)
+	}
+	if p.Curve != nil {
+		for name, steps := range map[string][]Step{"itl": p.Curve.ITL, "ttft": p.Curve.TTFT} {
+			before := Step{}
+			for i, s := range steps {
+				if !(s.Batch > before.Batch && s.MS > 0 && s.MS >= before.MS && s.Low <= s.MS && s.MS <= s.High) {
+					bad("curve.%s[%d]: batch %v, %v ms [%v, %v]: expected a latency above 0 inside its interval, and steps that rise", name, i, s.Batch, s.MS, s.Low, s.High)
+				}
+				before = s
+			}
+		}
 	}
 	for _, name := range Names {
 		if _, i := p.named(name); *i != nil && !((*i).Low <= (*i).High) {

@@ -25,6 +25,7 @@ func sample() Parameters {
 			Diagnostics: Diagnostics{ITL: &Line{R2: new(0.999), RMSEMS: 0.01, LinearTo: 64, PointsUsed: 7, Covariance: new(-1e-6)}, TTFT: &Line{}},
 			Points: []Point{{BatchSize: 1, Batch: 0.99, PromptTokens: 128, LeftOut: []string{"TTFT: idle"},
 				ITL: &Value{MS: 7, From: "client", Statistic: "mean", PredictedMS: new(7.0), ErrorPercent: new(0.0), Used: true}}}},
+		Curve:      &Curve{ITL: []Step{{1, 7, 6.9, 7.1}, {64, 8.7, 8.6, 8.8}}, TTFT: []Step{{1, 15, 14.8, 15.2}}},
 		Verdict:    fit.Verdict{Level: fit.Accepted},
 		Provenance: Provenance{Driver: "native", Seconds: 840, Requests: 9000},
 	}
@@ -228,6 +229,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no verdict", edit(func(p *Parameters) { p.Verdict.Level = "" }), []string{"verdict.level"}},
 		{"warned without a reason", edit(func(p *Parameters) { p.Verdict.Level = fit.Warned }), []string{"verdict.reasons"}},
 		{"reversed interval", edit(func(p *Parameters) { p.Fit.Intervals.Beta.Low = 3 }), []string{"fit.intervals.beta"}},
+		{"a curve that falls", edit(func(p *Parameters) { p.Curve.ITL[1].Batch = 0.5 }), []string{"curve.itl[1]"}},
 		{"nothing measured", edit(func(p *Parameters) { p.ITLThroughput = nil }), []string{"itl_throughput"}},
 	} {
 		_, err := Decode(strings.NewReader(c.text), "p.json")
