@@ -7,27 +7,27 @@ import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
 	"wfgen.dev/internal/run/layout"
-	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // accelerator measures one accelerator: wait for its server, run the points of one
 // shape after another, estimate. A point that fails does not keep the others from
 // the estimate; nothing to estimate from fails the accelerator.
-func accelerator(c config.Config) wfv1.Template {
+func accelerator(p plan.Plan) wfv1.Template {
 	in := inputs(pAccelerator, pSlug, pTargetURL)
 	in.Parameters = append(in.Parameters, wfv1.Parameter{Name: pMaxNumSeqs, Default: wfv1.AnyStringPtr("0")}, serverInput)
-	results := runKey(c, input(pAccelerator))
+	results := runKey(p, input(pAccelerator))
 	target := parameter(pTargetURL, targetOfAccelerator)
 	estimate := []wfv1.Parameter{parameter(pAccelerator, input(pAccelerator)), parameter(pResults, results)}
-	if outputsOfWorkflow(c) {
+	if outputsOfWorkflow(p) {
 		estimate = append(estimate, forward(pSlug)...)
 	}
 	return wfv1.Template{
 		Name:        acceleratorTemplate,
 		Inputs:      in,
-		Parallelism: ptr(int64(1)),
+		Parallelism: new(int64(1)),
 		DAG: &wfv1.DAGTemplate{
-			FailFast: ptr(false),
+			FailFast: new(false),
 			Tasks: []wfv1.DAGTask{
 				{
 					Name:      waitTemplate,
@@ -37,7 +37,7 @@ func accelerator(c config.Config) wfv1.Template {
 					Name:      shapeTemplate,
 					Template:  shapeTemplate,
 					Depends:   waitTemplate,
-					WithParam: shapeItems(c),
+					WithParam: shapeItems(p),
 					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs, pServer), target,
 						parameter(pResults, results),
 						parameter(pPromptTokens, item(pPromptTokens)),
@@ -63,18 +63,18 @@ const targetOfAccelerator = `{{=sprig.replace("{accelerator}", inputs.parameters
 
 // shapeItems are the shapes as Argo loops over them. The first is the one that can
 // be changed at submit.
-func shapeItems(c config.Config) string {
+func shapeItems(p plan.Plan) string {
 	items := []string{fmt.Sprintf(`{%q: %q, %q: %q}`, pPromptTokens, global(pPromptTokens), pOutputTokens, global(pOutputTokens))}
-	for _, s := range c.Shapes[1:] {
+	for _, s := range p.Shapes[1:] {
 		items = append(items, fmt.Sprintf(`{%q: "%d", %q: "%d"}`, pPromptTokens, s.PromptTokens, pOutputTokens, s.OutputTokens))
 	}
 	return "[" + strings.Join(items, ", ") + "]"
 }
 
 // shapeList is the same as step reads it.
-func shapeList(c config.Config) string {
+func shapeList(p plan.Plan) string {
 	list := []string{global(pPromptTokens) + "/" + global(pOutputTokens)}
-	for _, s := range c.Shapes[1:] {
+	for _, s := range p.Shapes[1:] {
 		list = append(list, s.String())
 	}
 	return strings.Join(list, ",")

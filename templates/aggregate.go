@@ -3,55 +3,54 @@ package templates
 import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
+	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/run/layout"
-	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // aggregate estimates the parameters of one accelerator from the measurements that
 // its points left.
-func aggregate(c config.Config) wfv1.Template {
+func aggregate(p plan.Plan) wfv1.Template {
 	measurements := inDir + "/" + layout.Measurements
-	t := stepPod(c, aggregateTemplate, 900, medium,
-		"aggregate",
-		measurements,
-		"--output="+outDir,
-		"--method="+global(pMethod),
-		"--shapes="+shapeList(c),
-		"--expect="+input(pAccelerator),
-		"--latest="+outDir,
-	)
-	t.Inputs = inputs(aggregateInputs(c)...)
+	a := steps.Aggregate
+	t := stepPod(p, aggregateTemplate, plan.EstimateDeadline, pods.Medium, a.With(
+		a.Output.Set(outDir),
+		a.Method.Is(global(pMethod)),
+		a.Shapes.Is(shapeList(p)),
+		a.Expect.Is(input(pAccelerator)),
+		a.Latest.Set(outDir),
+	).On(measurements))
+	t.Inputs = inputs(aggregateInputs(p)...)
 	t.Inputs.Artifacts = []wfv1.Artifact{directory(layout.Measurements, measurements, measurementsKey(input(pResults)))}
-	t.RetryStrategy = retry(c, `lastRetry.exitCode == "75" || lastRetry.status == "Error"`)
-
-	t.Outputs.Parameters = outputParameters("alpha", "beta", "gamma", "delta", "verdict", "reasons")
-	if outputsOfWorkflow(c) {
-		for i, p := range t.Outputs.Parameters {
-			if p.Name != "reasons" {
-				t.Outputs.Parameters[i].GlobalName = p.Name + "-" + input(pSlug)
+	t.Outputs.Parameters = outputParameters(a.Command, layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons)
+	if outputsOfWorkflow(p) {
+		for i, o := range t.Outputs.Parameters {
+			if o.Name != string(layout.OutReasons) {
+				t.Outputs.Parameters[i].GlobalName = o.Name + "-" + input(pSlug)
 			}
 		}
 	}
 	t.Outputs.Artifacts = []wfv1.Artifact{
 		artifact(layout.Parameters, outDir+"/"+input(pAccelerator)+"/"+layout.Parameters, input(pResults)+"/"+layout.Parameters),
-		summaryOfAccelerator(c),
-		artifact(layout.Latest, outDir+"/"+layout.Latest, key(c, layout.Latest)),
+		summaryOfAccelerator(p),
+		artifact(layout.Latest, outDir+"/"+layout.Latest, key(p, layout.Latest)),
 	}
 	t.Metrics = &wfv1.Metrics{Prometheus: gauges()}
 	return t
 }
 
 // summaryOfAccelerator is what the summary of all is made of: one of each accelerator.
-func summaryOfAccelerator(c config.Config) wfv1.Artifact {
-	return artifact("summary", outDir+"/"+layout.Summary, runKey(c, layout.Summaries, input(pAccelerator)+".json"))
+func summaryOfAccelerator(p plan.Plan) wfv1.Artifact {
+	return artifact("summary", outDir+"/"+layout.Summary, runKey(p, layout.Summaries, input(pAccelerator)+".json"))
 }
 
 // outputsOfWorkflow says whether the estimates are outputs of the workflow as well,
 // not of its nodes alone: those of a large fleet would not fit into its status.
-func outputsOfWorkflow(c config.Config) bool { return len(c.Accelerators) < maxTasks }
+func outputsOfWorkflow(p plan.Plan) bool { return len(p.Accelerators) < maxTasks }
 
-func aggregateInputs(c config.Config) []string {
-	if outputsOfWorkflow(c) {
+func aggregateInputs(p plan.Plan) []string {
+	if outputsOfWorkflow(p) {
 		return []string{pAccelerator, pResults, pSlug}
 	}
 	return []string{pAccelerator, pResults}
@@ -60,11 +59,15 @@ func aggregateInputs(c config.Config) []string {
 // gauges show the parameters of the first shape to Prometheus.
 func gauges() []*wfv1.Prometheus {
 	var list []*wfv1.Prometheus
-	for _, g := range []struct{ name, output, help string }{
-		{"wfgen_alpha_milliseconds", "alpha", "ITL = alpha + beta * batch: alpha, ms"},
-		{"wfgen_beta_milliseconds", "beta", "ITL = alpha + beta * batch: beta, ms per request"},
-		{"wfgen_gamma_milliseconds", "gamma", "TTFT = gamma + delta * promptTokens * batch: gamma, ms"},
-		{"wfgen_delta_milliseconds", "delta", "TTFT = gamma + delta * promptTokens * batch: delta, ms per token and request"},
+	for _, g := range []struct {
+		name   string
+		output layout.Output
+		help   string
+	}{
+		{"wfgen_alpha_milliseconds", layout.OutAlpha, "ITL = alpha + beta * batch: alpha, ms"},
+		{"wfgen_beta_milliseconds", layout.OutBeta, "ITL = alpha + beta * batch: beta, ms per request"},
+		{"wfgen_gamma_milliseconds", layout.OutGamma, "TTFT = gamma + delta * promptTokens * batch: gamma, ms"},
+		{"wfgen_delta_milliseconds", layout.OutDelta, "TTFT = gamma + delta * promptTokens * batch: delta, ms per token and request"},
 	} {
 		list = append(list, &wfv1.Prometheus{
 			Name: g.name,
@@ -75,19 +78,8 @@ func gauges() []*wfv1.Prometheus {
 				{Key: "shape", Value: global(pPromptTokens) + "/" + global(pOutputTokens)},
 			},
 			When:  "{{status}} == Succeeded",
-			Gauge: &wfv1.Gauge{Realtime: ptr(false), Value: "{{outputs.parameters." + g.output + "}}"},
+			Gauge: &wfv1.Gauge{Realtime: new(false), Value: "{{outputs.parameters." + string(g.output) + "}}"},
 		})
 	}
 	return list
-}
-
-// directory reads all objects under a key. With none the step says what is missing,
-// better than Argo could.
-func directory(name, path, key string) wfv1.Artifact {
-	return wfv1.Artifact{
-		Name:             name,
-		Path:             path,
-		ArtifactLocation: wfv1.ArtifactLocation{S3: &wfv1.S3Artifact{Key: key + "/"}},
-		Optional:         true,
-	}
 }

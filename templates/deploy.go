@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -8,31 +9,36 @@ import (
 	"strconv"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"wfgen.dev/internal/cluster/manifest"
-	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/cluster/pods"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
 
-// deployment is a pair of templates that deploy and measure accelerators whose servers
+// serverGroup is a pair of templates that deploy and measure accelerators whose servers
 // differ only in the values of their nodes' labels: Argo allows few templates, and a
 // fleet is large.
-type deployment struct {
+type serverGroup struct {
 	name         string // the slug of its first accelerator
-	accelerators []config.Accelerator
+	accelerators []plan.Accelerator
 }
 
-func deployments(c config.Config) []deployment {
-	var list []deployment
-	for _, alike := range c.Servers() {
-		list = append(list, deployment{sweep.Slug(alike[0].Name), alike})
+func serverGroups(p plan.Plan) []serverGroup {
+	var groups []serverGroup
+	for _, alike := range p.Alike() {
+		groups = append(groups, serverGroup{alike[0].Slug, alike})
 	}
-	return list
+	return groups
 }
 
-func (d deployment) deployTemplate() string { return "deploy-" + d.name }
-func (d deployment) serverTemplate() string { return "server-" + d.name }
+func (g serverGroup) deployTemplate() string { return "deploy-" + g.name }
+func (g serverGroup) serverTemplate() string { return "server-" + g.name }
 
 // nodeParameter is the input for the value of the i-th label of the nodes.
 func nodeParameter(i int) string {
@@ -43,18 +49,17 @@ func nodeParameter(i int) string {
 }
 
 // nodeArguments are the values of an accelerator's labels.
-func nodeArguments(a config.Accelerator) []wfv1.Parameter {
+func nodeArguments(a plan.Accelerator) []wfv1.Parameter {
 	var list []wfv1.Parameter
-	nodes := a.Nodes()
-	for i, label := range slices.Sorted(maps.Keys(nodes)) {
-		list = append(list, parameter(nodeParameter(i), nodes[label]))
+	for i, label := range slices.Sorted(maps.Keys(a.Nodes)) {
+		list = append(list, parameter(nodeParameter(i), a.Nodes[label]))
 	}
 	return list
 }
 
-func (d deployment) nodeInputs() []string {
+func (g serverGroup) nodeInputs() []string {
 	var names []string
-	for i := range len(d.accelerators[0].Nodes()) {
+	for i := range len(g.accelerators[0].Nodes) {
 		names = append(names, nodeParameter(i))
 	}
 	return names
@@ -65,23 +70,19 @@ func (d deployment) nodeInputs() []string {
 // it did, when the workflow is stopped, terminated or past its deadline, and with the
 // workflow it is deleted. A server that does not come up is ended by the task that
 // waits for it, beside it: a DAG does not end while a pod of it is pending.
-func (d deployment) deploy(c config.Config) wfv1.Template {
-	names := append([]string{pAccelerator, pSlug}, d.nodeInputs()...)
-	maxNumSeqs := limit(c, d.accelerators[0])
-	if maxNumSeqs == "" {
-		maxNumSeqs = largestBatch
-	}
-	target := parameter(pTargetURL, fmt.Sprintf("http://%s.%s:%d", serverHost, c.Name, config.ServerPort))
+func (g serverGroup) deploy(p plan.Plan) wfv1.Template {
+	names := append([]string{pAccelerator, pSlug}, g.nodeInputs()...)
+	target := parameter(pTargetURL, fmt.Sprintf("http://%s.%s:%d", serverHost, p.Name, config.ServerPort))
 	return wfv1.Template{
-		Name:   d.deployTemplate(),
+		Name:   g.deployTemplate(),
 		Inputs: inputs(names...),
 		DAG: &wfv1.DAGTemplate{
-			FailFast: ptr(false),
+			FailFast: new(false),
 			Tasks: []wfv1.DAGTask{
 				{
 					Name:      serverTask,
-					Template:  d.serverTemplate(),
-					Arguments: arguments(append(forward(append([]string{pAccelerator}, d.nodeInputs()...)...), parameter(pHost, serverHost))...),
+					Template:  g.serverTemplate(),
+					Arguments: arguments(append(forward(append([]string{pAccelerator}, g.nodeInputs()...)...), parameter(pHost, serverHost))...),
 				}, {
 					Name:      awaitTemplate,
 					Template:  awaitTemplate,
@@ -92,7 +93,7 @@ func (d deployment) deploy(c config.Config) wfv1.Template {
 					Depends:  awaitTemplate,
 					Arguments: arguments(append(forward(pAccelerator, pSlug),
 						target,
-						parameter(pMaxNumSeqs, maxNumSeqs),
+						parameter(pMaxNumSeqs, serverLimit(g.accelerators[0])),
 						parameter(pServer, "{{tasks."+awaitTemplate+".outputs.parameters."+pServer+"}}"),
 					)...),
 				},
@@ -108,52 +109,55 @@ const serverHost = `{{=sprig.trunc(40, inputs.parameters.slug) + "-" + sprig.tru
 // largestBatch is the largest of the batch sizes of a run.
 const largestBatch = `{{=max(map(fromJSON(workflow.parameters["batch-sizes"]), int(#)))}}`
 
+// serverLimit is the max-num-seqs of a server that the sweep starts.
+func serverLimit(a plan.Accelerator) string { return cmp.Or(a.Limit(), largestBatch) }
+
 // longestRequest is the number of tokens of a run's longest request: the first shape
 // can be changed at submit.
-func longestRequest(c config.Config) string {
-	first := fmt.Sprintf(`int(asInt(workflow.parameters["%s"]) + %g * asInt(workflow.parameters["%s"])) + %d`, pPromptTokens, spread, pOutputTokens, modelMargin)
-	if len(c.Shapes) == 1 {
+func longestRequest(p plan.Plan) string {
+	first := plan.LongestRequestExpression(pPromptTokens, pOutputTokens)
+	if len(p.Shapes) == 1 {
 		return "{{=" + first + "}}"
 	}
-	return fmt.Sprintf("{{=max(%s, %d)}}", first, modelLen(c.Shapes[1:]))
+	return fmt.Sprintf("{{=max(%s, %d)}}", first, plan.LongestRequest(p.Shapes[1:]...))
 }
 
+// servedModel is the model as a server's arguments name it: one that begins with a
+// dash would be taken for an argument of its own.
+var servedModel = fmt.Sprintf(`{{=(workflow.parameters["%s"] startsWith "-" ? "./" : "") + workflow.parameters["%s"]}}`, pModel, pModel)
+
 // server is the pod that holds the GPU.
-func (d deployment) server(c config.Config) wfv1.Template {
-	a := d.accelerators[0]
-	s := c.ServerOf(a)
-	z := sizes{model: global(pModel), maxNumSeqs: limit(c, a), maxModelLen: longestRequest(c)}
-	if z.maxNumSeqs == "" {
-		z.maxNumSeqs = largestBatch
-	}
+func (g serverGroup) server(p plan.Plan) wfv1.Template {
+	a := g.accelerators[0]
+	s := a.Server
 	nodes := map[string]string{}
-	for i, label := range slices.Sorted(maps.Keys(a.Nodes())) {
+	for i, label := range slices.Sorted(maps.Keys(a.Nodes)) {
 		nodes[label] = input(nodeParameter(i))
 	}
-	labels := serverLabels(c)
-	labels[acceleratorLabel] = input(pAccelerator)
-	container := serverContainer(c, a, s, z)
+	labels := pods.ServerLabels(p)
+	labels[pods.AcceleratorLabel] = input(pAccelerator)
+	container := pods.Server(p, a, pods.Sizes{Model: servedModel, MaxNumSeqs: serverLimit(a), MaxModelLen: longestRequest(p)})
 	return wfv1.Template{
-		Name:                  d.serverTemplate(),
-		Inputs:                inputs(append([]string{pAccelerator, pHost}, d.nodeInputs()...)...),
-		Daemon:                ptr(true),
-		Metadata:              wfv1.Metadata{Labels: labels, Annotations: notToBeEvicted},
+		Name:                  g.serverTemplate(),
+		Inputs:                inputs(append([]string{pAccelerator, pHost}, g.nodeInputs()...)...),
+		Daemon:                new(true),
+		Metadata:              wfv1.Metadata{Labels: labels, Annotations: pods.NotToBeEvicted},
 		NodeSelector:          nodes,
-		Affinity:              affinity(s),
+		Affinity:              pods.Affinity(s),
 		Tolerations:           s.Tolerations,
 		PriorityClassName:     s.PriorityClass,
-		SecurityContext:       serverSecurity(s),
-		ActiveDeadlineSeconds: ptr(intstr.FromInt32(int32(min(deadline(c), math.MaxInt32)))),
-		PodSpecPatch:          serverPatch(c, s),
-		Volumes:               serverVolumes(s),
+		SecurityContext:       pods.ServerSecurity(s),
+		ActiveDeadlineSeconds: new(intstr.FromInt32(int32(min(p.Deadline(), math.MaxInt32)))),
+		PodSpecPatch:          serverPatch(p, s),
+		Volumes:               pods.ServerVolumes(s),
 		Container:             &container,
 	}
 }
 
-func (d deployment) comments() []manifest.Comment {
-	at := "spec.templates[" + d.serverTemplate() + "]"
+func (g serverGroup) comments() []manifest.Comment {
+	at := "spec.templates[" + g.serverTemplate() + "]"
 	return []manifest.Comment{
-		{Path: "spec.templates[" + d.deployTemplate() + "]", Text: "Starts a server, measures it, ends it."},
+		{Path: "spec.templates[" + g.deployTemplate() + "]", Text: "Starts a server, measures it, ends it."},
 		{Path: at + ".daemon", Text: "Argo ends the pod with the DAG that started it, and with the workflow, however they end."},
 		{Path: at + ".container.args", Text: "Largest batch and longest request follow what is changed at submit."},
 		{Path: at + ".container.resources", Text: "No limit of memory: what loading a model takes is not known."},
@@ -161,8 +165,8 @@ func (d deployment) comments() []manifest.Comment {
 }
 
 // serverPatch is what Argo's templates have no field for.
-func serverPatch(c config.Config, s config.Server) string {
-	patch := "hostname: " + input(pHost) + "\nsubdomain: " + c.Name + "\n"
+func serverPatch(p plan.Plan, s config.Server) string {
+	patch := "hostname: " + input(pHost) + "\nsubdomain: " + p.Name + "\n"
 	if s.RuntimeClass != "" {
 		patch += "runtimeClassName: " + s.RuntimeClass + "\n"
 	}
@@ -171,22 +175,38 @@ func serverPatch(c config.Config, s config.Server) string {
 
 // await waits beside a server's pod until it serves the model, and says what the pod
 // is. When it gives up, with the reason, it ends the pod.
-func await(c config.Config) wfv1.Template {
-	t := stepPod(c, awaitTemplate, waitDeadline(c), small,
-		"wait",
-		"--pods=workflows.argoproj.io/workflow="+run+","+acceleratorLabel+"="+input(pAccelerator),
-		"--end-pod",
-		"--target="+input(pTargetURL),
-		"--model="+global(pModel),
-		"--timeout="+c.WaitTimeout,
-		"--accelerator="+input(pAccelerator),
-		"--output="+outDir,
-	)
+func await(p plan.Plan) wfv1.Template {
+	w := steps.Wait
+	t := stepPod(p, awaitTemplate, p.WaitDeadline(), pods.Small, w.With(
+		w.Pods.Is("workflows.argoproj.io/workflow="+run+","+pods.AcceleratorLabel+"="+input(pAccelerator)),
+		w.EndPod.Set(true),
+		w.Target.Is(input(pTargetURL)),
+		w.Model.Is(global(pModel)),
+		w.Timeout.Is(p.Config.WaitTimeout),
+		w.Accelerator.Is(input(pAccelerator)),
+		w.Output.Set(outDir),
+	))
 	t.Inputs = inputs(pAccelerator, pTargetURL)
-	t.Container.Env = append(t.Container.Env, apiKeyEnv(c)...)
-	t.Outputs.Artifacts = []wfv1.Artifact{summaryOfAccelerator(c)} // of a wait in vain: it tells why
-	t.RetryStrategy = retry(c, `lastRetry.status == "Error"`)
-	t.Outputs.Parameters = outputParameters(pServer)
+	t.Container.Env = append(t.Container.Env, pods.APIKeyEnv(p)...)
+	t.Outputs.Artifacts = []wfv1.Artifact{summaryOfAccelerator(p)} // of a wait in vain: it tells why
+	t.Outputs.Parameters = outputParameters(w.Command, layout.OutServer)
 	t.Outputs.Parameters[0].ValueFrom.Default = wfv1.AnyStringPtr("{}")
 	return t
+}
+
+// serverNames gives servers' pods names in the cluster's DNS. A pod of a later run, or
+// one that a retry made, is found by it; an address might by then be somebody else's.
+func serverNames(p plan.Plan) manifest.Object {
+	return manifest.Object{
+		File: "service.yaml",
+		Value: corev1.Service{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+			ObjectMeta: pods.Meta(p, p.Name),
+			Spec: corev1.ServiceSpec{
+				ClusterIP: corev1.ClusterIPNone,
+				Selector:  pods.ServerLabels(p),
+				Ports:     []corev1.ServicePort{{Name: "http", Port: config.ServerPort, TargetPort: intstr.FromString("http")}},
+			},
+		},
+	}
 }

@@ -9,8 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
+	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 func deployed(names ...string) config.Config {
@@ -87,8 +89,12 @@ func TestServerArguments(t *testing.T) {
 	c.Accelerators[0].Count = 4
 	c.Shapes = append(c.Shapes, config.Shape{Shape: sweep.Shape{PromptTokens: 4000, OutputTokens: 100}})
 	c.Server.Args, c.Server.ModelPath = []string{"--dtype=half"}, "/cache/model"
-	args := template(t, c, "server-a100").Container.Args
-	for _, want := range []string{"--served-model-name=" + global(pModel), "--tensor-parallel-size=4", "--no-enable-prefix-caching", "--max-num-seqs=" + largestBatch} {
+	container := template(t, c, "server-a100").Container
+	args := container.Args
+	if want := (corev1.EnvVar{Name: "WFGEN_MAX_NUM_SEQS", Value: largestBatch}); !slices.Contains(container.Env, want) {
+		t.Errorf("no %v in %v", want, container.Env)
+	}
+	for _, want := range []string{"--served-model-name=$(WFGEN_MODEL)", "--tensor-parallel-size=4", "--no-enable-prefix-caching", "--max-num-seqs=$(WFGEN_MAX_NUM_SEQS)"} {
 		if !slices.Contains(args, want) {
 			t.Errorf("no %s in %q", want, args)
 		}
@@ -97,10 +103,11 @@ func TestServerArguments(t *testing.T) {
 		t.Errorf("got %q", args)
 	}
 	// hack/argolint evaluates the expressions as Argo does.
-	if got := longestRequest(c); !strings.HasSuffix(got, ", 4248)}}") {
+	if got := longestRequest(plan.Of(c)); !strings.HasSuffix(got, ", 4248)}}") {
 		t.Errorf("longest request: %s", got)
 	}
-	if z := plainSizes(c, c.Accelerators[0]); z.maxModelLen != "4248" || z.maxNumSeqs != "64" {
+	p := plan.Of(c)
+	if z := pods.PlainSizes(p, p.Accelerators[0]); z.MaxModelLen != "4248" || z.MaxNumSeqs != "64" {
 		t.Errorf("plain: %+v", z)
 	}
 

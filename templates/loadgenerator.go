@@ -5,7 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wfgen.dev/internal/cluster/manifest"
-	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // loadGeneratorName is the ClusterWorkflowTemplate that workflows of every namespace
@@ -15,7 +15,7 @@ const loadGeneratorName = "guidellm-load-generator"
 // loadGenerator is the template of a point for the whole cluster. Its pods run in
 // the namespace, with the ServiceAccount and the Secrets of the workflow that calls
 // it.
-func loadGenerator(c config.Config) Object {
+func loadGenerator(p plan.Plan) manifest.Object {
 	value := wfv1.ClusterWorkflowTemplate{
 		TypeMeta: metav1.TypeMeta{APIVersion: argoAPI, Kind: "ClusterWorkflowTemplate"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -27,14 +27,14 @@ func loadGenerator(c config.Config) Object {
 				"workflows.argoproj.io/version":     ">= 3.6.0",
 			},
 		},
-		Spec: wfv1.WorkflowSpec{Templates: []wfv1.Template{point(c)}},
+		Spec: wfv1.WorkflowSpec{Templates: []wfv1.Template{point(p)}},
 	}
-	return Object{
+	return manifest.Object{
 		File:  "clusterworkflowtemplate.yaml",
 		Value: value,
 		Comments: append([]manifest.Comment{{
 			Path: "apiVersion",
 			Text: "Needs an Argo installed for the whole cluster, whose controller may read clusterworkflowtemplates\n(a namespaced installation may not), and a user who may create them.",
-		}}, pointComments(c, "spec.templates["+pointTemplate+"]")...),
+		}}, pointComments(p, "spec.templates["+pointTemplate+"]")...),
 	}
 }

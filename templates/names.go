@@ -3,8 +3,10 @@ package templates
 import (
 	"strings"
 
+	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/run/layout"
-	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // Templates of the workflow.
@@ -23,43 +25,42 @@ const (
 )
 
 // Parameters of the workflow, which can be changed at submit, and inputs of its
-// templates.
-const (
-	pModel        = "model"
-	pTargetURL    = "target-url"
-	pPromptTokens = "prompt-tokens"
-	pOutputTokens = "output-tokens"
-	pBatchSizes   = "batch-sizes"
-	pMaxSeconds   = "max-seconds"
-	pMaxRequests  = "max-requests"
-	pTokenizer    = "tokenizer"
-	pMethod       = "method"
+// templates. Those that a step is given are named as its flags.
+var (
+	pModel        = steps.Bench.Model.Name
+	pPromptTokens = steps.Bench.PromptTokens.Name
+	pOutputTokens = steps.Bench.OutputTokens.Name
+	pBatchSizes   = steps.Bench.BatchSizes.Name
+	pMaxSeconds   = steps.Bench.MaxSeconds.Name
+	pMaxRequests  = steps.Bench.MaxRequests.Name
+	pTokenizer    = steps.Bench.Tokenizer.Name
+	pMethod       = steps.Aggregate.Method.Name
 
-	pAccelerator = "accelerator"  // its name as the user wrote it: the key of the results
-	pSlug        = "slug"         // its name in Kubernetes
-	pMaxNumSeqs  = "max-num-seqs" // of its server; 0: not known
-	pBatchSize   = "batch-size"
-	pResults     = "results" // key under which an accelerator's results are stored
-	pServer      = "server"  // what is known of its server, for the record: JSON
-	pNode        = "node"    // value of the label of its nodes
-	pHost        = "host"    // name of its server's pod
+	pAccelerator = steps.Bench.Accelerator.Name // its name as the user wrote it: the key of the results
+	pMaxNumSeqs  = steps.Bench.MaxNumSeqs.Name  // of its server; 0: not known
+	pBatchSize   = steps.Bench.BatchSize.Name
+	pServer      = string(layout.OutServer) // what is known of its server, for the record: JSON
 )
 
-// Directories of a pod. All lie on one emptyDir: the root file system is read-only.
 const (
-	tmpDir    = "/tmp"
-	inDir     = "/tmp/in"
-	outDir    = "/tmp/out"
-	toolsDir  = "/tools" // where an init container puts step for an image without it
-	stepInUse = toolsDir + "/step"
-	stepPath  = "/step" // in step's own image
+	pTargetURL = "target-url"
+	pSlug      = "slug"    // of the accelerator: its name in Kubernetes
+	pResults   = "results" // key under which an accelerator's results are stored
+	pNode      = "node"    // value of the label of its nodes
+	pHost      = "host"    // name of its server's pod
+)
+
+// Directories of a pod.
+const (
+	inDir  = pods.Tmp + "/in"
+	outDir = pods.Tmp + "/out"
 )
 
 // key is the key of an object in the artifact repository. Key-only artifacts of
 // known keys are how the results of many pods come together again: a later pod
 // reads the whole prefix as one directory.
-func key(c config.Config, parts ...string) string {
-	if prefix := strings.Trim(c.S3Prefix, "/"); prefix != "" {
+func key(p plan.Plan, parts ...string) string {
+	if prefix := strings.Trim(p.S3Prefix, "/"); prefix != "" {
 		parts = append([]string{prefix}, parts...)
 	}
 	return strings.Join(parts, "/")
@@ -69,6 +70,6 @@ func key(c config.Config, parts ...string) string {
 // value of a parameter it would stay as it is.
 const run = "{{workflow.name}}"
 
-func runKey(c config.Config, parts ...string) string {
-	return key(c, append([]string{layout.Run(run)}, parts...)...)
+func runKey(p plan.Plan, parts ...string) string {
+	return key(p, append([]string{layout.Run(run)}, parts...)...)
 }

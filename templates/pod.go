@@ -1,19 +1,20 @@
 package templates
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"wfgen.dev/internal/sweep/config"
-)
-
-// Users of the images. They are given as numbers because Argo's executor image may
-// have none, and Pod Security "restricted" wants one that is not root.
-const (
-	stepUser     = 65532
-	guidellmUser = 1001
+	"wfgen.dev/internal/cluster/pods"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/retry"
+	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // podSpecPatch makes every pod of the workflow pass Pod Security "restricted":
@@ -34,74 +35,75 @@ containers:
       drop: [ALL]
 `
 
-// Resources of steps that only wait or calculate.
-var (
-	small  = resources("50m", "64Mi")
-	medium = resources("200m", "256Mi")
-)
+// terminationLog is where a step leaves its error, for Kubernetes and Argo to show.
+const terminationLog = "STEP_TERMINATION_LOG"
 
-// resources are a request, and the memory as a limit as well. CPU has no limit:
-// throttling would be measured as latency.
-func resources(cpu, memory string) corev1.ResourceRequirements {
-	m := resource.MustParse(memory)
-	return corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: m},
-		Limits:   corev1.ResourceList{corev1.ResourceMemory: m},
-	}
-}
-
-func podSecurity(user int64) *corev1.PodSecurityContext {
-	return &corev1.PodSecurityContext{
-		RunAsNonRoot:   ptr(true),
-		RunAsUser:      ptr(user),
-		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-	}
-}
-
-func containerSecurity() *corev1.SecurityContext {
-	return &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr(false),
-		ReadOnlyRootFilesystem:   ptr(true),
-		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-	}
-}
-
-// stepPod is a pod that runs step. The command is explicit: Argo cannot look up the
-// entrypoint of an image in a registry that it may not read.
-func stepPod(c config.Config, name string, deadline int, r corev1.ResourceRequirements, args ...string) wfv1.Template {
+// stepPod is a pod that runs a command of step, within so many seconds, and is tried
+// again where that command may then succeed.
+func stepPod(p plan.Plan, name string, deadline int, r corev1.ResourceRequirements, call steps.Call) wfv1.Template {
+	container := pods.Step(p, r, call)
+	container.Env = append(container.Env, corev1.EnvVar{Name: terminationLog, Value: corev1.TerminationMessagePathDefault})
 	return wfv1.Template{
 		Name:                  name,
-		ActiveDeadlineSeconds: ptr(intstr.FromInt32(int32(deadline))),
-		Volumes:               []corev1.Volume{emptyDir("tmp")},
-		Container: &corev1.Container{
-			Image:           c.StepImage,
-			ImagePullPolicy: corev1.PullIfNotPresent,
-			Command:         []string{stepPath},
-			Args:            args,
-			Env:             []corev1.EnvVar{{Name: "STEP_TERMINATION_LOG", Value: corev1.TerminationMessagePathDefault}},
-			Resources:       r,
-			VolumeMounts:    []corev1.VolumeMount{{Name: "tmp", MountPath: tmpDir}},
-			SecurityContext: containerSecurity(),
-		},
+		ActiveDeadlineSeconds: new(intstr.FromInt32(int32(deadline))),
+		Volumes:               []corev1.Volume{pods.TmpVolume()},
+		Container:             &container,
+		RetryStrategy:         again(p, call.Command),
 	}
 }
 
-func emptyDir(name string) corev1.Volume {
-	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
-}
-
-// apiKeyEnv gives step the servers' API key, where they ask for one.
-func apiKeyEnv(c config.Config) []corev1.EnvVar {
-	if c.APIKeySecretName == "" {
+// again tries the pod of a command once more after it was lost, or said that another
+// attempt may succeed.
+func again(p plan.Plan, command steps.Command) *wfv1.RetryStrategy {
+	if p.Retries == 0 {
 		return nil
 	}
-	return []corev1.EnvVar{secretEnv("STEP_API_KEY", c.APIKeySecretName, c.APIKeySecretKey, false)}
+	expression := `lastRetry.status == "Error"`
+	if command.Again {
+		expression = fmt.Sprintf(`lastRetry.exitCode == "%d" || `, exit.TryAgain) + expression
+	}
+	return &wfv1.RetryStrategy{
+		Limit:       new(intstr.FromString(fmt.Sprint(p.Retries))),
+		RetryPolicy: wfv1.RetryPolicyAlways,
+		Expression:  expression,
+		Backoff:     &wfv1.Backoff{Duration: retry.First.String(), Factor: new(intstr.FromString(fmt.Sprint(retry.Factor)))},
+	}
 }
 
-func secretEnv(name, secret, key string, optional bool) corev1.EnvVar {
-	ref := &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Key: key}
-	if optional {
-		ref.Optional = ptr(true)
+// outputParameters are values that a command leaves in files. Empty stands for one
+// that it did not leave.
+func outputParameters(command steps.Command, names ...layout.Output) []wfv1.Parameter {
+	var parameters []wfv1.Parameter
+	for _, name := range names {
+		if !slices.Contains(command.Outputs, name) {
+			panic(fmt.Sprintf("step %s leaves no output %s", command.Name, name))
+		}
+		parameters = append(parameters, wfv1.Parameter{
+			Name:      string(name),
+			ValueFrom: &wfv1.ValueFrom{Path: strings.Join([]string{outDir, name.Key()}, "/"), Default: wfv1.AnyStringPtr("")},
+		})
 	}
-	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: ref}}
+	return parameters
+}
+
+// artifact is a file, or a directory, at a key of its own, stored as it is.
+func artifact(name, path, key string) wfv1.Artifact {
+	return wfv1.Artifact{
+		Name:             name,
+		Path:             path,
+		ArtifactLocation: wfv1.ArtifactLocation{S3: &wfv1.S3Artifact{Key: key}},
+		Archive:          &wfv1.ArchiveStrategy{None: &wfv1.NoneStrategy{}},
+		Optional:         true, // a failed step leaves what it has
+	}
+}
+
+// directory reads all objects under a key. With none the step says what is missing,
+// better than Argo could.
+func directory(name, path, key string) wfv1.Artifact {
+	return wfv1.Artifact{
+		Name:             name,
+		Path:             path,
+		ArtifactLocation: wfv1.ArtifactLocation{S3: &wfv1.S3Artifact{Key: key + "/"}},
+		Optional:         true,
+	}
 }

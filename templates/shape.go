@@ -5,21 +5,22 @@ import (
 
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // shape runs the points of one shape one after another, in the order of the list
 // of batch sizes: ascending, so that what fails for lack of capacity fails last.
-func shape(c config.Config) wfv1.Template {
+func shape(p plan.Plan) wfv1.Template {
 	args := []wfv1.Parameter{parameter(pModel, global(pModel)), parameter(pBatchSize, "{{item}}"), parameter(pBatchSizes, global(pBatchSizes))}
 	args = append(args, forward(pTargetURL, pAccelerator, pPromptTokens, pOutputTokens)...)
 	args = append(args, parameter(pMaxSeconds, global(pMaxSeconds)), parameter(pMaxRequests, global(pMaxRequests)))
-	if c.Driver == sweep.Guidellm {
+	if p.Driver == sweep.Guidellm {
 		args = append(args, parameter(pTokenizer, global(pTokenizer)))
 	}
 	args = append(args, forward(pMaxNumSeqs, pResults, pServer)...)
 
 	task := wfv1.DAGTask{Name: pointTemplate, WithParam: global(pBatchSizes), Arguments: arguments(args...)}
-	if c.LoadGenerator == config.Cluster {
+	if p.LoadGenerator == config.Cluster {
 		task.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}
 	} else {
 		task.Template = pointTemplate
@@ -27,7 +28,7 @@ func shape(c config.Config) wfv1.Template {
 	return wfv1.Template{
 		Name:        shapeTemplate,
 		Inputs:      inputs(pAccelerator, pMaxNumSeqs, pTargetURL, pResults, pServer, pPromptTokens, pOutputTokens),
-		Parallelism: ptr(int64(1)),
-		DAG:         &wfv1.DAGTemplate{FailFast: ptr(false), Tasks: []wfv1.DAGTask{task}},
+		Parallelism: new(int64(1)),
+		DAG:         &wfv1.DAGTemplate{FailFast: new(false), Tasks: []wfv1.DAGTask{task}},
 	}
 }

@@ -10,67 +10,36 @@ import (
 	"strings"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
-
-// Object is one object of the sweep and the file that it belongs into.
-type Object struct {
-	File     string
-	Value    any
-	Comments []manifest.Comment
-	// Example objects hold placeholders for a user to fill in. Applying one as it is
-	// would overwrite the real one, so nothing applies them by itself.
-	Example bool
-}
 
 // Objects are all objects of a valid configuration, in the order in which they are
 // applied.
-func Objects(c config.Config) []Object {
-	if len(c.Accelerators) == 1 && c.Accelerators[0].TargetURL != "" { // then target-url is its server
-		only := c.Accelerators[0]
-		c.TargetURL, only.TargetURL = only.TargetURL, ""
-		c.Accelerators = []config.Accelerator{only}
+func Objects(c config.Config) []manifest.Object {
+	p := plan.Of(c)
+	objects := pods.Namespace(p)
+	objects = append(objects, pods.Access(p, rules(p))...)
+	if len(p.Deployed()) > 0 {
+		objects = append(objects, serverNames(p))
 	}
-	var objects []Object
-	if c.CreateNamespace {
-		objects = append(objects, namespace(c))
+	if p.S3Bucket != "" {
+		objects = append(objects, artifactRepository(p))
 	}
-	objects = append(objects, serviceAccount(c), role(c), roleBinding(c))
-	if len(c.Deployed()) > 0 {
-		objects = append(objects, serverNames(c))
+	if p.LoadGenerator == config.Cluster {
+		objects = append(objects, loadGenerator(p))
 	}
-	if c.S3Bucket != "" {
-		objects = append(objects, artifactRepository(c))
+	objects = append(objects, workflowTemplate(p))
+	if len(p.Cron) > 0 {
+		objects = append(objects, cronWorkflow(p))
 	}
-	if c.LoadGenerator == config.Cluster {
-		objects = append(objects, loadGenerator(c))
-	}
-	objects = append(objects, workflowTemplate(c))
-	if len(c.Cron) > 0 {
-		objects = append(objects, cronWorkflow(c))
-	}
-	return append(objects, exampleSecrets(c)...)
+	return append(objects, pods.ExampleSecrets(p)...)
 }
 
 const argoAPI = "argoproj.io/v1alpha1"
-
-func meta(c config.Config, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{
-		Name:      name,
-		Namespace: c.Namespace,
-		Labels:    labels(c),
-	}
-}
-
-func labels(c config.Config) map[string]string {
-	return map[string]string{
-		"app.kubernetes.io/managed-by": "wfgen",
-		"app.kubernetes.io/part-of":    c.Name,
-	}
-}
 
 // parameter passes or declares a value.
 func parameter(name, value string) wfv1.Parameter {
@@ -112,5 +81,3 @@ func finished(tasks ...string) string {
 	}
 	return strings.Join(terms, " && ")
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -23,6 +23,7 @@ import (
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/sweep/config/configtest"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 func base(names ...string) config.Config {
@@ -49,7 +50,7 @@ func fleet(n int) config.Config {
 
 // specs are the workflow specifications among the objects, the shared load generator's
 // first where there is one.
-func specs(objects []Object) []wfv1.WorkflowSpec {
+func specs(objects []manifest.Object) []wfv1.WorkflowSpec {
 	var found []wfv1.WorkflowSpec
 	for _, o := range objects {
 		switch v := o.Value.(type) {
@@ -155,14 +156,14 @@ func TestFirstShapeFollowsTheParameters(t *testing.T) {
 	c.Shapes = append(c.Shapes, config.Shape{Shape: sweep.Shape{PromptTokens: 4096, OutputTokens: 64}})
 	submit := strings.NewReplacer(global(pPromptTokens), "256", global(pOutputTokens), "32")
 	var items []map[string]string
-	if err := json.Unmarshal([]byte(submit.Replace(shapeItems(c))), &items); err != nil {
+	if err := json.Unmarshal([]byte(submit.Replace(shapeItems(plan.Of(c)))), &items); err != nil {
 		t.Fatal(err)
 	}
 	want := []map[string]string{{"prompt-tokens": "256", "output-tokens": "32"}, {"prompt-tokens": "4096", "output-tokens": "64"}}
 	if diff := cmp.Diff(want, items); diff != "" {
 		t.Error(diff)
 	}
-	if got := submit.Replace(shapeList(c)); got != "256/32,4096/64" {
+	if got := submit.Replace(shapeList(plan.Of(c))); got != "256/32,4096/64" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -263,28 +264,9 @@ func TestParallelAccelerators(t *testing.T) {
 	}
 }
 
-func TestDeadlines(t *testing.T) {
-	c := base("A100")
-	for seconds, want := range map[int]int{0: 14400, 1: 1802, 120: 2040, 360: 2520} {
-		if got := pointDeadline(seconds); got != want {
-			t.Errorf("max-seconds %d: %d, want %d", seconds, got, want)
-		}
-	}
-	if got := template(t, c, waitTemplate).ActiveDeadlineSeconds.IntValue(); got != 40*60+600 {
+func TestDeadlineOfAWait(t *testing.T) {
+	if got := template(t, base("A100"), waitTemplate).ActiveDeadlineSeconds.IntValue(); got != 40*60+600 {
 		t.Errorf("wait: %d", got)
-	}
-	c.MaxSeconds, c.BatchSizes = 10, []int{1, 8}
-	if got := deadline(c); got != day {
-		t.Errorf("a short sweep: %d", got)
-	}
-	c.MaxSeconds, c.ParallelAccelerators = 3600, 1
-	long := deadline(c)
-	if work := int64(len(c.BatchSizes)) * 3600; long < 2*work {
-		t.Errorf("%d s are too few for %d s of points", long, work)
-	}
-	c.Accelerators = append(c.Accelerators, config.Accelerator{Name: "H100"})
-	if two := deadline(c); two != 2*long {
-		t.Errorf("two accelerators one after another: %d, one: %d", two, long)
 	}
 }
 
@@ -341,7 +323,7 @@ func check(t fataler, c config.Config) {
 	checkReferences(t, objects)
 }
 
-func checkName(t fataler, o Object) {
+func checkName(t fataler, o manifest.Object) {
 	m, ok := o.Value.(metav1.ObjectMetaAccessor)
 	if !ok { // the values are not pointers, whose methods these are
 		v := reflect.New(reflect.TypeOf(o.Value))
@@ -359,7 +341,7 @@ func checkName(t fataler, o Object) {
 	}
 }
 
-func checkReadsBack(t fataler, o Object, data []byte) {
+func checkReadsBack(t fataler, o manifest.Object, data []byte) {
 	v := reflect.New(reflect.TypeOf(o.Value))
 	if err := yaml.UnmarshalStrict(data, v.Interface()); err != nil {
 		t.Errorf("%s: %v", o.File, err)
@@ -444,8 +426,20 @@ func checkRestricted(t fataler, spec wfv1.WorkflowSpec, tmpl wfv1.Template) {
 				t.Errorf("%s: no volume %s", tmpl.Name, m.Name)
 			}
 		}
+		for _, arg := range append(slices.Clone(c.Command), c.Args...) {
+			if strings.Contains(arg, "{{") {
+				t.Errorf("%s: the kubelet expands references to secrets in %q, which somebody gives at submit", tmpl.Name, arg)
+			}
+		}
+		secret := ""
 		for _, e := range c.Env {
-			if strings.Contains(e.Name, "TOKEN") || strings.Contains(e.Name, "KEY") {
+			if e.ValueFrom != nil {
+				secret = e.Name
+			}
+			if strings.Contains(e.Value, "{{") && secret != "" {
+				t.Errorf("%s: %s=%s stands after %s, to which it can refer", tmpl.Name, e.Name, e.Value, secret)
+			}
+			if strings.HasSuffix(e.Name, "_TOKEN") || strings.HasSuffix(e.Name, "_KEY") {
 				if e.Value != "" || e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil {
 					t.Errorf("%s: %s does not come from a Secret", tmpl.Name, e.Name)
 				}
@@ -457,7 +451,7 @@ func checkRestricted(t fataler, spec wfv1.WorkflowSpec, tmpl wfv1.Template) {
 var reference = regexp.MustCompile(`\{\{(inputs|workflow)\.parameters\.([^}]+)\}\}`)
 
 // checkReferences looks for parameters that nobody declares or gives.
-func checkReferences(t fataler, objects []Object) {
+func checkReferences(t fataler, objects []manifest.Object) {
 	all := map[string]wfv1.Template{}
 	var arguments wfv1.Arguments
 	for _, spec := range specs(objects) {

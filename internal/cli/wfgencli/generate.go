@@ -162,7 +162,7 @@ func generate(c *cli.Context) error {
 
 // writeObjects writes the objects of the configuration; then says what to do when they are
 // deployed, and checks are further mistakes.
-func writeObjects(c *cli.Context, objects func(config.Config) []templates.Object, then func(config.Config) string, checks ...func(config.Config) error) error {
+func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object, then func(config.Config) string, checks ...func(config.Config) error) error {
 	cfg, mistakes := readConfig(c)
 	applyClusterFlags(c, &cfg)
 	mistakes = append(mistakes, cfg.ValidateCluster())
@@ -216,7 +216,7 @@ type file struct {
 	example bool
 }
 
-func render(cfg config.Config, objects []templates.Object) ([]file, error) {
+func render(cfg config.Config, objects []manifest.Object) ([]file, error) {
 	var files []file
 	for _, o := range objects {
 		data, err := manifest.YAML(o.Value, o.Comments...)

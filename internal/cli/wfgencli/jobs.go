@@ -8,8 +8,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/cluster/plain"
 	"wfgen.dev/internal/sweep/config"
-	"wfgen.dev/templates"
 )
 
 func jobsCommand() *cli.Command {
@@ -28,7 +28,7 @@ Example:
 			if err := clikit.NoArgs(c); err != nil {
 				return err
 			}
-			return writeObjects(c, templates.Jobs, func(cfg config.Config) string {
+			return writeObjects(c, plain.Jobs, func(cfg config.Config) string {
 				return fmt.Sprintf("kubectl wait -n %s --for=condition=complete --timeout=24h job -l app.kubernetes.io/part-of=%s", cfg.Namespace, cfg.Name)
 			}, withoutArgo)
 		},
@@ -50,7 +50,7 @@ Example:
 			if err := clikit.NoArgs(c); err != nil {
 				return err
 			}
-			return writeObjects(c, templates.Servers, func(cfg config.Config) string {
+			return writeObjects(c, plain.Servers, func(cfg config.Config) string {
 				return fmt.Sprintf("kubectl wait -n %s --for=condition=available --timeout=%s deployment -l app.kubernetes.io/part-of=%s", cfg.Namespace, cfg.WaitTimeout, cfg.Name)
 			}, func(cfg config.Config) error {
 				cfg.Deploy = true

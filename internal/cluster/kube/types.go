@@ -43,7 +43,11 @@ type Container struct {
 	Image   string   `json:"image"`
 	Command []string `json:"command"`
 	Args    []string `json:"args"`
-	Ports   []struct {
+	Env     []struct {
+		Name  string `json:"name"`
+		Value string `json:"value"` // empty for one that comes from elsewhere, such as a Secret
+	} `json:"env"`
+	Ports []struct {
 		ContainerPort int `json:"containerPort"`
 	} `json:"ports"`
 	StartupProbe *struct{} `json:"startupProbe"` // only whether there is one

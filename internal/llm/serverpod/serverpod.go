@@ -314,12 +314,29 @@ func instance(p kube.Pod, port int) measurement.Instance {
 	c := containerOf(p, port)
 	i := measurement.Instance{
 		Pod: p.Metadata.Name, Node: p.Spec.NodeName, Image: c.Image,
-		Args: withoutSecrets(slices.Concat(c.Command, c.Args)),
+		Args: withoutSecrets(arguments(c)),
 	}
 	if s := statusOf(p.Status.ContainerStatuses, c.Name); s != nil {
 		i.ImageDigest = s.ImageID[strings.LastIndexByte(s.ImageID, '@')+1:]
 	}
 	return i
+}
+
+// arguments are the words that the container was started with: the kubelet replaces
+// $(NAME) by a variable of the container. A variable of a Secret stays as it stands.
+func arguments(c kube.Container) []string {
+	var pairs []string
+	for _, e := range c.Env {
+		if e.Value != "" {
+			pairs = append(pairs, "$("+e.Name+")", e.Value)
+		}
+	}
+	filled := strings.NewReplacer(pairs...)
+	args := slices.Concat(c.Command, c.Args)
+	for i, a := range args {
+		args[i] = filled.Replace(a)
+	}
+	return args
 }
 
 // withoutSecrets masks the values of arguments that hold keys: measurements are

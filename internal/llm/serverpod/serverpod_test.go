@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -358,5 +359,19 @@ func TestKeysInALogAreMasked(t *testing.T) {
 		if got := logLines(line); len(got) != 1 || got[0] != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// The arguments of a pod may refer to its variables, as those of a workflow's servers do.
+func TestReferencesInArgumentsAreFilledIn(t *testing.T) {
+	var c kube.Container
+	err := json.Unmarshal([]byte(`{"command":["vllm","serve"],"args":["$(MODEL)","--max-num-seqs=$(N)","--api-key=$(KEY)","--x=$(NONE)"],
+		"env":[{"name":"MODEL","value":"org/m"},{"name":"N","value":"64"},{"name":"KEY","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]}`), &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"vllm", "serve", "org/m", "--max-num-seqs=64", "--api-key=$(KEY)", "--x=$(NONE)"}
+	if got := arguments(c); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

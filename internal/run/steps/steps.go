@@ -58,12 +58,14 @@ func (f Flag[T]) Given(c *cli.Context) bool { return c.IsSet(f.Name) }
 
 // Set asks for a value.
 func (f Flag[T]) Set(value T) Setting {
+	s := f.Is(fmt.Sprint(value))
 	switch v := any(value).(type) {
 	case float64:
-		return f.Is(strconv.FormatFloat(v, 'g', -1, 64))
-	default:
-		return f.Is(fmt.Sprint(v))
+		s.Value = strconv.FormatFloat(v, 'g', -1, 64)
+	case bool:
+		s.bare = v
 	}
+	return s
 }
 
 // Is asks for what the text will stand for by the time that the command runs, such
@@ -93,6 +95,7 @@ func (f Flag[T]) cli() cli.Flag {
 // Setting is a flag with what it is set to.
 type Setting struct {
 	flag, variable string
+	bare           bool // the flag alone says it
 	Value          string
 }
 
@@ -179,7 +182,11 @@ func (c Call) Split(foreign func(value string) bool) (args []string, environment
 			environment = append(environment, s)
 			continue
 		}
-		args = append(args, "--"+s.flag+"="+s.Value)
+		arg := "--" + s.flag
+		if !s.bare {
+			arg += "=" + s.Value
+		}
+		args = append(args, arg)
 	}
 	return append(args, c.Arguments...), environment
 }

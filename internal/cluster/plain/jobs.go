@@ -1,0 +1,227 @@
+package plain
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/cluster/pods"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
+)
+
+// Jobs are what measures every accelerator without Argo: a Job each, and where the
+// configuration deploys them, the servers.
+func Jobs(c config.Config) []manifest.Object {
+	p := plan.Of(c)
+	objects := pods.Namespace(p)
+	objects = append(objects, servers(p)...)
+	objects = append(objects, pods.Access(p, rules(p))...)
+	for _, a := range p.Accelerators {
+		objects = append(objects, job(p, a))
+	}
+	return append(objects, pods.ExampleSecrets(p)...)
+}
+
+// rules let the last container keep the results in a ConfigMap, and the first one see
+// why a server does not come up.
+func rules(p plan.Plan) []rbacv1.PolicyRule {
+	var rules []rbacv1.PolicyRule
+	if p.S3Bucket == "" {
+		var names []string
+		for _, a := range p.Accelerators {
+			names = append(names, jobName(p, a))
+		}
+		rules = append(rules,
+			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create"}}, // of any name: Kubernetes cannot tell
+			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: names, Verbs: []string{"get", "patch"}})
+	}
+	if p.Deploy {
+		rules = append(rules, pods.SeePods()...)
+	}
+	return rules
+}
+
+// jobName is the name of an accelerator's Job, and of the ConfigMap of its results. A
+// label holds no more characters than that.
+func jobName(p plan.Plan, a plan.Accelerator) string {
+	name := p.Name + "-" + a.Slug
+	return strings.TrimRight(name[:min(len(name), 63)], "-")
+}
+
+const resultsDir = "/results"
+
+// results are where a Job keeps what its containers leave.
+type results struct {
+	points    string // below it each point's
+	estimates string
+	publish   []steps.Setting // of the estimate: where else it goes
+}
+
+// resultsOf are in the pod and then a ConfigMap, or in the bucket, where each run of
+// the Job has a prefix of its own.
+func resultsOf(p plan.Plan, a plan.Accelerator) results {
+	bucket := p.Bucket()
+	if bucket == "" {
+		return results{resultsDir + "/points", resultsDir, []steps.Setting{steps.Aggregate.ConfigMap.Set(jobName(p, a))}}
+	}
+	run := jobName(p, a) + "-" + pods.Reference(pods.RunID)
+	return results{
+		points:    bucket + "/" + layout.Accelerator(run, a.Name) + "/points",
+		estimates: bucket + "/" + layout.Run(run),
+		publish:   []steps.Setting{steps.Aggregate.Latest.Set(bucket)},
+	}
+}
+
+// server is what the containers are told of the server that they measure.
+type server struct {
+	target string
+	limit  int // max-num-seqs; 0: not known
+}
+
+func serverOf(p plan.Plan, a plan.Accelerator) server {
+	if a.Deployed {
+		return server{a.ServiceURL(), p.ServerLimit(a)}
+	}
+	return server{a.TargetURL, a.MaxNumSeqs}
+}
+
+// job measures one accelerator in one pod, whose init containers run one after another:
+// wait, each point; then the estimate. A point that fails says so and lets the next one
+// run, as in the workflow.
+func job(p plan.Plan, a plan.Accelerator) manifest.Object {
+	to := resultsOf(p, a)
+	m := pods.Meta(p, jobName(p, a))
+	volumes := []corev1.Volume{pods.TmpVolume(), pods.EmptyDir("results")}
+	security := pods.Security(pods.StepUser)
+	if p.Driver == sweep.Guidellm {
+		volumes = append(volumes, pods.ToolsVolume())
+		security = pods.Security(pods.GuidellmUser)
+	}
+	value := batchv1.Job{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: m,
+		Spec: batchv1.JobSpec{
+			BackoffLimit:          new(int32(1)),
+			ActiveDeadlineSeconds: new(p.AcceleratorDeadline(1)),
+			PodFailurePolicy:      failurePolicy(),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: m.Labels, Annotations: pods.NotToBeEvicted},
+				Spec: corev1.PodSpec{
+					RestartPolicy:      corev1.RestartPolicyNever,
+					ServiceAccountName: p.AccountName(),
+					EnableServiceLinks: new(false),
+					SecurityContext:    security,
+					Volumes:            volumes,
+					InitContainers:     measure(p, a, to),
+					Containers:         []corev1.Container{estimate(p, a, to)},
+				},
+			},
+		},
+	}
+	return manifest.Object{
+		File:  "job-" + a.Slug + ".yaml",
+		Value: value,
+		Comments: []manifest.Comment{
+			{Path: "apiVersion", Text: fmt.Sprintf("Follow it: kubectl logs -n %s job/%s --all-containers --follow\nThe results: %s", p.Namespace, m.Name, whereResultsAre(p, a, to))},
+			{Path: "spec.podFailurePolicy", Text: "What another attempt cannot fix (usage, refused, unusable) ends the Job at once; an eviction does not count."},
+			{Path: "spec.template.spec.initContainers", Text: "Containers run one after another: no point is disturbed by another."},
+		},
+	}
+}
+
+// failurePolicy ends the Job at once where another attempt cannot help, and does not
+// count an eviction.
+func failurePolicy() *batchv1.PodFailurePolicy {
+	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{Action: batchv1.PodFailurePolicyActionIgnore, OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}}},
+		{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+			Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{exit.Usage, exit.Refused, exit.Unusable}}},
+	}}
+}
+
+func whereResultsAre(p plan.Plan, a plan.Accelerator, to results) string {
+	if p.S3Bucket != "" {
+		return to.estimates
+	}
+	key := layout.Summary // of several shapes each has a key of its own; this one holds all
+	if len(p.Shapes) == 1 {
+		key = layout.OneParameters
+	}
+	return fmt.Sprintf("kubectl get configmap -n %s %s -o jsonpath='{.data.%s}'", p.Namespace, jobName(p, a), strings.ReplaceAll(key, ".", `\.`))
+}
+
+// measure are the containers that wait for the server and run the points.
+func measure(p plan.Plan, a plan.Accelerator, to results) []corev1.Container {
+	at := serverOf(p, a)
+	list, err := json.Marshal(slices.Sorted(slices.Values(p.BatchSizes)))
+	if err != nil {
+		panic(err) // integers
+	}
+	sizes := string(list)
+	var containers []corev1.Container
+	if p.Driver == sweep.Guidellm {
+		install := pods.InstallStep(p)
+		install.VolumeMounts = pods.ToolsMounts()
+		containers = append(containers, install)
+	}
+
+	wait := steps.Wait.With(
+		steps.Wait.Target.Set(at.target), steps.Wait.Model.Set(p.Model), steps.Wait.Timeout.Is(p.Config.WaitTimeout),
+		steps.Wait.BatchSizes.Set(sizes), steps.Wait.Shapes.Set(steps.List(p.Shapes)), steps.Wait.MaxNumSeqs.Set(at.limit), steps.Wait.Output.Set(resultsDir))
+	if a.Deployed {
+		wait = wait.And(steps.Wait.Pods.Set("app.kubernetes.io/name=" + a.ServerName()))
+	}
+	containers = append(containers, container(p, steps.Wait.Name, pods.Small, wait))
+
+	for _, point := range a.Points {
+		bench := steps.Bench.With(
+			steps.Bench.Target.Set(at.target), steps.Bench.Model.Set(p.Model), steps.Bench.Accelerator.Set(a.Name),
+			steps.Bench.BatchSize.Set(strconv.Itoa(point.BatchSize)), steps.Bench.BatchSizes.Set(sizes),
+			steps.Bench.PromptTokens.Set(point.Shape.PromptTokens), steps.Bench.OutputTokens.Set(point.Shape.OutputTokens),
+			steps.Bench.MaxSeconds.Set(float64(p.MaxSeconds)), steps.Bench.MaxRequests.Set(p.MaxRequests), steps.Bench.MaxNumSeqs.Set(at.limit),
+			steps.Bench.Driver.Set(p.Driver))
+		if p.Driver == sweep.Guidellm {
+			bench = bench.And(steps.Bench.Tokenizer.Set(p.Tokenizer))
+		}
+		bench = bench.And(steps.Bench.Output.Set(to.points+"/"+point.Name()), steps.Bench.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()),
+			steps.Bench.Attempts.Set(p.Retries+1), steps.Bench.GoOn.Set(true))
+		c := container(p, "point-"+point.Name(), pods.LoadResources(p), bench)
+		if p.Driver == sweep.Guidellm {
+			pods.IntoGuidellm(p, &c)
+		}
+		containers = append(containers, c)
+	}
+	return containers
+}
+
+// estimate is the container that estimates from what the points have left.
+func estimate(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
+	call := steps.Aggregate.With(
+		steps.Aggregate.Output.Set(to.estimates), steps.Aggregate.Method.Set(p.Method), steps.Aggregate.Shapes.Set(steps.List(p.Shapes)),
+		steps.Aggregate.Expect.Set(a.Name)).And(to.publish...).On(to.points)
+	return container(p, steps.Aggregate.Name, pods.Medium, call)
+}
+
+func container(p plan.Plan, name string, r corev1.ResourceRequirements, call steps.Call) corev1.Container {
+	c := pods.Step(p, r, call)
+	c.Name = name
+	c.Env = append(c.Env, pods.APIKeyEnv(p)...)
+	c.Env = append(c.Env, corev1.EnvVar{Name: pods.RunID, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{
+		FieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}}})
+	c.Env = append(c.Env, pods.BucketEnv(p)...)
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "results", MountPath: resultsDir})
+	return c
+}

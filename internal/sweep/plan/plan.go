@@ -1,0 +1,220 @@
+// Package plan is a sweep as it will be run: each accelerator resolved once (its
+// server, target and limit, its GPUs and nodes, its points in their order) and the
+// deadlines that follow. Templates, Jobs, the run on one machine, the budget and the
+// questions before a sweep read it, and none of them the configuration's own
+// accelerators.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
+)
+
+// Plan is a configuration with its accelerators resolved. What needs no resolving is
+// read from the configuration within it.
+type Plan struct {
+	config.Config
+	Accelerators []Accelerator // instead of the configuration's
+	WaitTimeout  time.Duration // instead of its text
+}
+
+// Accelerator is one GPU type of the sweep.
+type Accelerator struct {
+	sweep.Accelerator
+	Slug     string            // its name in Kubernetes objects
+	Own      bool              // it has a target of its own, not the common one
+	Deployed bool              // the sweep starts its server
+	Resource string            // extended resource by which a pod asks for one of its GPUs
+	Nodes    map[string]string // labels of its nodes; empty: not known
+	Server   config.Server     // how its server is started, if it is
+	Points   []sweep.Point     // in the order in which they are measured
+}
+
+// Of resolves a valid configuration.
+func Of(c config.Config) Plan {
+	if len(c.Accelerators) == 1 && c.Accelerators[0].TargetURL != "" { // then the common target is its
+		only := c.Accelerators[0]
+		c.TargetURL, only.TargetURL = only.TargetURL, ""
+		c.Accelerators = []config.Accelerator{only}
+	}
+	timeout, err := time.ParseDuration(c.WaitTimeout)
+	if err != nil {
+		panic(fmt.Sprintf("wait-timeout %q was not validated", c.WaitTimeout))
+	}
+	p := Plan{Config: c, WaitTimeout: timeout}
+	s := c.Sweep()
+	for i, a := range c.Accelerators {
+		p.Accelerators = append(p.Accelerators, Accelerator{
+			Accelerator: s.Accelerators[i],
+			Slug:        sweep.Slug(a.Name),
+			Own:         a.TargetURL != "",
+			Deployed:    c.Deploys(a),
+			Resource:    a.GPU(),
+			Nodes:       a.Nodes(),
+			Server:      c.ServerOf(a),
+			Points:      s.Points(a.Name),
+		})
+	}
+	return p
+}
+
+// ServerName is the name of the accelerator's server outside a workflow, and of its
+// Service: the one that the default target-url looks for.
+func (a Accelerator) ServerName() string { return "vllm-" + a.Slug }
+
+// ServiceURL is where that Service is reached in its namespace.
+func (a Accelerator) ServiceURL() string {
+	return fmt.Sprintf("http://%s:%d", a.ServerName(), config.ServerPort)
+}
+
+// Limit is the max-num-seqs of the server in text, empty where it is not known.
+func (a Accelerator) Limit() string {
+	if a.MaxNumSeqs == 0 {
+		return ""
+	}
+	return strconv.Itoa(a.MaxNumSeqs)
+}
+
+// ServerLimit is the max-num-seqs that a server gets which the sweep starts: the
+// accelerator's, or the largest batch size.
+func (p Plan) ServerLimit(a Accelerator) int { return cmp.Or(a.MaxNumSeqs, p.LargestBatch()) }
+
+// LargestBatch is the largest batch size, requests.
+func (p Plan) LargestBatch() int {
+	largest := 0
+	for _, b := range p.BatchSizes {
+		largest = max(largest, b)
+	}
+	return largest
+}
+
+// modelMargin is how many tokens a request may have beyond those of its shape: what a
+// chat template adds, and the end of a text.
+const modelMargin = 128
+
+// LongestRequest are the tokens of the longest request of these shapes.
+func LongestRequest(shapes ...config.Shape) int {
+	longest := 0
+	for _, s := range shapes {
+		longest = max(longest, int(float64(s.PromptTokens)+(1+sweep.OutputSpread)*float64(s.OutputTokens)))
+	}
+	return longest + modelMargin
+}
+
+// LongestRequestExpression is the same for the lengths that two parameters of a
+// workflow have when it is submitted.
+func LongestRequestExpression(promptTokens, outputTokens string) string {
+	return fmt.Sprintf(`int(asInt(workflow.parameters["%s"]) + %g * asInt(workflow.parameters["%s"])) + %d`,
+		promptTokens, 1+sweep.OutputSpread, outputTokens, modelMargin)
+}
+
+// Shared lists the accelerators that have no target of their own and whose server the
+// sweep does not start.
+func (p Plan) Shared() []Accelerator {
+	return p.filter(func(a Accelerator) bool { return !a.Own && !a.Deployed })
+}
+
+// Deployed lists the accelerators whose servers the sweep starts.
+func (p Plan) Deployed() []Accelerator {
+	return p.filter(func(a Accelerator) bool { return a.Deployed })
+}
+
+func (p Plan) filter(keep func(Accelerator) bool) []Accelerator {
+	var kept []Accelerator
+	for _, a := range p.Accelerators {
+		if keep(a) {
+			kept = append(kept, a)
+		}
+	}
+	return kept
+}
+
+// Alike groups the accelerators whose servers the sweep starts: those of a group
+// differ in nothing but the values of their nodes' labels.
+func (p Plan) Alike() [][]Accelerator {
+	byName := map[string]Accelerator{}
+	for _, a := range p.Accelerators {
+		byName[a.Name] = a
+	}
+	var groups [][]Accelerator
+	for _, alike := range p.Servers() {
+		var group []Accelerator
+		for _, a := range alike {
+			group = append(group, byName[a.Name])
+		}
+		groups = append(groups, group)
+	}
+	return groups
+}
+
+// AccountName is the ServiceAccount of the pods.
+func (p Plan) AccountName() string { return cmp.Or(p.ServiceAccount, p.Name) }
+
+// Names are the accelerators' names.
+func (p Plan) Names() []string {
+	var names []string
+	for _, a := range p.Accelerators {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+// Deadlines. A pod that is over its own is ended.
+const (
+	pointStart       = 1800  // seconds to pull images and start a point's pod
+	pointForever     = 14400 // seconds of a point that requests limit
+	waitStart        = 600   // seconds to start the pod that waits
+	EstimateDeadline = 900   // deadline of a pod that estimates, seconds
+	slack            = 3600  // seconds beyond the sum of the parts
+)
+
+// WaitDeadline is the deadline of the pod that waits for a server, seconds.
+func (p Plan) WaitDeadline() int { return int(p.WaitTimeout/time.Second) + waitStart }
+
+// PointDeadline is the deadline of a point's pod, seconds: twice its length for
+// warm-up and drain, and the time that images take.
+func (p Plan) PointDeadline() int {
+	if p.MaxSeconds == 0 {
+		return pointForever
+	}
+	return 2*p.MaxSeconds + pointStart
+}
+
+// PointDeadlineExpression is the same for what the input of that name has when the
+// workflow is submitted.
+func PointDeadlineExpression(maxSeconds string) string {
+	n := `asInt(inputs.parameters["` + maxSeconds + `"])`
+	return fmt.Sprintf(`{{=%s == 0 ? %d : 2 * %s + %d}}`, n, pointForever, n, pointStart)
+}
+
+// AcceleratorDeadline bounds one accelerator's part, seconds, with waits times a wait
+// for its server, and every retry used.
+func (p Plan) AcceleratorDeadline(waits int) int64 {
+	points := int64(len(p.Shapes) * len(p.BatchSizes))
+	return int64(waits*p.WaitDeadline()) + points*int64(p.PointDeadline())*int64(1+p.Retries) + slack
+}
+
+// Deadline bounds the whole workflow, seconds: accelerators one after another where
+// they are limited, and twice that for changes at submit.
+func (p Plan) Deadline() int64 {
+	const day = int64(24 * time.Hour / time.Second)
+	rounds := int64(1)
+	if n := p.ParallelAccelerators; n > 0 {
+		rounds = int64((len(p.Accelerators) + n - 1) / n)
+	}
+	return max(day, 2*rounds*p.AcceleratorDeadline(2))
+}
+
+// Bucket is the place of the results as step names it, empty without one.
+func (p Plan) Bucket() string {
+	if p.S3Bucket == "" {
+		return ""
+	}
+	return "s3://" + strings.Trim(p.S3Bucket+"/"+strings.Trim(p.S3Prefix, "/"), "/")
+}
