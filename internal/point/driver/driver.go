@@ -22,6 +22,7 @@ type Options struct {
 	Spread      float64 // output lengths vary by this fraction about Shape's; see OutputTokens
 	Seed        int64   // prompts differ between runs with different seeds
 	APIKey      string  // never in an argument, a log or a report
+	Endpoint    string  // completions or chat; auto or empty: what the server has
 	Tokenizer   string  // directory or model id; empty: the driver's own way
 
 	Report   string    // path of the raw report to write

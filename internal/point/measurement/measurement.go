@@ -3,7 +3,10 @@
 // reduce raw rows and scrapes to it. It does no I/O.
 package measurement
 
-import "wfgen.dev/internal/sweep"
+import (
+	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep"
+)
 
 // Schema names the version of the measurement file.
 const Schema = "wfgen.dev/measurement/v1"
@@ -52,8 +55,13 @@ type Witness struct {
 	Plain *Plain `json:"plain,omitempty"`
 
 	Course *Course `json:"course,omitempty"` // of the whole point, warm-up and drain included
+	// Stream is how the answers came to the client; nil: it does not say.
+	Stream *Stream `json:"stream,omitempty"`
 
 	// Only the server knows these.
+	Tokens          *float64 `json:"tokens,omitempty"`            // output tokens that it made in the whole point, warm-up included
+	TokensPerGap    *float64 `json:"tokens_per_gap,omitempty"`    // where its histogram of ITL counts steps of several tokens: so many; ITL is then made of whole requests, or absent
+	RunningMS       *float64 `json:"running_ms,omitempty"`        // mean time that a request ran, its queue left out
 	Gaps            *float64 `json:"gaps,omitempty"`              // gaps between output tokens in the whole point, warm-up included
 	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran
 	PrefillMS       *float64 `json:"prefill_ms,omitempty"`        // mean prefill
@@ -61,6 +69,14 @@ type Witness struct {
 	Preemptions     *float64 `json:"preemptions,omitempty"`       // count in the whole point
 	PrefixCacheHits *float64 `json:"prefix_cache_hits,omitempty"` // tokens (vLLM) in the whole point
 	KVCacheUsage    *float64 `json:"kv_cache_usage,omitempty"`    // 0..1, largest seen
+}
+
+// Stream says whether what arrived at the client can be tokens, means over the
+// requests of the steady window.
+type Stream struct {
+	PiecesPerToken float64 `json:"pieces_per_token"` // pieces with content over counted tokens
+	FirstTokens    float64 `json:"first_tokens"`     // tokens that came together with the first; 0: not known
+	Instant        float64 `json:"instant"`          // share of the gaps between pieces that took no time
 }
 
 // Taken is the outcome of weighing the witnesses: the numbers that an estimate
@@ -73,6 +89,9 @@ type Taken struct {
 	Void     []string `json:"void,omitempty"`      // why no parameter may use this point
 	VoidTTFT []string `json:"void_ttft,omitempty"` // why gamma and delta may not use it
 	Warnings []string `json:"warnings,omitempty"`
+
+	// Findings are the reasons in Void, VoidTTFT and Warnings, each with its code.
+	Findings []reason.Reason `json:"findings,omitempty"`
 
 	// How far the witnesses differ: client over server minus one, percent; over
 	// the probe where there is one, for then the server's numbers were no use.
@@ -113,6 +132,7 @@ type Requests struct {
 	Successful int            `json:"successful"`
 	Errored    int            `json:"errored"`
 	Incomplete int            `json:"incomplete"`       // cut off by the end of the run
+	Cut        int            `json:"cut,omitempty"`    // successful, but ended by the server for their length before they were as long as asked
 	InWindow   int            `json:"in_window"`        // successful and wholly inside the steady window
 	Errors     map[string]int `json:"errors,omitempty"` // what went wrong, and how often
 }
@@ -163,9 +183,20 @@ type Request struct {
 	LastToken  float64 // last output token arrived
 	End        float64 // answer complete
 
-	PromptTokens int // counted by the server
-	OutputTokens int // counted by the server
+	PromptTokens int   // counted by the server
+	OutputTokens int   // counted by the server
+	CachedTokens int32 // of the prompt, found in the server's cache
 	Status       Status
+	Cut          bool // ended for its length before it was as long as asked
+
+	// How the answer came; 0: not known. Many rows are held: the small kinds of numbers do.
+	Pieces      int32   // with content
+	Instant     int32   // gaps between them that took no time
+	FirstTokens float32 // tokens that came together with the first
+
+	// The server's own times, ms; 0: it does not say.
+	PrefillMS float32
+	DecodeMS  float32 // first to last token
 }
 
 // Status is what became of a request.
@@ -193,6 +224,10 @@ type Scrape struct {
 	TTFT            *Histogram `json:"ttft,omitempty"`
 	Queue           *Histogram `json:"queue,omitempty"`
 	Prefill         *Histogram `json:"prefill,omitempty"`
+	Decode          *Histogram `json:"decode,omitempty"`    // of finished requests: first to last token
+	Inference       *Histogram `json:"inference,omitempty"` // of finished requests: time that they ran
+	Outputs         *Histogram `json:"outputs,omitempty"`   // of finished requests: tokens, not seconds
+	Generated       *float64   `json:"generated,omitempty"` // output tokens of all requests
 }
 
 // Histogram is the exact part of a Prometheus histogram.

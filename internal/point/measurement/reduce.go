@@ -13,6 +13,7 @@ const (
 	BasisSummary    = "summary"    // the report's own statistics of the whole run
 	BasisHistograms = "histograms" // the server's sums and counts
 	BasisConsole    = "console"    // a console log, rounded as printed
+	BasisTimings    = "timings"    // the server's own times of each request, in its answers
 )
 
 // Errors that Reduce counts itself, beside those that the rows bring.
@@ -57,6 +58,9 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 		switch r.Status {
 		case Successful:
 			counts.Successful++
+			if r.Cut {
+				counts.Cut++
+			}
 			durations = append(durations, r.End-r.Start)
 		case Errored:
 			counts.Errored++
@@ -136,10 +140,64 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 		Basis:         BasisRows,
 		Plain:         plain(sent),
 		Course:        courseOf(sent),
+		Stream:        stream(inside),
 	}
 	w.ITL.Quantiles, w.TTFT.Quantiles = quantiles(gaps), quantiles(waits)
 	w.TTFT.MedianMS = median(waits)
 	return w, counts, nil
+}
+
+// stream says how the answers of some requests came; nil where the rows do not.
+func stream(rows []Request) *Stream {
+	var pieces, tokens, gaps, instant, first, n float64
+	for _, r := range rows {
+		if r.Pieces == 0 || r.OutputTokens == 0 {
+			continue
+		}
+		n++
+		pieces += float64(r.Pieces)
+		tokens += float64(r.OutputTokens)
+		gaps += float64(r.Pieces - 1)
+		instant += float64(r.Instant)
+		first += float64(r.FirstTokens)
+	}
+	if n == 0 {
+		return nil
+	}
+	return &Stream{PiecesPerToken: pieces / tokens, FirstTokens: first / n, Instant: instant / max(1, gaps)}
+}
+
+// TimedWitness is the server's witness where its answers say how long each request
+// took it, from the rows of the requests and the client's witness of them. Its TTFT is
+// absent: nobody says when a request arrived. What the client waited for the first
+// token beyond the prefill is its QueueMS: the way there and back is in it, and so is
+// the wait for a free slot.
+func TimedWitness(rows []Request, client Witness) *Witness {
+	var itl, prefill, wait, running, spent, cached tally
+	from, to := client.WindowStart, client.WindowStart+client.WindowSeconds
+	blocks := make([]tally, blockCount(client.WindowSeconds, client.WindowSeconds/5))
+	for _, r := range rows {
+		if r.Status != Successful || r.DecodeMS <= 0 || r.OutputTokens < 2 || r.Start <= from || r.End > to {
+			continue
+		}
+		i := min(len(blocks)-1, int(float64(len(blocks))*(r.FirstToken-from)/(to-from)))
+		blocks[i].add(float64(r.DecodeMS), float64(r.OutputTokens-1))
+		itl.add(float64(r.DecodeMS), float64(r.OutputTokens-1))
+		prefill.add(float64(r.PrefillMS), 1)
+		wait.add(1000*(r.FirstToken-r.Start)-float64(r.PrefillMS), 1)
+		running.add(float64(r.PrefillMS+r.DecodeMS), 1)
+		spent.add(1000*(r.End-r.Start), 1)
+		cached.add(float64(r.CachedTokens), 1)
+	}
+	if itl.count == 0 {
+		return nil
+	}
+	mean := func(t tally) *float64 { return new(t.sum / t.count) }
+	return &Witness{
+		ITL: estimate(blocks, int(prefill.count)), Batch: client.Batch * min(1, running.sum/spent.sum),
+		Requests: client.Requests, WindowStart: client.WindowStart, WindowSeconds: client.WindowSeconds, Basis: BasisTimings,
+		QueueMS: new(max(0, wait.sum/wait.count)), PrefillMS: mean(prefill), RunningMS: mean(running), PrefixCacheHits: &cached.sum,
+	}
 }
 
 // plain summarizes rows, sorted by their start, as a plain report does.
@@ -172,7 +230,7 @@ func check(r Request) string {
 		return noToken
 	case r.Start <= 0, r.FirstToken <= r.Start, r.LastToken < r.FirstToken, r.End < r.LastToken:
 		return impossibleTimes
-	case r.OutputTokens > 1 && r.LastToken == r.FirstToken:
+	case r.OutputTokens > 1 && r.LastToken == r.FirstToken && r.Pieces == 0: // else Weigh sees how they came
 		return allAtOnce
 	}
 	return ""
@@ -196,22 +254,14 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 	}
 	finished := increase(scrapes, func(s Scrape) *float64 { return s.Successes })
 	if finished == nil { // a server without the counter: first tokens are the next best
-		finished = increase(scrapes, func(s Scrape) *float64 {
-			if s.TTFT == nil {
-				return nil
-			}
-			return &s.TTFT.Count
-		})
+		finished = increase(scrapes, func(s Scrape) *float64 { return s.TTFT.count() })
 	}
 	if finished != nil {
 		w.Requests = int(math.Round(*finished))
 	}
-	w.Gaps = increase(scrapes, func(s Scrape) *float64 {
-		if s.ITL == nil {
-			return nil
-		}
-		return &s.ITL.Count
-	})
+	w.Gaps = increase(scrapes, func(s Scrape) *float64 { return s.ITL.count() })
+	w.Tokens = increase(scrapes, func(s Scrape) *float64 { return s.Generated })
+	steps := w.countsSteps(increase(scrapes, func(s Scrape) *float64 { return s.TTFT.count() }))
 	for _, s := range scrapes {
 		if s.KVCacheUsage != nil && (w.KVCacheUsage == nil || *s.KVCacheUsage > *w.KVCacheUsage) {
 			w.KVCacheUsage = new(*s.KVCacheUsage)
@@ -250,11 +300,83 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 		}
 		return nil
 	}
-	w.ITL = histogram(func(s Scrape) *Histogram { return s.ITL })
+	w.RunningMS = mean(func(s Scrape) *Histogram { return s.Inference })
+	if steps {
+		w.ITL = histogram(perToken)
+	} else {
+		w.ITL = histogram(func(s Scrape) *Histogram { return s.ITL })
+	}
 	w.TTFT = histogram(func(s Scrape) *Histogram { return s.TTFT })
 	w.QueueMS = mean(func(s Scrape) *Histogram { return s.Queue })
 	w.PrefillMS = mean(func(s Scrape) *Histogram { return s.Prefill })
 	return w
+}
+
+// countsSteps says whether the histogram of ITL holds one observation per step of
+// several tokens, as with speculative decoding, and keeps how many: firsts is how many
+// first tokens, which have no gap, are among the tokens.
+func (w *Witness) countsSteps(firsts *float64) bool {
+	if w.Gaps == nil || w.Tokens == nil || firsts == nil || *w.Gaps <= 0 {
+		return false
+	}
+	perGap := (*w.Tokens - *firsts) / *w.Gaps
+	if perGap < stepOfTokens {
+		return false
+	}
+	w.TokensPerGap = &perGap
+	return true
+}
+
+// stepOfTokens is how many tokens there must be to a gap for gaps to be steps.
+const stepOfTokens = 1.1
+
+// perToken is the time that finished requests decoded, and the gaps between tokens in
+// it: exact whatever a histogram of gaps counts.
+func perToken(s Scrape) *Histogram {
+	if s.Decode == nil || s.Outputs == nil {
+		return nil
+	}
+	// Outputs counts tokens where a histogram of time has seconds
+	return &Histogram{SumSeconds: s.Decode.SumSeconds, Count: s.Outputs.SumSeconds - s.Outputs.Count}
+}
+
+// Replicas says whether the scrapes are of several servers in turn: a running total
+// that fell and a moment later is back where it was. A server that began again has to
+// count all of it once more.
+func Replicas(scrapes []Scrape) bool {
+	jumps := func(of func(Scrape) *float64) bool {
+		before, fallen, least := 0.0, 0.0, 0.0 // fallen: from where; 0: it has not
+		for _, s := range scrapes {
+			now := of(s)
+			if now == nil {
+				continue
+			}
+			switch {
+			case fallen > 0 && *now >= fallen && *now-before > (fallen-least)/2:
+				return true
+			case *now < before:
+				fallen, least = max(fallen, before), *now
+			}
+			before = *now
+		}
+		return false
+	}
+	return slices.ContainsFunc(totals, jumps)
+}
+
+// totals are the running totals that a server never lowers.
+var totals = []func(Scrape) *float64{
+	func(s Scrape) *float64 { return s.Successes },
+	func(s Scrape) *float64 { return s.Generated },
+	func(s Scrape) *float64 { return s.TTFT.count() },
+	func(s Scrape) *float64 { return s.ITL.count() },
+}
+
+func (h *Histogram) count() *float64 {
+	if h == nil {
+		return nil
+	}
+	return &h.Count
 }
 
 // Restarted says whether the server began again between two scrapes: one of its
@@ -273,17 +395,7 @@ func Restarted(scrapes []Scrape) bool {
 		}
 		return false
 	}
-	count := func(of func(Scrape) *Histogram) func(Scrape) *float64 {
-		return func(s Scrape) *float64 {
-			if h := of(s); h != nil {
-				return &h.Count
-			}
-			return nil
-		}
-	}
-	return fell(func(s Scrape) *float64 { return s.Successes }) ||
-		fell(count(func(s Scrape) *Histogram { return s.TTFT })) ||
-		fell(count(func(s Scrape) *Histogram { return s.ITL }))
+	return slices.ContainsFunc(totals, fell)
 }
 
 // increase is how much a running total grew over the scrapes that hold it; a

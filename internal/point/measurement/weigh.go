@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -34,6 +35,29 @@ const (
 
 	// Witnesses further apart than this are worth a warning.
 	disagreement = 0.10
+
+	// Where more tokens than this come together with the first, TTFT is that of a
+	// later one, and the first gaps are missing. Texts of tokens differ in length, so
+	// that counting by text is not exact.
+	mostFirst = 1.5
+
+	// The share of gaps without time from which answers come in bursts.
+	bursts = 0.5
+
+	// More pieces than counted tokens by more than this: one of them is wrong.
+	mostPieces = 1.05
+
+	// A first token comes out of an iteration, which none after it is quicker than;
+	// the rest is noise.
+	leastTTFT = 0.95 // of ITL
+
+	// Counted lengths further off the shape than the first are said; beyond the second
+	// they are another shape. A template or a beginning-of-text token is neither.
+	labelShare, labelTokens         = 0.05, 2.0
+	otherShapeShare, otherShapeToks = 0.25, 16.0
+
+	// The share of answers that may end early without voiding the point.
+	mostCut = 0.01
 
 	// A mean this many times off its median was made by few monstrous values.
 	meanToMedian = 2.0
@@ -65,69 +89,201 @@ func (m *Measurement) Weigh(source, ttft string) Taken {
 	if len(void) > 0 && t.ITL == nil && t.TTFT == nil {
 		// The reader said why there is nothing; that there is nothing is no news.
 		t.Void, t.VoidTTFT = slices.Clone(void), slices.Clone(voidTTFT)
-		return t
+	} else {
+		t.Void = append(slices.Clone(void), without(t.Void, void)...)
+		t.VoidTTFT = append(slices.Clone(voidTTFT), without(t.VoidTTFT, voidTTFT)...)
 	}
-	t.Void = append(slices.Clone(void), without(t.Void, void)...)
-	t.VoidTTFT = append(slices.Clone(voidTTFT), without(t.VoidTTFT, voidTTFT)...)
+	t.settleFindings(m.Taken.Findings)
 	return t
+}
+
+// Refuse voids the point for a reason that Weigh cannot see; Weigh keeps it.
+func (t *Taken) Refuse(r reason.Reason) {
+	t.Void = append(t.Void, r.String())
+	t.Findings = append(t.Findings, r)
+}
+
+// Has tells whether a reason has the code.
+func (t *Taken) Has(code reason.Code) bool {
+	return slices.ContainsFunc(t.Findings, func(r reason.Reason) bool { return r.Code == code })
+}
+
+func (t *Taken) void(r reason.Reason) { t.Refuse(r) }
+func (t *Taken) voidTTFT(r reason.Reason) {
+	t.VoidTTFT, t.Findings = append(t.VoidTTFT, r.String()), append(t.Findings, r)
+}
+func (t *Taken) warn(r reason.Reason) {
+	t.Warnings, t.Findings = append(t.Warnings, r.String()), append(t.Findings, r)
+}
+
+// settleFindings gives every sentence its reason, in the order of the sentences: those
+// of this weighing, those that were there, and the code void for what had none.
+func (t *Taken) settleFindings(before []reason.Reason) {
+	known := append(slices.Clone(t.Findings), before...)
+	t.Findings = nil
+	for _, text := range slices.Concat(t.Void, t.VoidTTFT, t.Warnings) {
+		i := slices.IndexFunc(known, func(r reason.Reason) bool { return r.String() == text })
+		one := reason.New(reason.Void, "%s", text)
+		if i >= 0 {
+			one = known[i]
+		}
+		if !slices.Contains(t.Findings, one) {
+			t.Findings = append(t.Findings, one)
+		}
+	}
 }
 
 func (m *Measurement) weigh(source, ttft string) Taken {
 	t := Taken{Source: source}
-	void := func(format string, args ...any) { t.Void = append(t.Void, fmt.Sprintf(format, args...)) }
-	voidTTFT := func(format string, args ...any) { t.VoidTTFT = append(t.VoidTTFT, fmt.Sprintf(format, args...)) }
-	warn := func(format string, args ...any) { t.Warnings = append(t.Warnings, fmt.Sprintf(format, args...)) }
-
-	client, server := m.Client, m.Server
-	if client == nil {
-		client = &Witness{}
-	}
 	admissible, queueMS := m.admit(source, &t)
+	clientITL, clientTTFT, badITL, badTTFT := m.believe(source, admissible)
+	server := m.Server
+	serverITL := m.tokensOfServer()
 
 	// ITL: the client's, unless the server's is asked for or is all there is.
-	fromServer := func(asked bool, has *Estimate, other *Estimate) bool {
-		return has != nil && (asked || admissible && other == nil)
+	switch {
+	case serverITL != nil && (source == Server || admissible && source == Auto && clientITL == nil):
+		t.ITL = value(serverITL, Server)
+	case clientITL != nil && source != Server:
+		t.ITL = pick(clientITL, Client, Auto, "ITL", t.warn)
 	}
-	if server != nil && fromServer(source == Server, server.ITL, client.ITL) {
-		t.ITL = value(server.ITL, Server)
-	} else if client.ITL != nil && source != Server {
-		t.ITL = pick(client.ITL, Client, Auto, "ITL", warn)
-	}
-	if t.ITL == nil {
-		void("%s", m.lacking("ITL", source, client.ITL))
+	m.instead(t.ITL, badITL, t.void, t.warn)
+	if t.ITL == nil && len(badITL) == 0 {
+		t.void(reason.New(reason.Witness, "%s", m.lacking("ITL", source, clientITL)))
 	}
 
 	// TTFT: the server's where it may speak, unless a median is asked for,
 	// which sums cannot give.
 	if source == Server && ttft == Median {
-		voidTTFT("the median of TTFT was asked for of the server, whose histograms give the mean only; take --source client or --ttft mean")
+		t.voidTTFT(reason.New(reason.Witness, "the median of TTFT was asked for of the server, whose histograms give the mean only").Cured("take --source client or --ttft mean"))
 	} else if server != nil && server.TTFT != nil && (source == Server || source == Auto && admissible && ttft != Median) {
 		t.TTFT = value(server.TTFT, Server)
 	}
-	if t.TTFT == nil && source == Auto && m.probed(warn) {
-		t.TTFT = pick(m.Probe.TTFT, Probe, ttft, "TTFT", warn)
+	if t.TTFT == nil && source == Auto && len(badTTFT) == 0 && m.probed(t.warn) {
+		t.TTFT = pick(m.Probe.TTFT, Probe, ttft, "TTFT", t.warn)
 	}
-	if t.TTFT == nil && client.TTFT != nil && source != Server {
-		t.TTFT = pick(client.TTFT, Client, ttft, "TTFT", warn)
+	if t.TTFT == nil && clientTTFT != nil && source != Server {
+		t.TTFT = pick(clientTTFT, Client, ttft, "TTFT", t.warn)
 	}
 	if t.TTFT != nil && t.TTFT.From != Probe && queueMS < t.TTFT.MS {
 		t.TTFT.MS -= queueMS
 	}
+	m.instead(t.TTFT, badTTFT, t.voidTTFT, t.warn)
 	if t.TTFT == nil && len(t.VoidTTFT) == 0 {
-		voidTTFT("%s", m.lacking("TTFT", source, client.TTFT))
+		t.voidTTFT(reason.New(reason.Witness, "%s", m.lacking("TTFT", source, clientTTFT)))
+	}
+	if t.ITL != nil && t.TTFT != nil && t.TTFT.MS < leastTTFT*t.ITL.MS && m.suspectUnit(t) == "" {
+		t.voidTTFT(reason.New(reason.EarlyToken, "the %s's TTFT of %.3g ms is below an ITL of %.3g ms, in which no iteration can make a first token: what came first is no token, or came out of a cache",
+			t.TTFT.From, t.TTFT.MS, t.ITL.MS).Cured("look at what the server sends first"))
 	}
 
-	t.Batch = m.batch(source, admissible, warn)
+	t.Batch = m.batch(source, admissible, t.warn)
 	if t.Batch <= 0 {
-		void("neither witness says how many requests ran together")
+		t.void(reason.New(reason.Batch, "neither witness says how many requests ran together"))
 	}
+	m.lengths(&t)
 
-	t.ITLDifferencePercent = m.differ("ITL", t.ITL, func(w *Witness) *Estimate { return w.ITL }, warn)
-	t.TTFTDifferencePercent = m.differ("TTFT", t.TTFT, func(w *Witness) *Estimate { return w.TTFT }, warn)
+	t.ITLDifferencePercent = m.differ("ITL", t.ITL, func(w *Witness) *Estimate { return w.ITL }, t.warn)
+	t.TTFTDifferencePercent = m.differ("TTFT", t.TTFT, func(w *Witness) *Estimate { return w.TTFT }, t.warn)
 	if unit := m.suspectUnit(t); unit != "" {
-		void("%s", unit)
+		t.void(reason.New(reason.Units, "%s", unit))
 	}
 	return t
+}
+
+// instead says why a number of the client's was not believed: a warning where another
+// one stands for it, and otherwise what voids.
+func (m *Measurement) instead(taken *Value, bad []reason.Reason, void, warn func(reason.Reason)) {
+	for _, r := range bad {
+		if taken != nil {
+			warn(reason.New(r.Code, "%s; the %s's number is taken", r.Text, taken.From).Cured("%s", r.Cure))
+		} else {
+			void(r)
+		}
+	}
+}
+
+const proxyCure = "let no proxy before the server buffer or compress (nginx: proxy_buffering off, gzip off), or measure the server itself"
+
+// believe are the client's numbers that can be true, and why the others cannot. Client
+// and server differ in one honest direction only: a starved or distant client is late.
+// A gap that is shorter than the server's, or a first token before the server's own,
+// are not what they are taken for.
+func (m *Measurement) believe(source string, admissible bool) (itl, ttft *Estimate, badITL, badTTFT []reason.Reason) {
+	if m.Client == nil {
+		return nil, nil, nil, nil
+	}
+	itl, ttft = m.Client.ITL, m.Client.TTFT
+	neither := func(r reason.Reason) {
+		itl, ttft = nil, nil
+		badITL, badTTFT = append(badITL, r), append(badTTFT, r)
+	}
+	if s := m.Client.Stream; s != nil {
+		switch {
+		case s.FirstTokens > mostFirst && (s.Instant > bursts || s.FirstTokens > 0.9*m.OutputTokens):
+			neither(reason.New(reason.Buffered, "%.0f %% of the pieces of an answer came together with the one before, %.3g tokens with the first: something before the server holds its answers back",
+				100*s.Instant, s.FirstTokens).Cured(proxyCure))
+		case s.FirstTokens > mostFirst:
+			neither(reason.New(reason.Grouped, "%.3g tokens came together with the first: the server hands over several tokens at once, so that its first cannot be timed",
+				s.FirstTokens).Cured("let it send every token (SGLang: --stream-interval 1)"))
+		case s.PiecesPerToken > mostPieces:
+			itl = nil
+			badITL = append(badITL, reason.New(reason.Counts, "an answer came in %.3g pieces with content per token that the server counted: it counts some tokens not, or sends pieces that are none", s.PiecesPerToken))
+		}
+	}
+	server := m.tokensOfServer()
+	if itl != nil && server != nil && admissible && source == Auto && plausible(itl) && itl.MeanMS < (1-disagreement)*server.MeanMS && m.suspectUnit(Taken{ITL: value(itl, Client), TTFT: value(server, Server), Batch: m.Client.Batch}) == "" {
+		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the server's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, server.MeanMS).Cured(proxyCure))
+	}
+	if w := m.Server; ttft != nil && w != nil && w.TTFT != nil && admissible && source == Auto && plausible(ttft) && ttft.MeanMS < (1-disagreement)*w.TTFT.MeanMS-earlyMS {
+		ttft = nil
+		badTTFT = append(badTTFT, reason.New(reason.EarlyToken, "the client's first token came after %.4g ms and the server's own after %.4g ms: what came first is no token", m.Client.TTFT.MeanMS, w.TTFT.MeanMS))
+	}
+	return itl, ttft, badITL, badTTFT
+}
+
+// earlyMS is how far two clocks that start at different moments may differ.
+const earlyMS = 1.0
+
+func plausible(e *Estimate) bool { return value(e, "") != nil }
+
+// tokensOfServer is the server's ITL where it is one per token. Of a server that
+// observes once per step, ServerWitness has made it of whole requests; where it could
+// not, or the server counts no tokens, the gaps that are too few give it away.
+func (m *Measurement) tokensOfServer() *Estimate {
+	w := m.Server
+	if w == nil || w.ITL == nil {
+		return nil
+	}
+	if w.TokensPerGap == nil && w.Gaps != nil && w.Requests > 0 && m.OutputTokens > 1 && float64(w.Requests)*(m.OutputTokens-1) > stepOfTokens**w.Gaps {
+		return nil
+	}
+	return w.ITL
+}
+
+// lengths compares what was counted with what was asked for.
+func (m *Measurement) lengths(t *Taken) {
+	if cut, all := m.Requests.Cut, m.Requests.Successful; float64(cut) > mostCut*float64(all) {
+		t.void(reason.New(reason.Cut, "the server cut %d of %d answers short, at %.4g tokens in the mean of %d: its context, or a limit of its own, is full", cut, all, m.OutputTokens, m.Shape.OutputTokens).
+			Cured("give it a longer context (vLLM: --max-model-len; llama.cpp: --ctx-size is divided among --parallel), or measure a shorter shape"))
+	}
+	for _, l := range []struct {
+		name    string
+		counted float64
+		asked   int
+	}{{"prompts", m.PromptTokens, m.Shape.PromptTokens}, {"answers", m.OutputTokens, m.Shape.OutputTokens}} {
+		off := math.Abs(l.counted - float64(l.asked))
+		if l.counted <= 0 {
+			continue // nobody counted
+		}
+		r := reason.New(reason.Label, "%s had %.4g tokens in the mean, as the server counted, where %d were asked for", l.name, l.counted, l.asked)
+		switch asked := float64(l.asked); {
+		case off > max(otherShapeShare*asked, otherShapeToks) && !t.Has(reason.Cut):
+			t.void(r.Cured("this is another shape: measure one whose lengths the server keeps"))
+		case off > max(labelShare*asked, labelTokens):
+			t.warn(r)
+		}
+	}
 }
 
 // WantsProbe says whether a probe would tell what nobody has told: the point is of
@@ -139,12 +295,12 @@ func (m *Measurement) WantsProbe() bool {
 }
 
 // probed says whether the probe saw the same load as the point.
-func (m *Measurement) probed(warn func(string, ...any)) bool {
+func (m *Measurement) probed(warn func(reason.Reason)) bool {
 	if m.Probe == nil || m.Probe.TTFT == nil {
 		return false
 	}
 	if batch := m.batch(Client, false, warn); batch > 0 && apart(m.Probe.Batch, batch) {
-		warn("the probe had %.4g requests in flight and the point %.4g, so its TTFT is not taken", m.Probe.Batch, batch)
+		warn(reason.New(reason.Batch, "the probe had %.4g requests in flight and the point %.4g, so its TTFT is not taken", m.Probe.Batch, batch))
 		return false
 	}
 	return true
@@ -162,7 +318,7 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 	w := m.Server
 	if w == nil {
 		if source == Server {
-			t.Void = append(t.Void, "the server's witness was asked for and there is none: the server reported no latency histograms under /metrics")
+			t.void(reason.New(reason.Witness, "the server's witness was asked for and there is none: the server reported no latency histograms under /metrics"))
 		}
 		return false, 0
 	}
@@ -178,52 +334,70 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 			// connection with a request that its report does not count.
 			most += 1 + m.BatchSize
 		}
-		reason := ""
+		made := w.Gaps
+		if w.Tokens != nil && (made == nil || w.TokensPerGap != nil) {
+			made = new(*w.Tokens - float64(ours)) // the first of each answer has no gap
+		}
+		text := ""
 		switch {
 		case w.Requests > most:
-			reason = fmt.Sprintf("the server finished %d requests, of which %d were ours: somebody else was using it", w.Requests, ours)
-		case w.Gaps != nil && *w.Gaps > m.mostGaps(ours, most):
-			reason = fmt.Sprintf("the server made %.0f tokens after first ones, of which %.0f were ours: somebody else was using it", *w.Gaps, float64(ours)*(m.OutputTokens-1))
+			text = fmt.Sprintf("the server finished %d requests, of which %d were ours: somebody else was using it", w.Requests, ours)
+		case made != nil && *made > m.mostGaps(ours, most):
+			text = fmt.Sprintf("the server made %.0f tokens after first ones, of which %.0f were ours: somebody else was using it", *made, float64(ours)*(m.OutputTokens-1))
 		case w.Requests < ours:
-			reason = fmt.Sprintf("the server finished %d of our %d requests: another replica answered the rest, or it restarted; measure one replica by its own URL", w.Requests, ours)
+			text = fmt.Sprintf("the server finished %d of our %d requests: another replica answered the rest, or it restarted; measure one replica by its own URL", w.Requests, ours)
 		}
-		if reason != "" {
+		if text != "" {
 			admissible = false
 			if source == Client {
-				t.Warnings = append(t.Warnings, reason)
+				t.warn(reason.New(reason.Foreign, "%s", text))
 			} else {
-				t.Void = append(t.Void, reason)
+				t.void(reason.New(reason.Foreign, "%s", text))
 			}
 		}
 	}
 	if n := w.Preemptions; n != nil && *n > 0 {
 		admissible = false
-		t.Void = append(t.Void, fmt.Sprintf("the server evicted running requests %.0f times for lack of KV cache memory; measure smaller batches", *n))
+		t.void(reason.New(reason.KVCache, "the server evicted running requests %.0f times for lack of KV cache memory", *n).Cured("measure smaller batches"))
 	}
 	if n := w.PrefixCacheHits; n != nil && *n > 0 {
 		prompts := float64(w.Requests) * max(m.PromptTokens, float64(m.Shape.PromptTokens))
-		if *n > prefixShare*prompts {
+		if *n > prefixShare*prompts && *n > float64(w.Requests) { // a beginning-of-text token is found each time
 			admissible = false
-			t.Void = append(t.Void, fmt.Sprintf("%.0f prompt tokens came out of the server's prefix cache; start it with --no-enable-prefix-caching, or make every prompt unique", *n))
+			t.void(reason.New(reason.PrefixCache, "%.0f prompt tokens came out of the server's prefix cache", *n).Cured("start it with --no-enable-prefix-caching, or make every prompt unique"))
 		} else {
-			t.Warnings = append(t.Warnings, fmt.Sprintf("%.0f prompt tokens, %.2g %% of all, came out of the server's prefix cache", *n, 100**n/prompts))
+			t.warn(reason.New(reason.PrefixCache, "%.0f prompt tokens, %.2g %% of all, came out of the server's prefix cache", *n, 100**n/prompts))
 		}
 	}
 
+	// In whose TTFT the queue is: the server's own, or the client's where the server
+	// speaks only of single requests.
+	in := w.TTFT
+	if in == nil && m.Client != nil {
+		in = m.Client.TTFT
+	}
 	switch {
-	case w.QueueMS != nil && w.TTFT != nil:
+	case w.QueueMS != nil && in != nil:
 		queueMS = *w.QueueMS
-		if queueMS > max(queueFloorMS, queueShareOfTTFT*w.TTFT.MeanMS) {
-			t.VoidTTFT = append(t.VoidTTFT, fmt.Sprintf("requests queued for %.3g ms of a TTFT of %.3g ms: the batch is above what the server runs at once", queueMS, w.TTFT.MeanMS))
+		if queueMS > max(queueFloorMS, queueShareOfTTFT*in.MeanMS) && !m.shortWait() {
+			t.voidTTFT(reason.New(reason.Queue, "requests queued for %.3g ms of a TTFT of %.3g ms: the batch is above what the server runs at once", queueMS, in.MeanMS))
 			queueMS = 0 // the value stays what was seen
 		}
 	case w.WaitingMean != nil && *w.WaitingMean > max(waitingFloor, waitingShare*w.Batch):
-		t.VoidTTFT = append(t.VoidTTFT, fmt.Sprintf("%.3g requests were waiting in the mean: the batch is above what the server runs at once", *w.WaitingMean))
+		t.voidTTFT(reason.New(reason.Queue, "%.3g requests were waiting in the mean: the batch is above what the server runs at once", *w.WaitingMean))
 	}
-	if !admissible {
-		queueMS = 0 // not the queue of our requests alone
+	if !admissible || w.Basis == BasisTimings {
+		queueMS = 0 // not the queue of our requests alone, or with the way there and back in it
 	}
 	return admissible, queueMS
+}
+
+// shortWait says that what a request waited before its prefill, by the server's times
+// of single requests, is no more than the prefills of those beside it: requests that
+// begin together take turns, and no slot has to become free.
+func (m *Measurement) shortWait() bool {
+	w := m.Server
+	return w.Basis == BasisTimings && w.PrefillMS != nil && m.Client != nil && *w.QueueMS < max(1, m.Client.Batch-1)**w.PrefillMS
 }
 
 // mostGaps is the most gaps between tokens that the server may have counted where
@@ -240,7 +414,7 @@ func (m *Measurement) mostGaps(ours, most int) float64 {
 
 // pick is the statistic of an estimate made of requests that can be believed, nil
 // when none can.
-func pick(e *Estimate, from, statistic, name string, warn func(string, ...any)) *Value {
+func pick(e *Estimate, from, statistic, name string, warn func(reason.Reason)) *Value {
 	mean := value(e, from)
 	var med *Value
 	if med = value(&Estimate{MeanMS: e.MedianMS, Blocks: e.Blocks}, from); med != nil {
@@ -255,7 +429,7 @@ func pick(e *Estimate, from, statistic, name string, warn func(string, ...any)) 
 	case statistic == Mean || med == nil:
 		return mean
 	case mean == nil, mean.MS > meanToMedian*med.MS, mean.MS*meanToMedian < med.MS:
-		warn("the %s's mean %s is %.4g ms and its median %.4g ms: the median is taken", from, name, e.MeanMS, e.MedianMS)
+		warn(reason.New(reason.Scatter, "the %s's mean %s is %.4g ms and its median %.4g ms: the median is taken", from, name, e.MeanMS, e.MedianMS))
 		if mean == nil {
 			med.StandardErrorMS, med.Blocks = 0, 0
 		}
@@ -266,16 +440,23 @@ func pick(e *Estimate, from, statistic, name string, warn func(string, ...any)) 
 }
 
 // batch is the measured batch. The client's rows give the requests in flight
-// exactly, the server's gauge is sampled; but only the server knows how many of
-// them ran.
-func (m *Measurement) batch(source string, admissible bool, warn func(string, ...any)) float64 {
+// exactly; but only the server knows how many of them ran: exactly, where it tells how
+// long a request runs, since of the time that a request is in flight it then is known
+// what share it ran; and otherwise by a gauge, of which there are some twenty samples.
+func (m *Measurement) batch(source string, admissible bool, warn func(reason.Reason)) float64 {
 	fromServer, fromClient := 0.0, 0.0
 	exact := false
-	if m.Server != nil && (admissible || source == Server) {
-		fromServer = m.Server.Batch
-	}
 	if m.Client != nil {
 		fromClient, exact = m.Client.Batch, m.Client.Basis == BasisRows
+	}
+	if w := m.Server; w != nil && (admissible || source == Server) {
+		fromServer = w.Batch
+		if ran := m.ran(); exact && ran > 0 {
+			fromServer = fromClient * ran
+		} else if n := m.repeated(); n > 1 {
+			warn(reason.New(reason.Repeated, "the server ran %.4g requests together by its gauge where the client, whose requests were all, had %.4g in flight: the gauge comes %d times over, and is divided", w.Batch, fromClient, n))
+			fromServer /= float64(n)
+		}
 	}
 	switch {
 	case fromServer <= 0:
@@ -284,8 +465,10 @@ func (m *Measurement) batch(source string, admissible bool, warn func(string, ..
 		return fromServer
 	case source == Client:
 		return fromClient
+	case fromServer > fromClient && exact:
+		return fromClient // more than there were cannot have run
 	case apart(fromServer, fromClient):
-		warn("the server ran %.4g requests together where the client had %.4g in flight: the server's number is taken", fromServer, fromClient)
+		warn(reason.New(reason.Batch, "the server ran %.4g requests together where the client had %.4g in flight: the server's number is taken", fromServer, fromClient))
 		return fromServer
 	case exact:
 		return fromClient
@@ -294,9 +477,41 @@ func (m *Measurement) batch(source string, admissible bool, warn func(string, ..
 	}
 }
 
+// ran is the share of its time in flight that a request ran, by the server's own mean;
+// 0: not known. The client's time must be one that can be believed.
+func (m *Measurement) ran() float64 {
+	w, c := m.Server, m.Client
+	if w == nil || c == nil || w.RunningMS == nil || c.ITL == nil || c.TTFT == nil || !plausible(c.TTFT) {
+		return 0
+	}
+	inFlight := c.TTFT.MeanMS + max(0, m.OutputTokens-1)*c.ITL.MeanMS
+	if !(inFlight > 0) {
+		return 0
+	}
+	return min(1, *w.RunningMS/inFlight)
+}
+
+// repeated is how many times over the server's gauges count our requests: several where
+// each rank or process reports all of them. With the same requests counted, no server
+// runs and queues more than there are.
+func (m *Measurement) repeated() int {
+	w, c := m.Server, m.Client
+	if w == nil || c == nil || c.Basis != BasisRows || c.Batch <= 0 || w.Requests != c.Requests {
+		return 1
+	}
+	all := w.Batch
+	if w.WaitingMean != nil {
+		all += *w.WaitingMean
+	}
+	if !apart(all, c.Batch) {
+		return 1
+	}
+	return max(1, int(math.Round(all/c.Batch)))
+}
+
 // differ is how far the client's number is above that of the other witness,
 // percent; it warns when the client's was taken all the same, and names the cure.
-func (m *Measurement) differ(name string, taken *Value, of func(*Witness) *Estimate, warn func(string, ...any)) *float64 {
+func (m *Measurement) differ(name string, taken *Value, of func(*Witness) *Estimate, warn func(reason.Reason)) *float64 {
 	other, whose := m.Probe, Probe
 	if other == nil {
 		other, whose = m.Server, Server
@@ -308,13 +523,21 @@ func (m *Measurement) differ(name string, taken *Value, of func(*Witness) *Estim
 	if client == nil || theirs == nil || theirs.MeanMS <= 0 || client.MeanMS <= 0 {
 		return nil
 	}
+	if name == "ITL" && whose == Server && m.tokensOfServer() == nil {
+		return nil // of steps, and not of tokens
+	}
 	percent := 100 * (client.MeanMS/theirs.MeanMS - 1)
 	if math.Abs(percent) > 100*disagreement && taken.from(Client) {
-		cure := "give the load generator more CPU (--load-generator-cpu)"
-		if m.Driver.Name != sweep.Native {
-			cure += ", or measure with --driver native"
+		r := reason.New(reason.Witness, "the client's %s, which is taken, is %+.3g %% off the %s's", name, percent, whose)
+		switch {
+		case percent < 0: // no want of CPU makes a client early
+			r = r.Cured(proxyCure)
+		case m.Driver.Name != sweep.Native:
+			r = r.Cured("give the load generator more CPU (--load-generator-cpu), or measure with --driver native")
+		default:
+			r = r.Cured("give the load generator more CPU (--load-generator-cpu)")
 		}
-		warn("the client's %s, which is taken, is %+.3g %% off the %s's; %s", name, percent, whose, cure)
+		warn(r)
 	}
 	return &percent
 }

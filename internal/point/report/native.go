@@ -50,6 +50,12 @@ type NativeRequest struct {
 	GapsUS       []int64 `json:"gaps_us,omitempty"`        // between successive chunks that carry tokens
 	PromptTokens int     `json:"prompt_tokens"`            // counted by the server; 0: it did not say
 	OutputTokens int     `json:"output_tokens"`            // counted by the server; 0: it did not say
+	CachedTokens int     `json:"cached_tokens,omitempty"`  // of the prompt, found in the server's cache
+	AskedTokens  int     `json:"asked_tokens,omitempty"`   // of the answer; 0: not known
+	Cut          bool    `json:"cut,omitempty"`            // ended for its length before it was as long as asked
+	FirstTokens  float64 `json:"first_tokens,omitempty"`   // that came together with the first; 0: not known
+	PrefillMS    float64 `json:"prefill_ms,omitempty"`     // by the server's own clock; 0: it did not say
+	DecodeMS     float64 `json:"decode_ms,omitempty"`      // first to last token by the same
 	Status       string  `json:"status"`
 	Error        string  `json:"error,omitempty"`
 	Warmup       bool    `json:"warmup,omitempty"` // before the point began; counted by the server, kept out of the numbers
@@ -184,11 +190,22 @@ func (r *NativeRequest) row(status measurement.Status) measurement.Request {
 	for _, gap := range r.GapsUS {
 		last += gap
 	}
+	// A gap takes no time where it is a small part of what a token takes, or less than
+	// any model needs.
+	least := max(100, (last-first)/int64(max(1, r.OutputTokens-1))/20)
+	instant := int32(0)
+	for _, gap := range r.GapsUS {
+		if gap < least {
+			instant++
+		}
+	}
 	row := measurement.Request{
 		Start: r.Start, PromptTokens: r.PromptTokens, OutputTokens: r.OutputTokens, Status: status,
-		End: at(max(last, int64(math.Round(r.EndMS*1e3)))),
+		End: at(max(last, int64(math.Round(r.EndMS*1e3)))), CachedTokens: int32(r.CachedTokens), Cut: r.Cut,
+		Instant: instant, FirstTokens: float32(r.FirstTokens), PrefillMS: float32(r.PrefillMS), DecodeMS: float32(r.DecodeMS),
 	}
 	if r.FirstTokenMS > 0 {
+		row.Pieces = int32(len(r.GapsUS) + 1)
 		row.FirstToken, row.LastToken = at(first), at(last)
 	}
 	return row
@@ -242,6 +259,7 @@ func (d *document) native(name string, o Options) ([]measurement.Measurement, er
 	default:
 		w.Requests += rows.warmup // the server counts them too
 		m.Client = &w
+		m.Server = measurement.TimedWitness(rows.rows, w)
 	}
 	if start, end := rows.span(); end > start {
 		m.StartedAt, m.Seconds = start, end-start

@@ -295,7 +295,7 @@ func TestStrategies(t *testing.T) {
 }
 
 func TestShape(t *testing.T) {
-	shape := sweep.Shape{PromptTokens: 256, OutputTokens: 64}
+	shape := sweep.Shape{PromptTokens: 128, OutputTokens: 32} // what the report has counted
 	data := func(v any) []byte {
 		return report(t, "v0.3.1-concurrent-sweep.json.gz", func(_, b map[string]any) { in(b, "request_loader")["data"] = v })
 	}
@@ -306,19 +306,19 @@ func TestShape(t *testing.T) {
 		void  string
 		note  string
 	}{
-		"pairs":       {data: "prompt_tokens=256,output_tokens=64", want: shape},
-		"reversed":    {data: "output_tokens=64, prompt_tokens_stdev=3, prompt_tokens=256", want: shape},
-		"JSON":        {data: `{"prompt_tokens": 256, "output_tokens": 64}`, want: shape},
-		"Python list": {data: "['prompt_tokens=256,output_tokens=64']", want: shape},
-		"object":      {data: map[string]any{"kind": "synthetic_text", "prompt_tokens": 256, "output_tokens": 64}, want: shape},
-		"list":        {data: []any{"prompt_tokens=256,output_tokens=64"}, want: shape},
-		"twice":       {data: []any{"prompt_tokens=256,output_tokens=64", map[string]any{"prompt_tokens": 256, "output_tokens": 64}}, want: shape},
-		"mixture": {data: []any{"prompt_tokens=256,output_tokens=64", "prompt_tokens=1,output_tokens=64"},
-			void: "does not state one shape (its data: prompt_tokens=256,output_tokens=64 and prompt_tokens=1"},
+		"pairs":       {data: "prompt_tokens=128,output_tokens=32", want: shape},
+		"reversed":    {data: "output_tokens=32, prompt_tokens_stdev=3, prompt_tokens=128", want: shape},
+		"JSON":        {data: `{"prompt_tokens": 128, "output_tokens": 32}`, want: shape},
+		"Python list": {data: "['prompt_tokens=128,output_tokens=32']", want: shape},
+		"object":      {data: map[string]any{"kind": "synthetic_text", "prompt_tokens": 128, "output_tokens": 32}, want: shape},
+		"list":        {data: []any{"prompt_tokens=128,output_tokens=32"}, want: shape},
+		"twice":       {data: []any{"prompt_tokens=128,output_tokens=32", map[string]any{"prompt_tokens": 128, "output_tokens": 32}}, want: shape},
+		"mixture": {data: []any{"prompt_tokens=128,output_tokens=32", "prompt_tokens=1,output_tokens=32"},
+			void: "does not state one shape (its data: prompt_tokens=128,output_tokens=32 and prompt_tokens=1"},
 		"file":            {data: "/data/sharegpt.jsonl", void: "does not state one shape (its data: /data/sharegpt.jsonl)"},
 		"file, given":     {data: "/data/sharegpt.jsonl", given: shape, want: shape},
 		"nothing":         {data: nil, void: "not named"},
-		"given otherwise": {data: "prompt_tokens=256,output_tokens=64", given: sweep.Shape{PromptTokens: 1, OutputTokens: 2}, want: shape, note: "1/2 was given"},
+		"given otherwise": {data: "prompt_tokens=128,output_tokens=32", given: sweep.Shape{PromptTokens: 1, OutputTokens: 2}, want: shape, note: "1/2 was given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := read(t, data(test.data), Options{Shape: test.given})[0]

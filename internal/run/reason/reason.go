@@ -21,6 +21,13 @@ const (
 	Speculative   Code = "speculative"    // tokens come several at a time
 	InStep        Code = "in-step"        // streams that began together stayed together
 	Label         Code = "label"          // the tokens counted are not those of the shape
+	Buffered      Code = "buffered"       // something before the server holds its answers back
+	Grouped       Code = "grouped"        // the first piece of an answer carries several tokens
+	EarlyToken    Code = "early-token"    // what was taken for the first token is none
+	Counts        Code = "counts"         // pieces and counted tokens do not fit together
+	Cut           Code = "cut"            // the server ended answers before they were as long as asked
+	Repeated      Code = "repeated"       // a gauge comes once per rank or process
+	Replicas      Code = "replicas"       // several servers answer at one address
 )
 
 // What is wrong with the measurement or with the estimate.

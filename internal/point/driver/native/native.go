@@ -4,6 +4,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/completion"
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
@@ -41,9 +43,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	if err != nil {
 		return err
 	}
-	if d.Stall == 0 {
-		d.Stall = stall
-	}
+	stall := cmp.Or(d.Stall, completion.Stall)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Deadline,
 		exit.Errorf(exit.TryAgain, "the server had not answered everything %s after the start; the point was stopped", o.Deadline))
 	defer cancel()
@@ -51,27 +51,53 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	// Requests before the streams begin are part of the report, marked as
 	// warm-up: the server counts them too.
 	var early []report.NativeRequest
-	ask := func(prompt string, tokens int) (answer, error) {
-		a, err := complete(ctx, client, o.Model, prompt, tokens, d.Stall)
-		early = append(early, row(0, a, err, true))
-		return a, err
-	}
+	note := func(a completion.Answer, err error) { early = append(early, row(0, a, err, true)) }
 	random := rand.New(rand.NewPCG(uint64(o.Seed), 0))
-	prompts, err := calibrate(ctx, client, o.Model, o.Shape.PromptTokens, random, func(prompt string) (int, error) {
-		a, err := retry(ctx, func() (answer, error) { return ask(prompt, 1) })
-		return a.promptTokens, err
-	})
+	var dialect completion.Dialect // its endpoint is empty until the server was tried
+	ask := func(prompt string, tokens int) (completion.Answer, error) {
+		q := completion.Ask{Model: o.Model, Prompt: prompt, Tokens: tokens}
+		return retry(ctx, func() (a completion.Answer, err error) {
+			if dialect.Endpoint == "" {
+				var d completion.Dialect
+				if d, a, err = completion.Try(ctx, client, o.Endpoint, q, stall, note); err == nil {
+					dialect = d
+				}
+				return a, err
+			}
+			a, err = completion.Stream(ctx, client, dialect, q, stall)
+			note(a, err)
+			return a, err
+		})
+	}
+	usage := func(prompt string) (int, error) {
+		a, err := ask(prompt, 1)
+		return a.PromptTokens, err
+	}
+	tokenize := func(prompt string) (int, error) { return client.Tokenize(ctx, o.Model, prompt) }
+	if o.Endpoint == completion.Chat {
+		tokenize = nil // it would not count the template's
+	}
+	prompts, err := calibrate(o.Shape.PromptTokens, random, tokenize, usage)
 	if err != nil {
 		return classify(ctx, client, err)
 	}
 	warm := min(o.Shape.OutputTokens, 16)
-	first, err := retry(ctx, func() (answer, error) { return ask(prompts.prompt(random), warm) })
+	first, err := ask(prompts.prompt(random), warm)
+	if err == nil && dialect.Endpoint == completion.Chat && tokenize != nil {
+		prompts, err = calibrate(o.Shape.PromptTokens, random, nil, usage)
+	}
 	if err != nil {
 		return classify(ctx, client, err)
 	}
-	ttft := first.chunks[0].Sub(first.start)
-	gap := first.chunks[len(first.chunks)-1].Sub(first.chunks[0]) / time.Duration(max(1, len(first.chunks)-1))
-	expected := ttft + gap*time.Duration(o.Shape.OutputTokens-1)
+	for _, cost := range dialect.Costs() {
+		fmt.Fprintf(o.Log, "native driver: %s\n", cost)
+	}
+	// all of the answer, and not of its decoding alone: pieces may come together
+	expected := first.End.Sub(first.Start) * time.Duration(o.Shape.OutputTokens) / time.Duration(max(1, first.OutputTokens))
+	if n := len(first.Pieces); n > 1 && first.FirstTokens < 2 {
+		ttft, gap := first.Pieces[0].Sub(first.Start), first.Pieces[n-1].Sub(first.Pieces[0])/time.Duration(max(1, first.OutputTokens-1))
+		expected = ttft + gap*time.Duration(o.Shape.OutputTokens-1)
+	}
 	fmt.Fprintf(o.Log, "native driver: %s, %s, %d streams, prompts of %.0f tokens, a request alone takes about %.2f s\n",
 		client.Target(), o.Shape, o.BatchSize, prompts.tokens, expected.Seconds())
 
@@ -81,7 +107,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	}
 	defer file.Close()
 	w, err := report.NewNativeWriter(file, report.NativeHeader{
-		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: "/v1/completions",
+		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: dialect.Path(),
 		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: unix(time.Now()),
 	})
 	if err != nil {
@@ -92,7 +118,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 			return err
 		}
 	}
-	l := &load{Options: o, stall: d.Stall, client: client, prompts: prompts, out: w, cancel: cancel}
+	l := &load{Options: o, stall: stall, client: client, dialect: dialect, prompts: prompts, out: w, cancel: cancel}
 	ramp := expected
 	if o.MaxSeconds > 0 {
 		ramp = min(ramp, time.Duration(o.MaxSeconds*float64(time.Second))/4)
@@ -118,6 +144,7 @@ type load struct {
 	driver.Options
 	stall   time.Duration
 	client  *llm.Client
+	dialect completion.Dialect
 	prompts prompter
 	out     *report.NativeWriter
 	cancel  context.CancelFunc
@@ -156,7 +183,7 @@ func (l *load) run(ctx context.Context, ramp time.Duration) {
 }
 
 func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
-	a, err := complete(ctx, l.client, l.Model, l.prompts.prompt(random), l.length(random), l.stall)
+	a, err := completion.Stream(ctx, l.client, l.dialect, completion.Ask{Model: l.Model, Prompt: l.prompts.prompt(random), Tokens: l.length(random)}, l.stall)
 	r := row(stream, a, err, false)
 	if err != nil && ctx.Err() != nil {
 		r.Status, r.Error = report.NativeIncomplete, ""
@@ -174,7 +201,7 @@ func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
 		return
 	}
 	l.failed.Add(1)
-	if refused(err) {
+	if refused(err) || completion.Incurable(err) {
 		l.stop(classify(ctx, l.client, err))
 		return
 	}
@@ -226,25 +253,27 @@ func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
 	}
 }
 
-func row(stream int, a answer, err error, warmup bool) report.NativeRequest {
+func row(stream int, a completion.Answer, err error, warmup bool) report.NativeRequest {
 	r := report.NativeRequest{
-		Stream: stream, Start: unix(a.start), PromptTokens: a.promptTokens, OutputTokens: a.outputTokens,
+		Stream: stream, Start: unix(a.Start), PromptTokens: a.PromptTokens, OutputTokens: a.OutputTokens,
+		CachedTokens: a.CachedTokens, AskedTokens: a.Asked, Cut: err == nil && a.Cut(), FirstTokens: a.FirstTokens,
+		PrefillMS: a.PrefillMS, DecodeMS: a.DecodeMS,
 		Status: report.NativeSuccessful, Warmup: warmup,
 	}
 	if err != nil {
 		r.Status, r.Error = report.NativeErrored, err.Error()
 	}
-	end := a.end
+	end := a.End
 	if end.IsZero() {
 		end = time.Now()
 	}
-	r.EndMS = milliseconds(end.Sub(a.start))
-	if len(a.chunks) > 0 {
-		r.FirstTokenMS = milliseconds(a.chunks[0].Sub(a.start))
-		r.GapsUS = make([]int64, len(a.chunks)-1)
+	r.EndMS = milliseconds(end.Sub(a.Start))
+	if n := len(a.Pieces); n > 0 {
+		r.FirstTokenMS = milliseconds(a.Pieces[0].Sub(a.Start))
+		r.GapsUS = make([]int64, n-1)
 		for i := range r.GapsUS {
 			// differences of rounded times, not rounded differences: they add up exactly
-			r.GapsUS[i] = a.chunks[i+1].Sub(a.chunks[0]).Microseconds() - a.chunks[i].Sub(a.chunks[0]).Microseconds()
+			r.GapsUS[i] = a.Pieces[i+1].Sub(a.Pieces[0]).Microseconds() - a.Pieces[i].Sub(a.Pieces[0]).Microseconds()
 		}
 	}
 	return r
@@ -252,9 +281,9 @@ func row(stream int, a answer, err error, warmup bool) report.NativeRequest {
 
 // retry gives a request that failed in passing a few more chances; one that the
 // server refused (4xx) has had its answer.
-func retry(ctx context.Context, f func() (answer, error)) (a answer, err error) {
+func retry(ctx context.Context, f func() (completion.Answer, error)) (a completion.Answer, err error) {
 	for range 5 {
-		if a, err = f(); err == nil || ctx.Err() != nil || refused(err) {
+		if a, err = f(); err == nil || ctx.Err() != nil || refused(err) || completion.Incurable(err) {
 			return a, err
 		}
 		sleep(ctx, 250*time.Millisecond)
@@ -275,7 +304,7 @@ func classify(ctx context.Context, client *llm.Client, err error) error {
 	if refused(err) {
 		return exit.Errorf(exit.Unusable, "%s refused the request: %w", client.Target(), err)
 	}
-	return exit.Errorf(exit.TryAgain, "%s: %w", client.Target(), err)
+	return completion.Classify(client, err)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -44,7 +44,7 @@ func serve(t *testing.T, cfg simulate.Config) string {
 func options(t *testing.T, target string) driver.Options {
 	return driver.Options{
 		Target: target, Model: "m", Shape: sweep.Shape{PromptTokens: 40, OutputTokens: 16}, BatchSize: 4,
-		MaxRequests: 24, Seed: 7, Report: filepath.Join(t.TempDir(), "report.json"), Log: io.Discard, Deadline: time.Minute,
+		MaxRequests: 24, Seed: 7, Endpoint: "auto", Report: filepath.Join(t.TempDir(), "report.json"), Log: io.Discard, Deadline: time.Minute,
 	}
 }
 
@@ -181,7 +181,8 @@ func TestCalibrate(t *testing.T) {
 				t.Fatal(err)
 			}
 			usage := func(prompt string) (int, error) { return tc.count(len(strings.Fields(prompt))), nil }
-			p, err := calibrate(context.Background(), c, "m", 100, rand.New(rand.NewPCG(1, 2)), usage)
+			tokenize := func(prompt string) (int, error) { return c.Tokenize(context.Background(), "m", prompt) }
+			p, err := calibrate(100, rand.New(rand.NewPCG(1, 2)), tokenize, usage)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -211,7 +212,7 @@ func TestFailures(t *testing.T) {
 		"shape too long":    {nil, func(o *driver.Options) { o.Shape.OutputTokens = 1000 }, exit.Unusable, "400"},
 		"unreachable":       {nil, func(o *driver.Options) { o.Target = "http://127.0.0.1:1" }, exit.TryAgain, "127.0.0.1:1"},
 		"every request 500": {func(c *simulate.Config) { c.FailRate = 1 }, nil, exit.TryAgain, "500"},
-		"no usage":          {func(c *simulate.Config) { c.NoUsage = true }, nil, exit.TryAgain, "usage"},
+		"no usage":          {func(c *simulate.Config) { c.NoUsage = true }, nil, exit.Unusable, "usage"},
 		"silent":            {func(c *simulate.Config) { c.Hang = true }, func(o *driver.Options) { o.Deadline = 300 * time.Millisecond }, exit.TryAgain, "300ms"},
 		"every stream cut":  {func(c *simulate.Config) { c.AbortRate = 1 }, nil, exit.TryAgain, "before the answer was complete"},
 		"unwritable report": {nil, func(o *driver.Options) { o.Report = "/no/such/place/report.json" }, exit.Usage, "/no/such/place"},

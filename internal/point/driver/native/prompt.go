@@ -1,15 +1,12 @@
 package native
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 
-	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/completion"
 )
 
 // words are common enough that each, after a space, is one token in every
@@ -41,24 +38,29 @@ func (p prompter) prompt(r *rand.Rand) string {
 	return b.String()
 }
 
-// calibrate finds how many words make a prompt of the asked tokens, by the
-// server's /tokenize or, where it has none, by the usage of one-token requests.
-// Special tokens that the server adds are part of the count.
-func calibrate(ctx context.Context, s *llm.Client, model string, asked int, r *rand.Rand, usage func(prompt string) (int, error)) (prompter, error) {
-	count := func(prompt string) (int, error) { return s.Tokenize(ctx, model, prompt) }
+// calibrate finds how many words make a prompt of the asked tokens, by the server's
+// /tokenize or, where that counts nothing, by the usage of one-token requests. A server
+// without /tokenize need not say so by its status: a gateway answers anything with its
+// page, and llama.cpp, which wants another field, with no tokens. Special tokens that
+// the server adds are part of the count.
+func calibrate(asked int, r *rand.Rand, tokenize, usage func(prompt string) (int, error)) (prompter, error) {
+	count := tokenize
+	if count == nil {
+		count = usage
+	}
 	var best prompter
 	for n := asked; ; {
 		p := prompter{words: n}
 		counted, err := count(p.prompt(r))
-		if status := (*llm.StatusError)(nil); errors.As(err, &status) && status.Code != http.StatusUnauthorized {
-			count = usage
+		if tokenize != nil && (err != nil || counted < 1) {
+			tokenize, count = nil, usage
 			counted, err = count(p.prompt(r))
 		}
 		if err != nil {
 			return best, err
 		}
 		if counted < 1 {
-			return best, fmt.Errorf("the server counted %d tokens in a prompt of %d words", counted, n)
+			return best, fmt.Errorf("the server counted %d tokens in a prompt of %d words: %w", counted, n, completion.ErrNoUsage)
 		}
 		p.tokens = float64(counted)
 		if best.words > 0 && math.Abs(p.tokens-float64(asked)) >= math.Abs(best.tokens-float64(asked)) {
