@@ -226,7 +226,7 @@ func (a *Answer) settle(finished time.Time) error {
 		return ErrNoUsage
 	}
 	// The last token may have no text of its own: half a character, or the end.
-	if len(a.Pieces) == a.OutputTokens-1 && finished.After(a.Pieces[len(a.Pieces)-1]) {
+	if len(a.Pieces) == a.OutputTokens-1 && !finished.Before(a.Pieces[len(a.Pieces)-1]) {
 		a.Pieces, a.sizes = append(a.Pieces, finished), append(a.sizes, 0)
 	}
 	a.FirstTokens = a.first()

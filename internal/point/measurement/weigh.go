@@ -136,7 +136,7 @@ func (t *Taken) settleFindings(before []reason.Reason) {
 func (m *Measurement) weigh(source, ttft string) Taken {
 	t := Taken{Source: source}
 	admissible, queueMS := m.admit(source, &t)
-	clientITL, clientTTFT, badITL, badTTFT := m.believe(source, admissible)
+	clientITL, clientTTFT, badITL, badTTFT := m.believe(source, admissible, len(t.VoidTTFT) > 0)
 	server := m.Server
 	serverITL := m.tokensOfServer()
 
@@ -208,8 +208,8 @@ const proxyCure = "let no proxy before the server buffer or compress (nginx: pro
 // believe are the client's numbers that can be true, and why the others cannot. Client
 // and server differ in one honest direction only: a starved or distant client is late.
 // A gap that is shorter than the server's, or a first token before the server's own,
-// are not what they are taken for.
-func (m *Measurement) believe(source string, admissible bool) (itl, ttft *Estimate, badITL, badTTFT []reason.Reason) {
+// are not what they are taken for. Where requests queued, TTFT is void already.
+func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft *Estimate, badITL, badTTFT []reason.Reason) {
 	if m.Client == nil {
 		return nil, nil, nil, nil
 	}
@@ -235,7 +235,7 @@ func (m *Measurement) believe(source string, admissible bool) (itl, ttft *Estima
 	if itl != nil && server != nil && admissible && source == Auto && plausible(itl) && itl.MeanMS < (1-disagreement)*server.MeanMS && m.suspectUnit(Taken{ITL: value(itl, Client), TTFT: value(server, Server), Batch: m.Client.Batch}) == "" {
 		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the server's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, server.MeanMS).Cured(proxyCure))
 	}
-	if w := m.Server; ttft != nil && w != nil && w.TTFT != nil && admissible && source == Auto && plausible(ttft) && ttft.MeanMS < (1-disagreement)*w.TTFT.MeanMS-earlyMS {
+	if w := m.Server; ttft != nil && !queued && w != nil && w.TTFT != nil && admissible && source == Auto && plausible(ttft) && ttft.MeanMS < (1-disagreement)*w.TTFT.MeanMS-earlyMS {
 		ttft = nil
 		badTTFT = append(badTTFT, reason.New(reason.EarlyToken, "the client's first token came after %.4g ms and the server's own after %.4g ms: what came first is no token", m.Client.TTFT.MeanMS, w.TTFT.MeanMS))
 	}
