@@ -1,11 +1,15 @@
 # What a developer does here. README says what a user does.
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS  := -s -w -X wfgen.dev/internal/cli/stepcli.Version=$(VERSION) -X wfgen.dev/internal/cli/wfgencli.Version=$(VERSION)
+VERSION  ?= $(shell hack/version)
+COMMIT   := $(shell git rev-parse HEAD 2>/dev/null)
+# The registry that the image of this version is pushed to; empty where it is not.
+REGISTRY ?=
+STAMP    := -X wfgen.dev/internal/version
+LDFLAGS  := -s -w $(STAMP).version=$(VERSION) $(STAMP).commit=$(COMMIT) $(STAMP).registry=$(REGISTRY)
 TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive test-image e2e test test-guidellm compare-drivers test-vllm race lint generate bench argolint clean
+.PHONY: all images image-archive release test-release e2e test test-guidellm compare-drivers test-vllm race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -16,16 +20,23 @@ bin/wfgen bin/step: bin/%:
 
 # the image that the workflows run; its name is the one that wfgen writes. Without
 # an engine it becomes an archive, which every engine and containerd can load.
-IMAGE ?= wfgen.dev/step:$(VERSION)
+IMAGE ?= $(or $(REGISTRY),wfgen.dev)/step:$(VERSION)
+BUILD := -version $(VERSION) -commit '$(COMMIT)' -registry '$(REGISTRY)' -image $(IMAGE)
 images:
-	@if docker version >/dev/null 2>&1; then set -x; docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .; \
+	@if docker version >/dev/null 2>&1; then set -x; \
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg REGISTRY=$(REGISTRY) -t $(IMAGE) .; \
 	else $(MAKE) --no-print-directory image-archive; fi
 
 image-archive:
-	cd hack/image && go run . -version $(VERSION) -image $(IMAGE) -output $(CURDIR)/dist/step-$(VERSION).tar
+	cd hack/release && go run . image $(BUILD) -output $(CURDIR)/dist/step-$(VERSION).tar
 
-test-image:
-	cd hack/image && go vet . && go test .
+# everything that a version gives away, in dist/VERSION; docs/release.md
+release:
+	cd hack/release && go run . all $(BUILD) -time "$$(git log -1 --format=%ct)" -output $(CURDIR)/dist/$(VERSION)
+
+# the image and the release; -short leaves the release out
+test-release:
+	cd hack/release && go vet . && go test . $(RELEASE_FLAGS)
 
 test:
 	go test ./...

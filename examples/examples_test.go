@@ -13,9 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"wfgen.dev/internal/cli/wfgencli"
+	"wfgen.dev/internal/version"
 )
 
-var update = flag.Bool("update", false, "write the examples anew")
+var update = flag.Bool("update", false, "write the examples again")
 
 // examples are the directories and the command line that makes each.
 var examples = map[string]string{
@@ -31,6 +32,8 @@ var examples = map[string]string{
 const configuration = "wfgen.yaml"
 
 func TestExamples(t *testing.T) {
+	// Of the latest release, not of this commit.
+	t.Setenv("WFGEN_STEP_IMAGE", version.ImageOf("", version.Latest))
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +61,7 @@ func TestExamples(t *testing.T) {
 			got, want := files(t, made), files(t, dir)
 			delete(want, configuration)
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("not what wfgen writes; make generate writes it anew (-example +wfgen):\n%s", diff)
+				t.Errorf("not what wfgen writes; make generate writes it again (-example +wfgen):\n%s", diff)
 			}
 		})
 	}

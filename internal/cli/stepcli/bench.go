@@ -24,6 +24,7 @@ import (
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/version"
 )
 
 func benchCommand() *cli.Command {
@@ -53,7 +54,7 @@ Examples:
 				return exit.With(exit.Usage, err)
 			}
 			o.Begin = time.Now() // to find a driver may take as long as to start it
-			var d driver.Driver = native.Driver{Tool: Version}
+			var d driver.Driver = native.Driver{Tool: version.Version()}
 			if steps.Bench.Driver.In(c) == sweep.Guidellm {
 				if d, err = guidellm.Find(steps.Bench.Guidellm.In(c)); err != nil {
 					return err
@@ -113,9 +114,9 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		},
 		Accelerator:  steps.Bench.Accelerator.In(c),
 		MaxNumSeqs:   steps.Bench.MaxNumSeqs.In(c),
-		Provenance:   measurement.Provenance{Tool: "step " + Version},
+		Provenance:   measurement.Provenance{Tool: "step " + version.Version()},
 		Margin:       steps.Bench.Margin.In(c),
-		Probe:        native.Driver{Tool: Version},
+		Probe:        native.Driver{Tool: version.Version()},
 		ProbeSeconds: steps.Bench.ProbeSeconds.In(c),
 		ProgressFile: os.Getenv("ARGO_PROGRESS_FILE"),
 		Stderr:       c.App.ErrWriter,

@@ -20,6 +20,7 @@ import (
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/version"
 )
 
 func measureCommand() *cli.Command {
@@ -79,7 +80,7 @@ func measure(c *cli.Context) error {
 			failed = append(failed, err)
 		}
 		for _, m := range found {
-			m.Provenance.Tool = "step " + Version
+			m.Provenance.Tool = "step " + version.Version()
 			all = append(all, m)
 			if len(m.Taken.Void) == 0 {
 				usable = append(usable, m)

@@ -13,6 +13,7 @@ import (
 
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/version"
 )
 
 const reports = "../../point/report/testdata/"
@@ -90,7 +91,7 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Accelerator != "org/A100" || m.Taken.ITL.MS != 8.7 || m.Provenance.Tool != "step "+Version || !strings.HasSuffix(m.Provenance.Report, "throughput.json") {
+	if m.Accelerator != "org/A100" || m.Taken.ITL.MS != 8.7 || m.Provenance.Tool != "step "+version.Version() || !strings.HasSuffix(m.Provenance.Report, "throughput.json") {
 		t.Errorf("%+v", m)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/version"
 )
 
 func simulateCommand() *cli.Command {
@@ -143,7 +144,7 @@ func runSimulate(c *cli.Context) error {
 	}
 	config := simulate.Config{
 		Model:        model,
-		Version:      "step-simulate " + c.App.Version,
+		Version:      "step-simulate " + version.Version(),
 		Latency:      c.String("latency"),
 		Jitter:       steps.Simulate.Jitter.In(c),
 		Wander:       c.Float64("wander"),

@@ -11,10 +11,8 @@ import (
 
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/version"
 )
-
-// Version is set by the build.
-var Version = "dev"
 
 // Run runs step with args, which do not hold the program's name, and returns
 // its exit code.
@@ -22,7 +20,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	app := &cli.App{
 		Name:    "step",
 		Usage:   "the work inside each node of a calibration sweep",
-		Version: Version,
+		Version: version.Full(),
 		Description: `Every flag has an environment variable: STEP_ and the flag's name, as in STEP_TARGET.
 Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 65 data refused, 69 server unusable, 75 try again.`,

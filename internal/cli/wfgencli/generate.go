@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/cluster/manifest"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/version"
 	"wfgen.dev/templates"
 )
 
@@ -56,7 +57,8 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "name", Usage: "`NAME` of the WorkflowTemplate and of what belongs to it", DefaultText: defaults.Name},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "of all objects", DefaultText: defaults.Namespace},
 		&cli.BoolFlag{Name: "create-namespace", Usage: "write the Namespace too, enforcing Pod Security restricted"},
-		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step", DefaultText: defaults.StepImage},
+		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step", DefaultText: version.Image("")},
+		&cli.StringFlag{Name: "image-registry", Usage: "`REGISTRY` that serves it, under the name REGISTRY/step:" + version.Version()},
 		&cli.StringFlag{Name: "guidellm-image", Usage: "`IMAGE` of guidellm, unmodified; a digest is accepted", DefaultText: defaults.GuidellmImage},
 		&cli.StringFlag{Name: "hf-secret-name", Usage: "Secret with a Hugging Face token, which need not exist", DefaultText: defaults.HFSecretName},
 		&cli.StringFlag{Name: "hf-secret-key", Usage: "key of the token in it", DefaultText: defaults.HFSecretKey},
@@ -99,7 +101,7 @@ func clusterFlags() []cli.Flag {
 
 func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	for name, to := range map[string]*string{
-		"name": &cfg.Name, "namespace": &cfg.Namespace, "step-image": &cfg.StepImage, "guidellm-image": &cfg.GuidellmImage,
+		"name": &cfg.Name, "namespace": &cfg.Namespace, "step-image": &cfg.StepImage, "image-registry": &cfg.ImageRegistry, "guidellm-image": &cfg.GuidellmImage,
 		"hf-secret-name": &cfg.HFSecretName, "hf-secret-key": &cfg.HFSecretKey,
 		"api-key-secret-name": &cfg.APIKeySecretName, "api-key-secret-key": &cfg.APIKeySecretKey,
 		"service-account": &cfg.ServiceAccount, "artifact-repository": &cfg.ArtifactRepository,
@@ -180,14 +182,26 @@ func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object,
 		return err
 	}
 
+	own := cfg.StepImage == "" && cfg.ImageRegistry == ""
 	cfg = cfg.InCluster()
 	files, err := render(cfg, objects(cfg))
 	if err != nil {
 		return err
 	}
+	if err := place(c, format, output, then(cfg), files); err != nil {
+		return err
+	}
+	if own && !version.Published() && bytes.Contains(stream(files), []byte(cfg.StepImage)) {
+		fmt.Fprintln(c.App.ErrWriter, unpublished(cfg.StepImage))
+	}
+	return nil
+}
+
+// place writes the files where they are wanted, and says how to deploy them.
+func place(c *cli.Context, format, output, then string, files []file) error {
 	switch {
 	case format == "dir":
-		return writeDir(c, output, then(cfg), files)
+		return writeDir(c, output, then, files)
 	case output != "":
 		if err := writeFile(output, stream(files)); err != nil {
 			return err
@@ -203,6 +217,16 @@ func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object,
 		_, err := c.App.Writer.Write(stream(files))
 		return err
 	}
+}
+
+// unpublished says how a cluster gets the image of a version that is in no registry.
+func unpublished(image string) string {
+	build := "make images"
+	if version.Version() == version.Unknown { // the Makefile knows the checkout's
+		build += " VERSION=" + version.Unknown
+	}
+	return fmt.Sprintf("no registry serves %s: build it with %q, and load it into the nodes (hack/load-image for kind, k3d, minikube)\n"+
+		"or push it to a registry of yours (docs/cluster.md) and say --image-registry or --step-image", image, build)
 }
 
 // lastApplied is about how large an object may be that kubectl applies without

@@ -9,10 +9,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/version"
 )
-
-// Version is set by the build.
-var Version = "dev"
 
 // Run runs wfgen with args, which do not hold the program's name, and returns
 // its exit code.
@@ -21,7 +19,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	app := &cli.App{
 		Name:        "wfgen",
 		Usage:       "calibrate the latency of LLM servers on every accelerator of a fleet",
-		Version:     Version,
+		Version:     version.Full(),
 		Description: generate.Description,
 		Flags:       generate.Flags,
 		Action:      generate.Action, // without a subcommand wfgen generates

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/version"
 )
 
 // The version of the configuration file that this package reads.
@@ -39,7 +40,8 @@ type Config struct {
 	Name                      string            `json:"name,omitempty"`
 	Namespace                 string            `json:"namespace,omitempty"`
 	CreateNamespace           bool              `json:"create-namespace,omitempty"`
-	StepImage                 string            `json:"step-image,omitempty"`
+	StepImage                 string            `json:"step-image,omitempty"`     // empty: of this version
+	ImageRegistry             string            `json:"image-registry,omitempty"` // that serves it; empty: where releases are, if this is one
 	GuidellmImage             string            `json:"guidellm-image,omitempty"`
 	HFSecretName              string            `json:"hf-secret-name,omitempty"`
 	HFSecretKey               string            `json:"hf-secret-key,omitempty"`
@@ -117,10 +119,8 @@ const (
 const (
 	// DefaultTargetURL are Services in the namespace of the sweep.
 	DefaultTargetURL = "http://vllm-{accelerator}:8000"
-	// DefaultStepImage is the image of step, built by the project's Dockerfile.
-	DefaultStepImage = "wfgen.dev/step:v0.1.0"
 	// DefaultGuidellmImage is the newest published image whose reports step reads.
-	DefaultGuidellmImage = "ghcr.io/vllm-project/guidellm:v0.7.3"
+	DefaultGuidellmImage = "ghcr.io/vllm-project/guidellm:v0.8.1"
 )
 
 // Default is the configuration of a user who said nothing. It names no
@@ -137,7 +137,6 @@ func Default() Config {
 		Method:        sweep.WLS,
 		Name:          "llm-parameter-estimation",
 		Namespace:     "default",
-		StepImage:     DefaultStepImage,
 		GuidellmImage: DefaultGuidellmImage,
 		HFSecretName:  "huggingface-secret",
 		HFSecretKey:   "token",
@@ -150,9 +149,12 @@ func Default() Config {
 	}
 }
 
-// InCluster fills in what has a usual value in a cluster alone: the servers' names,
-// and where a bucket is.
+// InCluster fills in what has a usual value in a cluster alone: the image of step, the
+// servers' names, and where a bucket is.
 func (c Config) InCluster() Config {
+	if c.StepImage == "" {
+		c.StepImage = version.Image(c.ImageRegistry)
+	}
 	if c.TargetURL == "" {
 		c.TargetURL = DefaultTargetURL
 	}

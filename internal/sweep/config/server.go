@@ -37,7 +37,7 @@ type Server struct {
 }
 
 // DefaultServerImage is the published vLLM.
-const DefaultServerImage = "vllm/vllm-openai:v0.11.0"
+const DefaultServerImage = "vllm/vllm-openai:v0.32.0"
 
 // ServerPort is where a deployed server listens.
 const ServerPort = 8000

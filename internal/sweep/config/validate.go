@@ -17,6 +17,7 @@ import (
 
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/version"
 )
 
 // mistakes collects what is wrong; the zero value is ready.
@@ -120,7 +121,12 @@ func (c Config) ValidateCluster() error {
 			m.add("%s: %q is not a key of a Secret: letters, digits, dashes, dots and underscores", k.field, k.key)
 		}
 	}
-	checkImage(&m, "step-image", c.StepImage)
+	if c.StepImage != "" {
+		checkImage(&m, "step-image", c.StepImage)
+	}
+	if c.ImageRegistry != "" && !image.MatchString(version.Image(c.ImageRegistry)) {
+		m.add("image-registry: %q is not a registry, such as registry.example.com/team", c.ImageRegistry)
+	}
 	checkImage(&m, "guidellm-image", c.GuidellmImage)
 	c.checkAccelerators(&m)
 	c.checkServers(&m)

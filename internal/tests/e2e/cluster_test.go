@@ -81,8 +81,8 @@ func prepareAndRun(m *testing.M) (code int, err error) {
 // buildImage makes the image of step as make image-archive does, gives it to the
 // nodes, and returns its name, which tells its contents apart from other runs'.
 func buildImage(ctx context.Context, archive string) (string, error) {
-	build := exec.CommandContext(ctx, "go", "run", ".", "-version", "e2e", "-image", "wfgen.dev/step", "-output", archive)
-	build.Dir = filepath.Join(root, "hack", "image")
+	build := exec.CommandContext(ctx, "go", "run", ".", "image", "-version", "e2e", "-image", "wfgen.dev/step", "-output", archive)
+	build.Dir = filepath.Join(root, "hack", "release")
 	var stderr bytes.Buffer
 	build.Stderr = &stderr
 	out, err := build.Output()

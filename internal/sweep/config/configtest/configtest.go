@@ -121,7 +121,7 @@ func server(t *rapid.T) config.Server {
 		name string
 		from []string
 	}{
-		{&s.Image, "image", []string{"vllm/vllm-openai:v0.11.0@sha256:" + strings.Repeat("0f", 32), "localhost:5000/vllm"}},
+		{&s.Image, "image", []string{"vllm/vllm-openai:v0.32.0@sha256:" + strings.Repeat("0f", 32), "localhost:5000/vllm"}},
 		{&s.ModelPath, "model-path", []string{"/cache/llama", "org/other"}},
 		{&s.DType, "dtype", []string{"bfloat16"}},
 		{&s.CPU, "cpu", []string{"500m", "16"}},

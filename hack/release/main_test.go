@@ -18,12 +18,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// archive writes an archive and returns its path and the name of its image.
+// archive writes the archive of an image and returns its path and the name of its image.
 func archive(t *testing.T, args ...string) (path, image string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "out", "step.tar")
 	var stdout, stderr bytes.Buffer
-	if err := run(append(args, "-output", path), &stdout, &stderr); err != nil {
+	args = append([]string{"image", "-image", "wfgen.dev/step:v1", "-output", path}, args...)
+	if err := run(args, &stdout, &stderr); err != nil {
 		t.Fatalf("%v\n%s", err, &stderr)
 	}
 	return path, strings.TrimSpace(stdout.String())
@@ -70,13 +71,31 @@ func TestContents(t *testing.T) {
 	if config.OS != "linux" || config.Architecture != runtime.GOARCH {
 		t.Errorf("for %s/%s", config.OS, config.Architecture)
 	}
-	modes, data := map[string]int64{}, map[string][]byte{}
+	data, modes := contentsOf(t, image)
+	if len(modes) != 8 || modes["step"] != 0o755 || modes[rootsPath] != 0o644 {
+		t.Errorf("files %v", modes)
+	}
+	if !bytes.Contains(data["step"], []byte("ELF")) || !bytes.Contains(data["step"], []byte("v1")) {
+		t.Error("step is no program of this version")
+	}
+	if !bytes.Contains(data[licensePath], []byte("Apache License")) || !bytes.Contains(data[thirdPartyPath], []byte("gonum.org/v1/gonum@")) {
+		t.Error("no licenses")
+	}
+	if pool := x509.NewCertPool(); !pool.AppendCertsFromPEM(data[rootsPath]) {
+		t.Error("no certificate authorities")
+	}
+}
+
+// contentsOf are the files of an image, directories included, and their modes.
+func contentsOf(t *testing.T, image v1.Image) (data map[string][]byte, modes map[string]int64) {
+	t.Helper()
+	data, modes = map[string][]byte{}, map[string]int64{}
 	contents := mutate.Extract(image)
 	defer contents.Close()
 	for r := tar.NewReader(contents); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			return data, modes
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -88,15 +107,6 @@ func TestContents(t *testing.T) {
 		if data[h.Name], err = io.ReadAll(r); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if len(modes) != 5 || modes["step"] != 0o755 || modes[rootsPath] != 0o644 {
-		t.Errorf("files %v", modes)
-	}
-	if !bytes.Contains(data["step"], []byte("ELF")) || !bytes.Contains(data["step"], []byte("v1")) {
-		t.Error("step is no program of this version")
-	}
-	if pool := x509.NewCertPool(); !pool.AppendCertsFromPEM(data[rootsPath]) {
-		t.Error("no certificate authorities")
 	}
 }
 
@@ -111,23 +121,26 @@ func configOf(t *testing.T, image v1.Image) *v1.ConfigFile {
 
 // The archive and the Dockerfile describe one image.
 func TestAsTheDockerfileSays(t *testing.T) {
-	image, err := assemble([]byte("step"), "amd64", "$VERSION")
+	b := build{version: "$VERSION", commit: "$COMMIT", registry: "$REGISTRY"}
+	image, err := b.assemble("amd64", map[string]file{"step": {[]byte("step"), 0o755}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := configOf(t, image).Config
-	want := []string{"FROM scratch", "ARG VERSION=dev"}
+	want := []string{"FROM scratch", "ARG VERSION=dev COMMIT"}
 	label := "LABEL"
-	for _, name := range []string{"title", "description", "licenses", "version"} {
+	for _, name := range []string{"title", "description", "licenses", "version", "revision"} {
 		key := "org.opencontainers.image." + name
 		label += " " + key + `="` + config.Labels[key] + `"`
 	}
-	if len(config.Labels) != 4 {
+	if len(config.Labels) != 5 {
 		t.Errorf("labels %v: compare them all", config.Labels)
 	}
 	want = append(want, label,
 		"COPY --from=build /"+rootsPath+" /"+rootsPath,
 		"COPY --from=build /step /"+stepPath,
+		"COPY LICENSE /"+licensePath,
+		"COPY --from=build /"+thirdParty+" /"+thirdPartyPath,
 		"USER "+config.User,
 		`ENTRYPOINT ["`+strings.Join(config.Entrypoint, `", "`)+`"]`)
 
@@ -142,15 +155,16 @@ func TestAsTheDockerfileSays(t *testing.T) {
 		t.Errorf("the Dockerfile's image:\n%s\nthe archive's:\n%s", got, strings.Join(want, "\n"))
 	}
 
-	line := compiler("$VERSION", "/step")
+	line := b.compiler("step", "/step")
 	for i, arg := range line {
 		if strings.Contains(arg, " ") {
 			line[i] = `"` + arg + `"`
 		}
 	}
 	run := "RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH " + strings.Join(line, " ")
-	if got := instructions[from-1]; got != run {
-		t.Errorf("the Dockerfile compiles:\n%s\nthis:\n%s", got, run)
+	licenses := "RUN " + strings.Join(licensesTool, " ") + " /step > /" + thirdParty
+	if got := instructions[from-2 : from]; got[0] != run || got[1] != licenses {
+		t.Errorf("the Dockerfile runs:\n%s\nthis:\n%s\n%s", strings.Join(got, "\n"), run, licenses)
 	}
 }
 
@@ -172,15 +186,24 @@ func dockerfile(t *testing.T) []string {
 }
 
 func TestMistakes(t *testing.T) {
+	full := t.TempDir()
+	if err := os.WriteFile(filepath.Join(full, "SHA256SUMS"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for says, args := range map[string][]string{
-		"unexpected argument":         {"step.tar"},
-		"tag can only contain":        {"-image", "wfgen.dev/step:not a tag"},
-		"unsupported GOOS/GOARCH":     {"-arch", "abacus"},
-		"directory":                   {"-source", t.TempDir() + "/none"},
-		"flag provided but not defin": {"-none"},
+		"expected image or all":           {"none"},
+		"unexpected argument":             {"image", "-image", "wfgen.dev/step:v1", "step.tar"},
+		"-image and -output":              {"image"},
+		"tag can only contain":            {"image", "-image", "wfgen.dev/step:not a tag"},
+		"unsupported GOOS/GOARCH":         {"image", "-image", "wfgen.dev/step:v1", "-arch", "abacus"},
+		"directory":                       {"image", "-image", "wfgen.dev/step:v1", "-source", t.TempDir() + "/none"},
+		"flag provided but not defin":     {"image", "-none"},
+		"does not begin with v9.9.9":      {"all", "-image", "wfgen.dev/step:v9.9.9", "-version", "v9.9.9"},
+		full + " is not empty; a release": {"all", "-image", "wfgen.dev/step:dev", "-output", full},
 	} {
 		var stderr bytes.Buffer
-		err := run(append([]string{"-output", filepath.Join(t.TempDir(), "x.tar")}, args...), io.Discard, &stderr)
+		args := append([]string{args[0], "-output", filepath.Join(t.TempDir(), "x.tar")}, args[1:]...)
+		err := run(args, io.Discard, &stderr)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v: %v", args, err)
 		}
