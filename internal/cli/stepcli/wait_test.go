@@ -38,7 +38,7 @@ func simulated(t *testing.T, c simulate.Config) *url.URL {
 }
 
 func TestWaitTellsBenchWhatItFound(t *testing.T) {
-	u := simulated(t, simulate.Config{})
+	u := simulated(t, simulate.Config{Alpha: 5, Gamma: 10})
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/pods") && r.URL.Query().Get("labelSelector") == "app=vllm":
