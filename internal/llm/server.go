@@ -21,24 +21,31 @@ import (
 	"strings"
 	"time"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
 // Client asks one server. It is safe for concurrent use.
 type Client struct {
-	base   *url.URL
-	api    string // version of the API below base, such as /v1
-	apiKey string
-	HTTP   *http.Client
+	base    *url.URL
+	api     string // version of the API below base, such as /v1
+	apiKey  string
+	secrets redact.Secrets
+	HTTP    *http.Client
 }
 
 // New makes a client of the server at target, such as http://vllm:8000, or below a
 // path, http://gateway/llm. A trailing version, /v1, is accepted, since that is what
 // OpenAI clients are given; another one, /v4, is then that of every request.
+// White space around the key is no part of it: it comes of "echo key | base64".
 func New(target, apiKey string) (*Client, error) {
+	apiKey = strings.TrimSpace(apiKey)
+	if !redact.Plain(apiKey) {
+		return nil, exit.Errorf(exit.Usage, "the API key holds a line break or another control character, which no header can; give it in one line")
+	}
 	base, err := url.Parse(strings.TrimRight(target, "/"))
 	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" {
-		return nil, exit.Errorf(exit.Usage, "target %q: expected the URL of a server, such as http://vllm:8000", target)
+		return nil, exit.Errorf(exit.Usage, "target %q: expected the URL of a server, such as http://vllm:8000", redact.URL(target))
 	}
 	api := "/v1"
 	if version := apiVersion.FindString(base.Path); version != "" {
@@ -49,25 +56,34 @@ func New(target, apiKey string) (*Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 4096
 	transport.DisableCompression = true
-	return &Client{base: base, api: api, apiKey: apiKey, HTTP: &http.Client{Transport: transport, CheckRedirect: sameMethod}}, nil
+	return &Client{
+		base: base, api: api, apiKey: apiKey, secrets: redact.Of(apiKey),
+		HTTP: &http.Client{Transport: transport, CheckRedirect: sameServer},
+	}, nil
 }
 
 var apiVersion = regexp.MustCompile(`/v\d+[a-z0-9]*$`)
 
-// sameMethod follows redirects as long as they leave the request what it is: after a
-// 301 or 302 net/http would ask for a page where a prompt was to be sent.
-func sameMethod(req *http.Request, via []*http.Request) error {
-	if len(via) >= 10 {
-		return errors.New("it redirects in a circle")
-	}
-	if req.Method != via[0].Method {
+// sameServer follows redirects as long as they leave the request what it is: after a
+// 301 or 302 net/http would ask for a page where a prompt was to be sent, and at another
+// place the key would go to somebody whom nobody has named, or in the clear, and another
+// server be measured.
+func sameServer(req *http.Request, via []*http.Request) error {
+	from := via[0].URL
+	if len(via) >= 10 || req.Method != via[0].Method || req.URL.Scheme != from.Scheme || req.URL.Host != from.Host {
 		return http.ErrUseLastResponse
 	}
 	return nil
 }
 
 // Target is the server's URL without credentials.
-func (c *Client) Target() string { return c.base.Redacted() }
+func (c *Client) Target() string { return redact.URL(c.base.String()) }
+
+// Said is what a server said, fit to be repeated: in one line, cut at 300 bytes, and
+// without the key, which some servers answer with.
+func (c *Client) Said(text string) string {
+	return redact.Line(redact.Text(string(c.secrets.Bytes([]byte(text)))), 300)
+}
 
 // StatusError is an answer other than 200.
 type StatusError struct {
@@ -117,23 +133,14 @@ func (c *Client) Do(ctx context.Context, path string, body any) (*http.Response,
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	if to := resp.Header.Get("Location"); to != "" {
-		text = fmt.Appendf(nil, "it redirects to %s; give that server as --target", withoutCredentials(to))
+		text = fmt.Appendf(nil, "it redirects to %s; give that server as --target", redact.URL(to))
 	}
-	return nil, &StatusError{Path: path, Code: resp.StatusCode, Message: ErrorMessage(text)}
-}
-
-func withoutCredentials(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "another address"
-	}
-	u.RawQuery = ""
-	return u.Redacted()
+	return nil, &StatusError{Path: path, Code: resp.StatusCode, Message: c.Said(ErrorMessage(text))}
 }
 
 // Incurable says whether an error will come again however often one asks: a certificate
 // that nobody vouches for, TLS spoken to a server that speaks none or the other way
-// round, a redirect that makes a GET of a POST.
+// round, a redirect that makes a GET of a POST or leads to another server.
 func Incurable(err error) bool {
 	var status *StatusError
 	return advice(err) != "" || errors.As(err, &status) && status.Code >= 300 && status.Code < 400
@@ -158,16 +165,12 @@ func advice(err error) string {
 	return ""
 }
 
-// ErrorMessage is what the body of an error says, one line: the message where it is
-// JSON of a known shape, and otherwise its beginning.
+// ErrorMessage is what the body of an error says: the message where it is JSON of a
+// known shape, and otherwise all of it. Said makes it fit to be repeated.
 func ErrorMessage(body []byte) string {
 	text, ok := FindError(body)
 	if !ok {
 		text = string(body)
-	}
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > 300 {
-		text = strings.ToValidUTF8(text[:300], "") + "…"
 	}
 	return text
 }
@@ -332,7 +335,7 @@ func (c *Client) Version(ctx context.Context) string {
 	if c.getJSON(ctx, "/version", nil, &v) != nil {
 		return ""
 	}
-	return v.Version
+	return c.Said(v.Version)
 }
 
 // Tokenize counts the tokens of a prompt, special tokens included, as vLLM's
@@ -373,13 +376,13 @@ func (c *Client) Find(ctx context.Context, model string) (Model, error) {
 		if m.ID == model {
 			return m, nil
 		}
-		served = append(served, m.ID)
+		served = append(served, c.Said(m.ID))
 	}
 	if len(served) == 0 {
 		return Model{}, exit.Errorf(exit.TryAgain, "%s serves no model yet", c.Target())
 	}
 	return Model{}, exit.Errorf(exit.Unusable, "%s serves %s, not %q; give --model one of them, or --target another server",
-		c.Target(), strings.Join(served, ", "), model)
+		c.Target(), redact.Line(strings.Join(served, ", "), 2000), model)
 }
 
 // health asks /health, where only two things mean something: that the server is

@@ -2,9 +2,13 @@ package llm
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,8 +113,106 @@ func TestTargets(t *testing.T) {
 			t.Errorf("%q: exit %d, %v", target, exit.Code(err), err)
 		}
 	}
-	if c := client(t, "http://user:secret@vllm:8000", ""); strings.Contains(c.Target(), "secret") {
-		t.Errorf("a password is shown: %s", c.Target())
+	for _, target := range []string{"http://user:secret@vllm:8000", "http://secret@vllm:8000", "http://vllm:8000?token=secret"} {
+		if c := client(t, target, ""); strings.Contains(c.Target(), "secret") {
+			t.Errorf("a password is shown: %s", c.Target())
+		}
+	}
+	for _, target := range []string{"http://user:secret@", "http://user:secret@[vllm", "http://us:sec/secret@vllm"} {
+		if _, err := New(target, ""); exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "secret") {
+			t.Errorf("exit %d, %v", exit.Code(err), err)
+		}
+	}
+}
+
+// The usual "echo key | base64" ends the key with a newline; a break within it can be
+// no key.
+func TestKeysFromFiles(t *testing.T) {
+	var got string
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Authorization") }))
+	defer s.Close()
+	if _, err := client(t, s.URL, " key-of-the-server\n").Do(t.Context(), "/", nil); err != nil || got != "Bearer key-of-the-server" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := New(s.URL, "two\nkeys"); exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "keys") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+}
+
+// A redirect to another place is not followed: the key would go there, and another
+// server be measured. One to the same server is.
+func TestRedirects(t *testing.T) {
+	var stolen atomic.Int32
+	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stolen.Add(1) }))
+	defer thief.Close()
+	to := thief.URL
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/again":
+			http.Redirect(w, r, to, http.StatusTemporaryRedirect)
+		case "/in":
+			http.Redirect(w, r, "/out", http.StatusFound)
+		case "/circle":
+			http.Redirect(w, r, "/circle", http.StatusFound)
+		}
+	}))
+	defer s.Close()
+	c := client(t, s.URL, "key-of-the-server")
+	c.HTTP.Transport.(*http.Transport).TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+	for _, to = range []string{thief.URL, strings.Replace(s.URL, "https", "http", 1), "//elsewhere"} {
+		if _, err := c.Do(t.Context(), "/again", map[string]int{}); err == nil || !Incurable(err) || !strings.Contains(err.Error(), "redirects to") {
+			t.Errorf("to %s: exit %d, %v", to, exit.Code(err), err)
+		}
+	}
+	if _, err := c.Do(t.Context(), "/circle", nil); err == nil || !Incurable(err) {
+		t.Errorf("in a circle: exit %d, %v", exit.Code(err), err)
+	}
+	if resp, err := c.Do(t.Context(), "/in", nil); err != nil {
+		t.Error(err)
+	} else {
+		resp.Body.Close()
+	}
+	if stolen.Load() > 0 {
+		t.Error("a redirect was followed to another server")
+	}
+}
+
+// What waiting does not fix is not waited for.
+func TestCertificates(t *testing.T) {
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for target, says := range map[string]string{s.URL: "SSL_CERT_FILE"} {
+		if _, err := client(t, target, "").Find(t.Context(), "m"); exit.Code(err) != exit.Unusable || !strings.Contains(err.Error(), says) {
+			t.Errorf("exit %d, %v", exit.Code(err), err)
+		}
+	}
+}
+
+// A server that answers with the key, or with what draws on a terminal, has it said by
+// nobody.
+func TestWhatServersSay(t *testing.T) {
+	const key = "key-of-the-server"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/health":
+		case "/version":
+			fmt.Fprintf(w, `{"version": "1.0 \u001b[1m%s%s"}`, key, strings.Repeat("x", 1000))
+		case "/v1/models":
+			fmt.Fprintf(w, `{"data": [{"id": "%s\nACCEPTED \u001b[2J"}]}`, key)
+		default:
+			w.WriteHeader(http.StatusTeapot)
+			fmt.Fprintf(w, `{"error": {"message": "%s%s"}}`, strings.Repeat("y", 295), key)
+		}
+	}))
+	defer s.Close()
+	c := client(t, s.URL, key)
+	_, find := c.Find(t.Context(), "m")
+	_, other := c.Do(t.Context(), "/other", nil)
+	for _, text := range []string{c.Version(t.Context()), find.Error(), other.Error()} {
+		if strings.Contains(text, key[:6]) || strings.ContainsAny(text, "\n\x1b") || len(text) > 500 {
+			t.Errorf("%q", text)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ package clikit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,17 +15,25 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
 // Main runs a program with the process's own arguments and streams until it
-// ends or is told to (SIGINT, SIGTERM), and exits with its code.
+// ends or is told to (SIGINT, SIGTERM, SIGHUP), and exits with its code. Told twice, it
+// ends at once: nothing that does not listen to its context holds it.
 func Main(run func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int) {
 	// A reader that went away (| head) is an error of the write, not the end of the
 	// process: what it has started must be ended in order.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	context.AfterFunc(ctx, stop) // the second one does what it does by itself
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -32,9 +41,14 @@ func Main(run func(ctx context.Context, args []string, stdin io.Reader, stdout, 
 
 // Run runs app and reports its error on stderr in one line. Flags get
 // environment variables named PREFIX_FLAG_NAME. An ExitErrHandler that app has must
-// not end the process.
+// not end the process. Whatever app writes comes out without the secrets of the process,
+// which the context of its commands knows too, and without what acts on a terminal.
 func Run(ctx context.Context, app *cli.App, prefix string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	app.Reader, app.Writer, app.ErrWriter = stdin, stdout, stderr
+	secrets := redact.Environment(os.Environ(), args)
+	ctx = redact.With(ctx, secrets)
+	printed := &delivery{w: stdout}
+	data, words := secrets.DataTo(printed), secrets.WordsTo(stderr)
+	app.Reader, app.Writer, app.ErrWriter = stdin, data, words
 	app.HideHelpCommand = true
 	if app.ExitErrHandler == nil {
 		app.ExitErrHandler = func(*cli.Context, error) {} // the code is ours to give
@@ -49,10 +63,53 @@ func Run(ctx context.Context, app *cli.App, prefix string, args []string, stdin 
 		c.Before = required(c.Flags)
 	}
 	err := app.RunContext(ctx, append([]string{app.Name}, permute(app, args)...))
+	_ = data.Flush() // printed keeps its error
+	err = printed.outcome(err)
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", app.Name, err)
+		fmt.Fprintf(words, "%s: %v\n", app.Name, err)
 	}
+	_ = words.Flush() // nobody is left to be told
 	return exit.Code(err)
+}
+
+// delivery remembers why stdout took no more.
+type delivery struct {
+	w   io.Writer
+	err error
+}
+
+func (d *delivery) Write(p []byte) (int, error) {
+	n, err := d.w.Write(p)
+	if err != nil && d.err == nil {
+		d.err = err
+	}
+	return n, err
+}
+
+// outcome is what a command ended with, whose own error goes before one of stdout. A
+// reader that has gone away (| head) has had what it wanted.
+func (d *delivery) outcome(err error) error {
+	switch {
+	case d.err == nil, err != nil && !errors.Is(err, d.err):
+		return err
+	case errors.Is(d.err, syscall.EPIPE):
+		return nil
+	case errors.Is(d.err, syscall.ENOSPC), errors.Is(d.err, syscall.EDQUOT), errors.Is(d.err, syscall.EIO):
+		return exit.Errorf(exit.TryAgain, "stdout: %w; free space there", d.err)
+	}
+	return exit.Errorf(exit.Usage, "stdout: %w", d.err)
+}
+
+// Terminal is the terminal that a stream of a command goes to, for what draws on it
+// itself; nil where it goes elsewhere.
+func Terminal(w io.Writer) *os.File {
+	if l, ok := w.(*redact.Lines); ok {
+		w = l.Unwrap()
+	}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
 }
 
 // required takes over from the library what it says about missing flags: it

@@ -3,12 +3,15 @@ package clikit
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/urfave/cli/v2"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -100,5 +103,65 @@ func TestMissingFlagsAreAMistakeOfTheCommandLine(t *testing.T) {
 	}}}
 	if code := Run(context.Background(), app, "TOOL", []string{"work"}, strings.NewReader(""), io.Discard, io.Discard); code != 0 {
 		t.Errorf("given by the environment: exit %d", code)
+	}
+}
+
+// Whatever a command writes, the secrets of the process are not in it, nor is what a
+// terminal would obey.
+func TestStreamsAreFitToBeSeen(t *testing.T) {
+	t.Setenv("TOOL_API_KEY", "key-of-the-server")
+	a := &cli.App{Name: "tool", Commands: []*cli.Command{{Name: "work", Flags: []cli.Flag{&cli.StringFlag{Name: "api-key"}},
+		Action: func(c *cli.Context) error {
+			fmt.Fprintf(c.App.Writer, "model \x1b[2J%s\n", c.String("api-key"))
+			fmt.Fprint(c.App.ErrWriter, "no end of line")
+			if redact.From(c.Context).None() {
+				t.Error("the context knows no secret")
+			}
+			return exit.Errorf(exit.Refused, "the server said %s and password: other", c.String("api-key"))
+		},
+	}}}
+	var stdout, stderr bytes.Buffer
+	code := Run(context.Background(), a, "TOOL", []string{"work"}, strings.NewReader(""), &stdout, &stderr)
+	if code != exit.Refused || stdout.String() != "model ***\n" || stderr.String() != "no end of linetool: the server said *** and password: ***\n" {
+		t.Errorf("exit %d, %q, %q", code, &stdout, &stderr)
+	}
+}
+
+type broken struct{ err error }
+
+func (b broken) Write([]byte) (int, error) { return 0, b.err }
+
+// What stdout does not take is told by a code of the table.
+func TestStdoutThatTakesNothing(t *testing.T) {
+	refused := exit.Errorf(exit.Refused, "not believed")
+	for _, tc := range []struct {
+		stdout, command error
+		code            int
+		says            string
+	}{
+		{syscall.EPIPE, nil, exit.Done, ""},
+		{syscall.EPIPE, refused, exit.Refused, "not believed"},
+		{syscall.ENOSPC, nil, exit.TryAgain, "free space"},
+		{syscall.ENOSPC, refused, exit.Refused, "not believed"},
+		{syscall.EBADF, nil, exit.Usage, "stdout"},
+	} {
+		for name, write := range map[string]func(w io.Writer) error{
+			"told":    func(w io.Writer) error { _, err := io.WriteString(w, "data\n"); return err },
+			"untold":  func(w io.Writer) error { fmt.Fprintln(w, "data"); return nil },
+			"no line": func(w io.Writer) error { fmt.Fprint(w, "data"); return nil },
+		} {
+			a := &cli.App{Name: "tool", Action: func(c *cli.Context) error {
+				err := write(c.App.Writer)
+				if tc.command != nil {
+					return tc.command
+				}
+				return err
+			}}
+			var stderr bytes.Buffer
+			code := Run(context.Background(), a, "TOOL", nil, strings.NewReader(""), broken{tc.stdout}, &stderr)
+			if code != tc.code || !strings.Contains(stderr.String(), tc.says) || tc.says == "" && stderr.Len() > 0 {
+				t.Errorf("%v, %v, %s: exit %d, %q", tc.stdout, tc.command, name, code, &stderr)
+			}
+		}
 	}
 }

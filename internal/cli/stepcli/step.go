@@ -6,10 +6,12 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/version"
 )
@@ -57,7 +59,7 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 func terminationMessage(c *cli.Context, err error) {
 	const most = 4096 // bytes that Kubernetes keeps
 	if name := c.String("termination-log"); err != nil && name != "" {
-		text := err.Error()
-		_ = os.WriteFile(name, []byte(text[:min(len(text), most)]), 0o666)
+		text := redact.From(c.Context).Words(err.Error())
+		_ = os.WriteFile(name, []byte(strings.ToValidUTF8(text[:min(len(text), most)], "")), 0o666)
 	}
 }

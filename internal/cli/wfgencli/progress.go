@@ -3,13 +3,12 @@ package wfgencli
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
+	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -27,8 +26,8 @@ type progress struct {
 
 func newProgress(w io.Writer, total int, expected time.Duration) *progress {
 	p := &progress{w: w, total: total, begin: time.Now(), expected: expected, stop: func() {}}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(),
+	if f := clikit.Terminal(w); f != nil {
+		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(f), progressbar.OptionShowCount(),
 			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetWidth(30))
 		p.stop = p.tick()

@@ -105,8 +105,12 @@ func Stream(ctx context.Context, s *llm.Client, d Dialect, q Ask, stall time.Dur
 	defer patience.Stop()
 	a := Answer{Pieces: make([]time.Time, 0, q.Tokens+1), Asked: q.Tokens, Start: time.Now()}
 	err := a.stream(ctx, s, d, q, func(next time.Duration) { patience.Reset(cmp.Or(next, stall)) })
-	if err != nil && ctx.Err() != nil {
+	var said *ServerError
+	switch {
+	case err != nil && ctx.Err() != nil:
 		err = context.Cause(ctx)
+	case errors.As(err, &said):
+		said.Message = s.Said(said.Message)
 	}
 	return a, err
 }
@@ -122,7 +126,7 @@ func (a *Answer) stream(ctx context.Context, s *llm.Client, d Dialect, q Ask, pa
 		return err
 	}
 	if kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); strings.HasSuffix(kind, "json") || kind == "text/html" {
-		return whole(body)
+		return whole(s, body)
 	}
 	return a.read(body, patience)
 }
@@ -258,7 +262,7 @@ func (a *Answer) first() float64 {
 }
 
 // whole says what an answer is that is no stream.
-func whole(body io.Reader) error {
+func whole(s *llm.Client, body io.Reader) error {
 	text, _ := io.ReadAll(io.LimitReader(body, 1<<20))
 	var c chunk
 	if message, ok := llm.FindError(text); ok {
@@ -270,7 +274,7 @@ func whole(body io.Reader) error {
 	if trimmed := bytes.TrimSpace(text); len(trimmed) > 0 && trimmed[0] == '<' {
 		return ErrNotLLM
 	}
-	return fmt.Errorf("the answer is neither a stream nor a completion; it begins with %q", llm.ErrorMessage(text))
+	return fmt.Errorf("the answer is neither a stream nor a completion; it begins with %q", s.Said(llm.ErrorMessage(text)))
 }
 
 // plain undoes the compression of an answer, which some proxies apply unasked. What

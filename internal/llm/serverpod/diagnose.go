@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/cluster/kube"
+	"wfgen.dev/internal/redact"
 )
 
 // finding is what keeps a server from coming up.
@@ -316,17 +317,14 @@ func lastError(lines []string) string {
 
 var (
 	errorLine = regexp.MustCompile(`^(?:.*\s)?[\w.]*(?:Error|Exception): |^(?:panic|fatal|error): `)
-	keyInLog  = regexp.MustCompile(`(?i)((?:api|access)[-_]?key['"]?\s*[:=]\s*)(?:\[[^\]]*\]|'[^']*'|"[^"]*"|[^\s,)}]+)`)
-	ansi      = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 )
 
 // logLines are the lines of a log as a terminal would show them: a progress bar is
 // its last state. Keys are masked: vLLM begins with all its arguments.
 func logLines(log string) []string {
-	log = keyInLog.ReplaceAllString(log, "${1}***")
 	var lines []string
 	for line := range strings.Lines(log) {
-		line = strings.TrimRight(ansi.ReplaceAllString(line, ""), "\r\n ")
+		line = strings.TrimRight(line, "\r\n ")
 		if i := strings.LastIndexByte(line, '\r'); i >= 0 {
 			line = line[i+1:]
 		}
@@ -339,12 +337,8 @@ func logLines(log string) []string {
 
 // oneLine is text for a message: one line of at most 400 bytes.
 func oneLine(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
 	const most = 400
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
+	return redact.Line(redact.Text(text), most)
 }
 
 // tail is text from a phrase on, where it holds the phrase.

@@ -15,6 +15,7 @@ import (
 	"wfgen.dev/internal/cluster/kube"
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -314,7 +315,7 @@ func instance(p kube.Pod, port int) measurement.Instance {
 	c := containerOf(p, port)
 	i := measurement.Instance{
 		Pod: p.Metadata.Name, Node: p.Spec.NodeName, Image: c.Image,
-		Args: withoutSecrets(arguments(c)),
+		Args: redact.Args(arguments(c)),
 	}
 	if s := statusOf(p.Status.ContainerStatuses, c.Name); s != nil {
 		i.ImageDigest = s.ImageID[strings.LastIndexByte(s.ImageID, '@')+1:]
@@ -323,11 +324,11 @@ func instance(p kube.Pod, port int) measurement.Instance {
 }
 
 // arguments are the words that the container was started with: the kubelet replaces
-// $(NAME) by a variable of the container. A variable of a Secret stays as it stands.
+// $(NAME) by a variable of the container. One that holds a secret stays as it stands.
 func arguments(c kube.Container) []string {
 	var pairs []string
 	for _, e := range c.Env {
-		if e.Value != "" {
+		if e.Value != "" && !redact.Name(e.Name) {
 			pairs = append(pairs, "$("+e.Name+")", e.Value)
 		}
 	}
@@ -335,26 +336,6 @@ func arguments(c kube.Container) []string {
 	args := slices.Concat(c.Command, c.Args)
 	for i, a := range args {
 		args[i] = filled.Replace(a)
-	}
-	return args
-}
-
-// withoutSecrets masks the values of arguments that hold keys: measurements are
-// published.
-func withoutSecrets(args []string) []string {
-	secret := func(flag string) bool {
-		flag = strings.ToLower(strings.TrimLeft(flag, "-"))
-		return strings.HasSuffix(flag, "token") || strings.HasSuffix(flag, "key") || strings.Contains(flag, "password") || strings.Contains(flag, "secret")
-	}
-	for i, a := range args {
-		name, _, has := strings.Cut(a, "=")
-		switch {
-		case !strings.HasPrefix(a, "-") || !secret(name):
-		case has:
-			args[i] = name + "=***"
-		case i+1 < len(args) && !strings.HasPrefix(args[i+1], "-"):
-			args[i+1] = "***"
-		}
 	}
 	return args
 }

@@ -23,6 +23,7 @@ import (
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
@@ -118,7 +119,8 @@ func (r *process) load(ctx context.Context, o Options, name string) error {
 	defer log.Close()
 	shown := &brief{w: o.Stderr}
 	defer func() { _ = shown.Close() }() // nobody reads what cannot be shown
-	o.Log = io.MultiWriter(log, shown)
+	words := redact.From(ctx).And(redact.Of(o.APIKey)).Writer(io.MultiWriter(log, shown))
+	o.Log = words
 	o.Report = filepath.Join(r.work, "report.json")
 	o.Progress = progressFile(o.ProgressFile)
 	o.Deadline = o.deadline()
@@ -127,6 +129,9 @@ func (r *process) load(ctx context.Context, o Options, name string) error {
 	scrapes := startScraping(ctx, r.client, o.Model, pace(o.Options))
 	r.failure = r.driver.Run(ctx, o.Options)
 	r.series, r.scrapeErr = scrapes.stop(ctx)
+	if err := words.Flush(); err != nil {
+		return exit.Errorf(exit.TryAgain, "the log %s could not be written: %w", log.Name(), err)
+	}
 
 	// What there is, is kept, whatever became of the load.
 	ctx = context.WithoutCancel(ctx)

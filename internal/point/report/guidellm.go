@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -646,7 +647,7 @@ func (d *document) measurement(b *benchmark, name string, o Options) measurement
 		StartedAt:    r.startedAt,
 		Seconds:      r.seconds,
 		Notes:        r.notes,
-		Provenance:   measurement.Provenance{Report: name, Target: publicURL(string(cmp.Or(target...))), Labels: labels},
+		Provenance:   measurement.Provenance{Report: name, Target: redact.URL(string(cmp.Or(target...))), Labels: labels},
 	}
 	if r.throughput && m.BatchSize < 1 {
 		m.BatchSize = o.BatchSize

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -87,7 +88,7 @@ func scanLog(r io.Reader) (*consoleLog, error) {
 			l.model = m[1]
 		}
 		if m := logTarget.FindStringSubmatch(line); m != nil {
-			l.target = publicURL(m[1])
+			l.target = redact.URL(m[1])
 		}
 		if strings.Contains(line, "Req Latency (ms)") { // though the values are seconds
 			l.version = "0.2.x"

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -226,7 +227,7 @@ func (d *document) native(name string, o Options) ([]measurement.Measurement, er
 		Driver:      measurement.Driver{Name: sweep.Native, Version: d.Tool},
 		StartedAt:   d.StartedAt,
 		Partial:     d.End.Interrupted,
-		Provenance:  measurement.Provenance{Report: name, Target: publicURL(d.Target)},
+		Provenance:  measurement.Provenance{Report: name, Target: redact.URL(d.Target)},
 	}
 	if o.Model != "" {
 		m.Model = o.Model

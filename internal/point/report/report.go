@@ -22,6 +22,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -326,8 +327,6 @@ func (c *errorCounts) add(reason string, n int) {
 var (
 	httpStatus = regexp.MustCompile(`(?:Client|Server) error '(\d{3}[^']*)'|Redirect response '(\d{3}[^']*)'`)
 	exception  = regexp.MustCompile(`(?s)^(\w+)\((?:'(.*)'|"(.*)"),?\)$`)
-	userInfo   = regexp.MustCompile(`://[^/@\s'"]*@`)
-	secret     = regexp.MustCompile(`(?i)\b((?:bearer|basic)\s+|(?:api[-_ ]?key|token)['":=]+\s*|sk-|hf_)[^\s'",;)]+`)
 )
 
 // essence shortens what Python says of a failed request to what a person needs,
@@ -342,13 +341,5 @@ func essence(message string) string {
 	}
 	message, _, _ = strings.Cut(message, "\n")
 	message, _, _ = strings.Cut(message, `\n`)
-	message = userInfo.ReplaceAllString(message, "://")
-	message = secret.ReplaceAllString(message, "$1***")
-	if len(message) > longestError {
-		message = strings.ToValidUTF8(message[:longestError], "") + "..."
-	}
-	return cmp.Or(strings.TrimSpace(message), unknownReason)
+	return cmp.Or(redact.Line(redact.Text(message), longestError), unknownReason)
 }
-
-// publicURL is a target without the credentials that a URL can hold.
-func publicURL(target string) string { return userInfo.ReplaceAllString(target, "://") }

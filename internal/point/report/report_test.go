@@ -476,12 +476,12 @@ func TestEssence(t *testing.T) {
 		`HTTPStatusError("Client error '401 Unauthorized' for url 'http://x/v1'\nFor more")`: "HTTP 401 Unauthorized",
 		"ReadTimeout('')": "ReadTimeout",
 		"ConnectError('All connection attempts failed')":   "ConnectError: All connection attempts failed",
-		"cannot reach http://me:secret@host/v1":            "cannot reach http://host/v1",
-		"header Authorization: Bearer abc.def was refused": "header Authorization: Bearer *** was refused",
+		"cannot reach http://me:secret@host/v1":            "cannot reach http://***@host/v1",
+		"header Authorization: Bearer abc.def was refused": "header Authorization: *** was refused",
 		"api_key=abcdef is not known":                      "api_key=*** is not known",
-		"Incorrect API key provided: sk-12345":             "Incorrect API key provided: sk-***",
+		"Incorrect API key provided: sk-12345":             "Incorrect API key provided: ***",
 		"first line\nsecond line":                          "first line",
-		strings.Repeat("x", 300):                           strings.Repeat("x", longestError) + "...",
+		strings.Repeat("x", 300):                           strings.Repeat("x", longestError) + "…",
 	} {
 		if got := essence(message); got != want {
 			t.Errorf("%q: %q, want %q", message, got, want)

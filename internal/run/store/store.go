@@ -20,6 +20,7 @@ import (
 	"os"
 	"strings"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -46,6 +47,25 @@ func New(ctx context.Context, location string) (Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, exit.With(exit.TryAgain, err)
 	}
+	s, err := at(location)
+	if secrets := redact.From(ctx); err == nil && !secrets.None() {
+		s = &reticent{s, secrets}
+	}
+	return s, err
+}
+
+// reticent is a store into which the secrets of its process do not get, whoever put
+// them into what is to be stored.
+type reticent struct {
+	Store
+	secrets redact.Secrets
+}
+
+func (s *reticent) Put(ctx context.Context, key string, r io.Reader) error {
+	return s.Store.Put(ctx, key, s.secrets.Reader(r))
+}
+
+func at(location string) (Store, error) {
 	if !IsRemote(location) {
 		if location == "" {
 			return nil, exit.Errorf(exit.Usage, "store: no location given; give a directory or s3://bucket/prefix")
@@ -92,6 +112,9 @@ func OpenPath(ctx context.Context, name string) (io.ReadCloser, error) {
 // Check tells whether objects can be written to s, and leaves none behind: a
 // sweep asks before it spends an hour of GPU time. A directory is created.
 func Check(ctx context.Context, s Store) error {
+	if r, ok := s.(*reticent); ok {
+		s = r.Store
+	}
 	if c, ok := s.(interface{ check(context.Context) error }); ok {
 		return c.check(ctx)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -540,5 +541,30 @@ func TestNewRefuses(t *testing.T) {
 		if s != nil || err == nil || exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), secret) {
 			t.Errorf("%q %v: code %d: %v", test.location, test.env, exit.Code(err), err)
 		}
+	}
+}
+
+// Whatever puts a secret of the process into what is stored, it is not stored.
+func TestSecretsAreNotStored(t *testing.T) {
+	serve(t)
+	for _, location := range []string{t.TempDir(), "s3://results/x"} {
+		s, err := New(redact.With(t.Context(), redact.Of("key-of-the-server")), location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Put(t.Context(), "a/b.json", strings.NewReader(`{"said": "no key-of-the-server"}`)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := s.Open(t.Context(), "a/b.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(f); err != nil || string(text) != `{"said": "no ***"}` {
+			t.Errorf("%s: %q, %v", location, text, err)
+		}
+		f.Close()
 	}
 }

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/sweep/catalogue"
 )
 
@@ -242,11 +243,20 @@ func (s Server) check(m *mistakes, at string) {
 			m.add("%s.args: %s is given by the sweep itself (model, count, batch-sizes or max-num-seqs decide it)", at, name)
 		}
 	}
+	for _, words := range []struct {
+		field string
+		list  []string
+	}{{"command", s.Command}, {"args", s.Args}} {
+		if masked := redact.Args(words.list); !slices.Equal(masked, words.list) {
+			m.add("%s.%s: %s looks like it holds a secret, which would be readable in every object; use hf-secret-name or api-key-secret-name",
+				at, words.field, strings.Join(masked, " "))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		if len(validation.IsEnvVarName(name)) > 0 {
 			m.add("%s.env: %q is not the name of an environment variable", at, name)
 		}
-		if strings.Contains(name, "TOKEN") || strings.Contains(name, "KEY") || strings.Contains(name, "PASSWORD") {
+		if redact.Name(name) || redact.Text(s.Env[name]) != s.Env[name] {
 			m.add("%s.env: %s looks like a secret, which would be readable in every object; use hf-secret-name or api-key-secret-name", at, name)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/catalogue"
 	"wfgen.dev/internal/version"
@@ -93,7 +94,7 @@ func (c Config) checkTarget(m *mistakes, field, target string) {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		m.add("%s: %q: expected http://host:port or https://host", field, target)
 	case u.User != nil:
-		m.add("%s: %q holds a password, which would be readable in every object and log; use api-key-secret-name", field, u.Redacted())
+		m.add("%s: %q holds a password, which would be readable in every object and log; use api-key-secret-name", field, redact.Text(target))
 	case u.RawQuery != "" || u.Fragment != "":
 		m.add("%s: %q: give the server's address without a query or fragment", field, target)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -94,8 +95,8 @@ func (g *Guidellm) plan(o driver.Options) (plan, error) {
 		switch {
 		case f.key.variable == "":
 			return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot send an API key; use 0.7 or the native driver", g.version)
-		case f.key.leaks && len(strings.TrimSpace(o.APIKey)) < shortest:
-			return plan{}, exit.Errorf(exit.Usage, "guidellm %s writes the API key into its report and log, and one of fewer than %d characters cannot be told from other text there; use guidellm 0.7, the native driver or a longer key", g.version, shortest)
+		case f.key.leaks && len(strings.TrimSpace(o.APIKey)) < redact.Shortest:
+			return plan{}, exit.Errorf(exit.Usage, "guidellm %s writes the API key into its report and log, and one of fewer than %d characters cannot be told from other text there; use guidellm 0.7, the native driver or a longer key", g.version, redact.Shortest)
 		}
 		p.env = append(p.env, f.key.variable+"="+f.key.value(o))
 	}

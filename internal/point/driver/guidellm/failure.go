@@ -9,13 +9,14 @@ import (
 	"syscall"
 
 	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
 // tail is the last of what a process said.
 type tail struct {
 	kept   []byte
-	output *redactor
+	output *redact.Writer
 }
 
 const (
@@ -25,8 +26,8 @@ const (
 )
 
 // behind is where to write what the tail is to remember, without secrets.
-func (t *tail) behind(s secrets) *redactor {
-	t.output = s.writer(t)
+func (t *tail) behind(s redact.Secrets) *redact.Writer {
+	t.output = s.Writer(t)
 	return t.output
 }
 
@@ -38,7 +39,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) flush() error { return t.output.flush() }
+func (t *tail) flush() error { return t.output.Flush() }
 
 func (t *tail) text() string { return string(t.kept) }
 
@@ -66,10 +67,7 @@ func lastLines(text string) string {
 			frame = false
 			continue
 		}
-		if len(line) > lineBytes {
-			line = line[:lineBytes] + "..."
-		}
-		lines = append(lines, "  "+line)
+		lines = append(lines, "  "+redact.Line(redact.Text(line), lineBytes))
 	}
 	if len(lines) == 0 {
 		return "; it said nothing"

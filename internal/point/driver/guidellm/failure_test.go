@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -86,7 +87,7 @@ ValueError: what was wrong
 // The end of a long log is kept, whatever its length, and no secret in it.
 func TestTail(t *testing.T) {
 	tl := &tail{}
-	w := tl.behind(newSecrets(key))
+	w := tl.behind(redact.Of(key))
 	for i := range 50_000 {
 		fmt.Fprintf(w, "line %d with %s\n", i, key)
 	}
@@ -94,7 +95,7 @@ func TestTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := tl.text()
-	if len(text) < tailBytes || len(text) > 2*tailBytes || strings.Contains(text, key) || !strings.HasSuffix(text, "line 49999 with [redacted]\n") {
+	if len(text) < tailBytes || len(text) > 2*tailBytes || strings.Contains(text, key) || !strings.HasSuffix(text, "line 49999 with ***\n") {
 		t.Errorf("%d bytes, ending in %q", len(text), text[len(text)-50:])
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -50,14 +51,14 @@ func (g *Guidellm) Run(ctx context.Context, o driver.Options) error {
 		return exit.Errorf(exit.Usage, "guidellm: no temporary directory: %w", err)
 	}
 	defer os.RemoveAll(work)
-	secrets := newSecrets(o.APIKey, os.Getenv("HF_TOKEN"), os.Getenv("HUGGING_FACE_HUB_TOKEN"))
+	secrets := redact.Environment(os.Environ(), nil).And(redact.Of(o.APIKey)).And(redact.From(ctx))
 	report, err := receive(filepath.Join(work, reportName), o.Report, secrets)
 	if err != nil {
 		return err
 	}
 	defer report.discard()
 
-	log := secrets.writer(o.Log)
+	log := secrets.Writer(o.Log)
 	for _, note := range plan.notes {
 		fmt.Fprintf(log, "guidellm driver: %s\n", note)
 	}
@@ -76,7 +77,7 @@ func (g *Guidellm) Run(ctx context.Context, o driver.Options) error {
 	if err != nil {
 		return exit.Errorf(exit.Usage, "guidellm cannot be started: %w", err)
 	}
-	if err := errors.Join(log.flush(), tail.flush()); err != nil {
+	if err := errors.Join(log.Flush(), tail.flush()); err != nil {
 		return exit.Errorf(exit.TryAgain, "the log of guidellm could not be written: %w", err)
 	}
 	if err := g.failure(end, o, tail.text()); err != nil {
@@ -133,14 +134,14 @@ type incoming struct {
 	hold    *os.File // keeps the pipe open until guidellm has ended
 	partial *os.File
 	target  string
-	secrets secrets
+	secrets redact.Secrets
 	copied  chan error
 	size    int64
 }
 
 var errNoReport = errors.New("no report")
 
-func receive(pipe, target string, s secrets) (*incoming, error) {
+func receive(pipe, target string, s redact.Secrets) (*incoming, error) {
 	unwritable := func(err error) error {
 		return exit.Errorf(exit.Usage, "the report cannot be written to %s: %w", filepath.Dir(target), err)
 	}
@@ -173,10 +174,10 @@ func receive(pipe, target string, s secrets) (*incoming, error) {
 }
 
 func (in *incoming) copy(r io.Reader) error {
-	w := in.secrets.writer(in.partial)
+	w := in.secrets.Writer(in.partial)
 	n, err := io.Copy(w, r)
 	in.size += n
-	return errors.Join(err, w.flush())
+	return errors.Join(err, w.Flush())
 }
 
 // keep puts the report in its place, after guidellm has ended.
@@ -220,7 +221,7 @@ func refuseCredentials(target string) error {
 		return exit.Errorf(exit.Usage, "target: expected a URL such as http://vllm:8000") // not repeated: it may hold a password
 	}
 	if u.User != nil {
-		return exit.Errorf(exit.Usage, "target: %s holds credentials, which would show in the list of processes; give the API key instead", u.Redacted())
+		return exit.Errorf(exit.Usage, "target: %s holds credentials, which would show in the list of processes; give the API key instead", redact.URL(target))
 	}
 	return nil
 }
