@@ -9,7 +9,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive release test-release e2e test test-guidellm compare-drivers test-vllm race lint generate bench argolint clean
+.PHONY: all images image-archive release test-release e2e test test-guidellm compare-drivers test-vllm test-browser race lint generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -51,6 +51,11 @@ GUIDELLM ?= 0.3.1 0.5.4 0.6.1 0.7.3
 test-guidellm:
 	hack/guidellm/install.sh $(GUIDELLM)
 	go test -tags guidellm -timeout 40m -count 1 -parallel 3 -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/point/driver/guidellm $(GUIDELLM_FLAGS)
+
+# reports, looked at in a browser under the headers of Argo's server
+test-browser:
+	hack/chromium/install.sh
+	go test -count 1 -run Browser -v ./internal/estimate/page
 
 # the table of docs/drivers.md: errors and CPU of every driver
 compare-drivers:

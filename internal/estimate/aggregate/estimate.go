@@ -404,8 +404,6 @@ func driver(m Source) string {
 	return strings.TrimSpace(m.Driver.Name + " " + m.Driver.Version)
 }
 
-const separator = " | "
-
 // collect joins the different values of a field, in order of appearance.
 func collect(ms []Source, of func(Source) string) string {
 	var values []string
@@ -414,7 +412,7 @@ func collect(ms []Source, of func(Source) string) string {
 			values = append(values, v)
 		}
 	}
-	return strings.Join(values, separator)
+	return strings.Join(values, parameters.Separator)
 }
 
 func provenance(ms []Source) parameters.Provenance {
@@ -445,4 +443,16 @@ func provenance(ms []Source) parameters.Provenance {
 		p.ErroredRequests += m.Requests.Errored
 	}
 	return p
+}
+
+// Shown is the summary of the inputs as a report shows it: parameters that were made
+// already as they are, for they are what was published; measurements are estimated
+// only where there are none.
+func Shown(in Inputs, o Options) parameters.Summary {
+	made := map[key]bool{}
+	for _, p := range in.Parameters {
+		made[key{p.Model, p.Accelerator, p.Shape}] = true
+	}
+	in.Measurements = slices.DeleteFunc(slices.Clone(in.Measurements), func(m Source) bool { return made[key{m.Model, m.Accelerator, m.Shape}] })
+	return Estimate(in, o)
 }

@@ -161,8 +161,11 @@ type Value struct {
 	Used            bool     `json:"used"`                    // the line was fitted to it
 }
 
+// Separator stands between the values of a field of Provenance.
+const Separator = " | "
+
 // Provenance is where the numbers come from. A field that differs between the
-// points holds all its values, separated by " | ", and the verdict warns.
+// points holds all its values, with Separator between them, and the verdict warns.
 type Provenance struct {
 	Driver          string  `json:"driver,omitempty"` // name and version
 	ServerVersion   string  `json:"server_version,omitempty"`
