@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -51,11 +52,7 @@ func Closed(c Config, l Loop) ([]measurement.Request, error) {
 	s := newScheduler(c, func(int) {})
 	var rows []measurement.Request
 	record := func(q *sequence, status measurement.Status, end time.Duration) {
-		row := measurement.Request{Start: seconds(q.arrived), PromptTokens: q.prompt, OutputTokens: q.made, Status: status, End: seconds(end)}
-		if q.made > 0 {
-			row.FirstToken, row.LastToken = seconds(q.first), seconds(q.last)
-		}
-		rows = append(rows, row)
+		rows = append(rows, q.row(status, end))
 	}
 
 	chance := rand.New(rand.NewPCG(uint64(c.Seed), 1<<63)) // of lengths and pauses
@@ -113,6 +110,72 @@ func Closed(c Config, l Loop) ([]measurement.Request, error) {
 		record(q, measurement.Incomplete, l.Duration)
 	}
 	return rows, nil
+}
+
+// Arrivals is an open loop: requests that arrive at a rate, whatever becomes of those
+// before them.
+type Arrivals struct {
+	Rate                       float64 // requests per second
+	Constant                   bool    // they arrive at even intervals; otherwise at random (Poisson)
+	PromptTokens, OutputTokens int     // of every request
+	Spread                     float64 // of the output lengths, as in Loop
+	Duration                   time.Duration
+}
+
+// Open runs an open loop in virtual time; see Closed.
+func Open(c Config, a Arrivals) ([]measurement.Request, error) {
+	c = c.WithDefaults()
+	errs := []error{c.Validate()}
+	if !(a.Rate > 0) || math.IsInf(a.Rate, 1) || a.PromptTokens < 1 || a.OutputTokens < 1 || a.Duration <= 0 {
+		errs = append(errs, fmt.Errorf("arrivals: %v requests a second of %d prompt and %d output tokens for %v; each must be above 0", a.Rate, a.PromptTokens, a.OutputTokens, a.Duration))
+	}
+	if !(a.Spread >= 0 && a.Spread < 1) {
+		errs = append(errs, fmt.Errorf("arrivals: a spread of %v; it is a fraction of the output tokens, 0 or more and below 1", a.Spread))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	s := newScheduler(c, func(int) {})
+	chance := rand.New(rand.NewPCG(uint64(c.Seed), 1<<62))
+	var rows []measurement.Request
+	var flight []*sequence // in the order of their arrivals
+	arrival := time.Duration(0)
+	for number := uint64(0); ; number++ {
+		gap := 1.0
+		if !a.Constant {
+			gap = chance.ExpFloat64()
+		}
+		arrival += time.Duration(gap / a.Rate * float64(time.Second))
+		if arrival > a.Duration {
+			break
+		}
+		output := a.OutputTokens
+		if reach := int(a.Spread * float64(output)); reach > 0 {
+			output += chance.IntN(2*reach+1) - reach
+		}
+		q := newSequence(a.PromptTokens, output, arrival, c.fate(number))
+		q.wake, q.ended = nil, func(q *sequence) {
+			rows = append(rows, q.row(measurement.Successful, q.last))
+		}
+		s.arrive(q)
+		flight = append(flight, q)
+	}
+	s.advance(a.Duration)
+	for _, q := range flight {
+		if q.made < q.output {
+			rows = append(rows, q.row(measurement.Incomplete, a.Duration))
+		}
+	}
+	return rows, nil
+}
+
+// row is what a client sees of a request that ended, one way or another.
+func (q *sequence) row(status measurement.Status, end time.Duration) measurement.Request {
+	r := measurement.Request{Start: seconds(q.arrived), PromptTokens: q.prompt, OutputTokens: q.made, Status: status, End: seconds(end)}
+	if q.made > 0 {
+		r.FirstToken, r.LastToken = seconds(q.first), seconds(q.last)
+	}
+	return r
 }
 
 func seconds(t time.Duration) float64 { return epoch + t.Seconds() }

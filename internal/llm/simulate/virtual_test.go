@@ -3,6 +3,7 @@ package simulate
 import (
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,46 @@ func TestClosedRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
+	}
+}
+
+// What arrives at random at a slow server finds it as any observer does: the mean in
+// flight is that of an infinite server under linear4 without load, and constant arrivals
+// come as evenly as they say.
+func TestOpen(t *testing.T) {
+	c := Config{Alpha: 10, Gamma: 10, MaxNumSeqs: 1000}
+	a := Arrivals{Rate: 10, PromptTokens: 8, OutputTokens: 100, Spread: 0.2, Duration: 20 * time.Minute}
+	rows, err := Open(c, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, cut := 0.0, 0
+	for _, r := range rows {
+		busy += r.End - r.Start
+		if r.Status == measurement.Incomplete {
+			cut++
+		}
+	}
+	if n := busy / a.Duration.Seconds(); math.Abs(n-10) > 0.3 || math.Abs(float64(len(rows))-12000) > 350 || cut == 0 || cut > 30 {
+		t.Errorf("%.2f in flight, %d requests, %d cut off; want 10, 12000 and some 10", n, len(rows), cut)
+	}
+	a.Constant, a.Duration = true, time.Minute
+	rows, err = Open(c, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	starts := make([]float64, len(rows))
+	for i, r := range rows {
+		starts[i] = r.Start
+	}
+	slices.Sort(starts)
+	for i := 1; i < len(starts); i++ {
+		if math.Abs(starts[i]-starts[i-1]-0.1) > 1e-6 {
+			t.Fatalf("requests %d and %d start %.6f s apart, want 0.1", i-1, i, starts[i]-starts[i-1])
+		}
+	}
+	if _, err := Open(c, Arrivals{Rate: -1, Spread: 1}); err == nil || !strings.Contains(err.Error(), "-1 requests a second") || !strings.Contains(err.Error(), "a spread of 1") {
+		t.Error(err)
 	}
 }
 
