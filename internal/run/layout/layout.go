@@ -2,6 +2,7 @@
 // that Argo fills, in one that step writes, and in a directory on one machine:
 //
 //	runs/<run>/summary.json
+//	runs/<run>/capacity.json
 //	runs/<run>/summaries/<accelerator>.json
 //	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
 //	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN|shared>{.json,-log.txt,-server.json,-probe.json}
@@ -26,7 +27,8 @@ const (
 	Parameters   = "parameters"   // directory: <shape>.json
 	Measurements = "measurements" // directory: <shape>-b<batch>.json
 	Summary      = "summary.json"
-	Summaries    = "summaries" // directory: <accelerator>.json, small, what the summary of a run is made of
+	Capacity     = "capacity.json" // what one replica bears within the objectives
+	Summaries    = "summaries"     // directory: <accelerator>.json, small, what the summary of a run is made of
 	Latest       = "latest"
 
 	// OneParameters is the name that a user of the two-run recipe looks for, where
@@ -60,6 +62,18 @@ const (
 	OutReasons Output = "reasons"
 	OutAll     Output = "parameters" // every set of parameters: JSON
 )
+
+// OutCapacity is what one replica of an accelerator bears within the objectives: requests
+// per second, the safe end of the interval.
+func OutCapacity(accelerator string) Output { return Output("capacity-" + sweep.Slug(accelerator)) }
+
+// OutConcurrency is the mean number of requests in flight at that rate, the safe end.
+func OutConcurrency(accelerator string) Output {
+	return Output("concurrency-" + sweep.Slug(accelerator))
+}
+
+// OutCost is the money per million tokens at that rate, the safe end; empty without a price.
+func OutCost(accelerator string) Output { return Output("cost-" + sweep.Slug(accelerator)) }
 
 // Key is the path of the output, relative to the command's output directory.
 func (o Output) Key() string { return path.Join(Outputs, string(o)) }

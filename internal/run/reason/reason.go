@@ -48,6 +48,7 @@ const (
 	Foreign      Code = "foreign"      // somebody else used the server, or another replica answered
 	PrefixCache  Code = "prefix-cache" // prompts were found in the cache
 	Floor        Code = "floor"        // faster than the memory can be read, or far slower
+	Objective    Code = "objective"    // a service level objective that no load meets
 	Void         Code = "void"         // the point cannot be used; the text says why
 	Other        Code = "other"
 )

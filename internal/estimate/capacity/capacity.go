@@ -1,0 +1,365 @@
+// Package capacity tells how much load one replica of a server bears within service level
+// objectives: requests per second that arrive at random, requests in flight, tokens and
+// money. It does no I/O.
+//
+// A closed loop, which is what a sweep measures, says nothing of the time that requests
+// spend waiting when they arrive at random. So the measured line, or curve, is turned
+// into a small engine that works by iterations as a server does; a closed loop of it in
+// virtual time gives back what was measured, and an open loop says what will be.
+// docs/capacity.md shows how well.
+package capacity
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep"
+)
+
+// Options say what is asked. The maps are by accelerator, with "" for all others.
+type Options struct {
+	SLOs       []SLO
+	MaxNumSeqs map[string]int     // requests that a server runs at once; otherwise as its arguments say, or the most that was measured
+	Chunk      map[string]int     // tokens of an iteration (max-num-batched-tokens); otherwise as its arguments say, or DefaultChunk
+	Prices     map[string]float64 // money per replica and hour
+	Spread     float64            // outputs are uniform about their mean, by this fraction
+	Traffic    float64            // requests per second that a fleet shall bear; 0: not asked
+	Mix        []Share            // of that traffic; empty: each shape by itself
+}
+
+// Share is a part of the traffic.
+type Share struct {
+	Shape sweep.Shape
+	Part  float64 // all together 1
+}
+
+// DefaultChunk is vLLM's max-num-batched-tokens on most GPUs.
+const DefaultChunk = 2048
+
+// Of is the capacity of everything in a summary.
+func Of(s parameters.Summary, o Options) File {
+	f := File{Schema: Schema, SLO: o.SLOs}
+	f.Capacities = make([]Capacity, len(s.Parameters))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i := range s.Parameters {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			f.Capacities[i] = one(&s.Parameters[i], s.Joint, o)
+		})
+	}
+	wg.Wait()
+	if o.Traffic > 0 {
+		f.Fleet = fleet(s, f.Capacities, o)
+	}
+	return f
+}
+
+// one is the capacity of one model on one accelerator at one shape.
+func one(p *parameters.Parameters, joint []parameters.Joint, o Options) Capacity {
+	c := Capacity{Model: p.Model, Accelerator: p.Accelerator, Shape: p.Shape, Verdict: fit.NewVerdict(), PricePerHour: priceOf(o.Prices, p.Accelerator)}
+	srv := serverOf(p, o)
+	c.Assumed = Assumed{Arrivals: Poisson, MaxNumSeqs: srv.maxInFlight, ChunkTokens: srv.chunk, OutputSpread: srv.spread, LargestBatch: largest(p)}
+	m, why := measuredOf(p, joint)
+	if why != nil {
+		c.Verdict.Refuse(*why)
+		return c
+	}
+	for _, r := range p.Verdict.Findings {
+		c.Verdict.Warn(r)
+	}
+	if len(p.Verdict.Findings) == 0 && p.Verdict.Level == fit.Warned { // of an earlier version
+		for _, text := range p.Verdict.Reasons {
+			c.Verdict.Warn(reason.New(reason.Other, "%s", text))
+		}
+	}
+	if m.idle == 0 {
+		for _, s := range o.SLOs {
+			if s.Metric != ITL {
+				c.Verdict.Refuse(reason.New(reason.Few, "no time to first token is known, which %s is about", s).Cured("measure batch 1"))
+			}
+		}
+		if c.Verdict.Level == fit.Refused {
+			return c
+		}
+	}
+	l := m.calibrate(srv)
+	r := replica{classes: []class{l.class(srv)}, chunk: srv.chunk, maxInFlight: srv.maxInFlight, spread: srv.spread}
+	var replicas []*replica
+	for _, d := range m.directions() {
+		replicas = append(replicas, ptr(replicaOf(l.shift(d, srv), srv)))
+	}
+	c.solve(problem{slos: o.SLOs, longest: c.Assumed.LargestBatch}, &r, replicas, []share{{p.Shape, 1}})
+	return c
+}
+
+func ptr[T any](x T) *T { return &x }
+
+func replicaOf(l law, s server) replica {
+	return replica{classes: []class{l.class(s)}, chunk: s.chunk, maxInFlight: s.maxInFlight, spread: s.spread}
+}
+
+// share is how much of the requests has a shape.
+type share struct {
+	shape sweep.Shape
+	part  float64
+}
+
+// solve finds the capacity of a replica. replicas are what it is if what was measured was
+// off by one standard deviation, in each independent direction.
+func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []share) {
+	unloaded := p.unloaded(r)
+	for i, s := range p.slos {
+		c.Objectives = append(c.Objectives, Objective{SLO: s, Name: s.Name(), AloneMS: unloaded[i] * s.MS})
+		if unloaded[i] >= 1 {
+			c.Unmet = append(c.Unmet, fmt.Sprintf("%s: a request that has the server for itself takes %s ms, %.3g %% more", s, parameters.Format(unloaded[i]*s.MS), 100*(unloaded[i]-1)))
+		}
+	}
+	open := p.arrivals(r)
+	c.SaturationRate = 1000 * open.saturated
+	if len(c.Unmet) > 0 {
+		c.Verdict.Refuse(reason.New(reason.Objective, "no load meets the objectives: %s", strings.Join(c.Unmet, "; ")))
+		return
+	}
+	rate, _ := limit(open, unloaded)
+	open.seen = new(observed)
+	rate, at := open.refine(rate)
+	flight := open.seen.inFlight
+	open.seen = nil
+	_, binding := worst(at)
+	c.Binding = p.names()[binding]
+	for i := range p.slos {
+		c.Objectives[i].AtMS, c.Objectives[i].Used = at[i]*p.slos[i].MS, at[i]
+	}
+	closed := streams{p, r}
+	most, atMost := limit(closed, unloaded)
+
+	perSecond, inFlight, mostInFlight := Estimate{Value: 1000 * rate}, Estimate{Value: flight}, Estimate{Value: math.Floor(most + 1e-6)}
+	if len(replicas) > 0 {
+		var otherOpen, otherClosed []load
+		for _, other := range replicas {
+			otherOpen = append(otherOpen, p.arrivals(other))
+			otherClosed = append(otherClosed, streams{p, other})
+		}
+		s := lay(open, p, r, rate, at, otherOpen, replicas)
+		rates := s.limits(len(p.slos), 2*rate)
+		perSecond = interval(1000*rate, scaled(rates, 1000))
+		// In flight at those rates, by Little's law along the surface of the estimate.
+		k := len(p.slos)
+		flights := make([]float64, len(rates))
+		for i, x := range rates {
+			flights[i] = p.longest * math.Exp(between(s.load, s.base, x, k))
+		}
+		inFlight = interval(flight, flights)
+		s = lay(closed, p, r, most, atMost, otherClosed, replicas)
+		mostInFlight = interval(mostInFlight.Value, s.limits(len(p.slos), closed.most())).apply(func(n float64) float64 { return math.Floor(n + 1e-6) })
+	}
+	c.Rate, c.InFlight, c.MostInFlight = &perSecond, &inFlight, &mostInFlight
+	in, out := 0.0, 0.0
+	for _, s := range shares {
+		in += s.part * float64(s.shape.PromptTokens)
+		out += s.part * float64(s.shape.OutputTokens)
+	}
+	c.PromptTokens, c.OutputTokens = ptr(perSecond.scale(in)), ptr(perSecond.scale(out))
+	if c.PricePerHour != nil {
+		perMillion := func(tokens float64) *Estimate {
+			return ptr(perSecond.apply(func(rate float64) float64 { return *c.PricePerHour / 3600 / max(rate*tokens, 1e-12) * 1e6 }))
+		}
+		c.CostPerMillion, c.CostPerMillionOut = perMillion(in+out), perMillion(out)
+	}
+	if perSecond.Low != nil && *perSecond.Low < 0.5*perSecond.Value {
+		c.Verdict.Warn(reason.New(reason.Wide, "the interval of the rate reaches from %s to %s requests/s: the objectives are close to what a request alone takes, or the parameters are uncertain",
+			parameters.Format(*perSecond.Low), parameters.Format(*perSecond.High)))
+	}
+}
+
+func scaled(values []float64, by float64) []float64 {
+	out := make([]float64, len(values))
+	for i, v := range values {
+		out[i] = v * by
+	}
+	return out
+}
+
+// largest is the largest measured batch of an estimate.
+func largest(p *parameters.Parameters) float64 {
+	most := p.BatchSize
+	for _, q := range p.Fit.Points {
+		if q.ITL != nil && q.ITL.Used {
+			most = max(most, q.Batch)
+		}
+	}
+	return math.Max(1, most)
+}
+
+// serverOf is what is known of a server besides its latency.
+func serverOf(p *parameters.Parameters, o Options) server {
+	s := server{spread: o.Spread}
+	args := strings.Fields(p.Provenance.Args)
+	s.maxInFlight = cmp.Or(numberOf(o.MaxNumSeqs, p.Accelerator), argument(args, "--max-num-seqs"), int(math.Ceil(largest(p))))
+	s.chunk = cmp.Or(numberOf(o.Chunk, p.Accelerator), argument(args, "--max-num-batched-tokens"), DefaultChunk)
+	s.chunk = max(s.chunk, s.maxInFlight)
+	return s
+}
+
+// argument is the number that follows a flag in a command line; 0: it is not there.
+func argument(args []string, flag string) int {
+	for i, a := range args {
+		value, ok := strings.CutPrefix(a, flag+"=")
+		if a == flag && i+1 < len(args) {
+			value, ok = args[i+1], true
+		}
+		if n, err := strconv.Atoi(strings.Trim(value, `"'`)); ok && err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+func numberOf(numbers map[string]int, accelerator string) int {
+	return cmp.Or(numbers[accelerator], numbers[""])
+}
+
+func priceOf(prices map[string]float64, accelerator string) *float64 {
+	for _, name := range []string{accelerator, ""} {
+		if price, ok := prices[name]; ok {
+			return &price
+		}
+	}
+	return nil
+}
+
+// betweenRuns is by how much the same measurement differs from one run to the next, as a
+// fraction; it is in no point's own standard error.
+const betweenRuns = 0.005
+
+// measuredOf is what an estimate says of a server, or why that is not enough.
+func measuredOf(p *parameters.Parameters, joint []parameters.Joint) (measured, *reason.Reason) {
+	if p.Alpha == nil || p.Beta == nil || p.Verdict.Level == fit.Refused {
+		return measured{}, ptr(reason.New(reason.Void, "the estimate is refused: %s", strings.Join(p.Verdict.Reasons, "; ")))
+	}
+	m := measured{shape: p.Shape, stretch: 1}
+	var variances []float64
+	if line := p.Fit.Diagnostics.ITL; line != nil && line.BendFrom != nil {
+		m.curve(p, &variances)
+	} else {
+		m.line(p)
+	}
+	itls := len(m.itl)
+	if m.covariance == nil && variances != nil {
+		m.covariance = mat.NewSymDense(itls+1, nil)
+		for i, v := range variances {
+			m.covariance.SetSym(i, i, v)
+		}
+	}
+	idle, sigma := idleTTFT(p)
+	m.idle = idle
+	if m.covariance != nil && idle > 0 {
+		m.covariance.SetSym(itls, itls, sigma*sigma+math.Pow(betweenRuns*idle, 2))
+	}
+	for i := range joint {
+		j := &joint[i]
+		if j.Fit == fit.Engine && j.Model == p.Model && j.Accelerator == p.Accelerator && j.Verdict.Level != fit.Refused {
+			for _, t := range j.Terms {
+				switch t.Name {
+				case "pre":
+					m.pre = t.Value
+				case "pre2":
+					m.pre2 = t.Value
+				}
+			}
+		}
+	}
+	return m, nil
+}
+
+// line takes the fitted line, between the smallest and the largest batch that it was fitted to.
+func (m *measured) line(p *parameters.Parameters) {
+	low, high := 1.0, largest(p)
+	if high < low+1 {
+		high = low + 1
+	}
+	m.streams = []float64{low, high}
+	m.itl = []float64{p.ITLAt(low), p.ITLAt(high)}
+	a, b, line := p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Diagnostics.ITL
+	if a == nil || b == nil || line == nil {
+		return
+	}
+	both := 0.0
+	if line.Covariance != nil {
+		both = *line.Covariance
+	}
+	va, vb := a.StandardError*a.StandardError, b.StandardError*b.StandardError
+	m.covariance = mat.NewSymDense(3, nil)
+	for i, x := range m.streams {
+		for j, y := range m.streams[:i+1] {
+			m.covariance.SetSym(i, j, va+(x+y)*both+x*y*vb)
+		}
+	}
+	if line.DegreesOfFreedom > 0 {
+		t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: line.DegreesOfFreedom}
+		m.stretch = t.Quantile(0.975) / 1.959964
+	}
+}
+
+// curve takes every measured point, where they do not lie on a line.
+func (m *measured) curve(p *parameters.Parameters, variances *[]float64) {
+	type knot struct{ batch, itl, weight, variance float64 }
+	var knots []knot
+	for _, q := range p.Fit.Points {
+		if q.ITL == nil || !(q.Batch > 0) {
+			continue
+		}
+		v := math.Pow(q.ITL.StandardErrorMS, 2) + math.Pow(betweenRuns*q.ITL.MS, 2)
+		i := slices.IndexFunc(knots, func(k knot) bool { return math.Abs(k.batch-q.Batch) < 0.05*q.Batch })
+		if i < 0 {
+			knots = append(knots, knot{q.Batch, q.ITL.MS, 1, v})
+			continue
+		}
+		k := &knots[i] // a repetition
+		k.batch = (k.batch*k.weight + q.Batch) / (k.weight + 1)
+		k.itl = (k.itl*k.weight + q.ITL.MS) / (k.weight + 1)
+		k.variance = (k.variance*k.weight*k.weight + v) / ((k.weight + 1) * (k.weight + 1))
+		k.weight++
+	}
+	slices.SortFunc(knots, func(a, b knot) int { return cmp.Compare(a.batch, b.batch) })
+	for _, k := range knots {
+		m.streams, m.itl, *variances = append(m.streams, k.batch), append(m.itl, k.itl), append(*variances, k.variance)
+	}
+}
+
+// idleTTFT is the TTFT of an idle server and its standard error, ms: that measured at
+// batch 1, or what the line of the busy points says of it. 0: neither is known.
+func idleTTFT(p *parameters.Parameters) (ms, sigma float64) {
+	n := 0.0
+	for _, q := range p.Fit.Points {
+		if q.BatchSize == 1 && q.TTFT != nil {
+			ms, sigma, n = ms+q.TTFT.MS, sigma+q.TTFT.StandardErrorMS*q.TTFT.StandardErrorMS, n+1
+		}
+	}
+	if n > 0 {
+		return ms / n, math.Sqrt(sigma) / n
+	}
+	if p.Gamma == nil || p.Delta == nil {
+		return 0, 0
+	}
+	tokens := float64(p.Shape.PromptTokens)
+	ms = p.TTFTAt(1, tokens)
+	if g := p.Fit.Intervals.Gamma; g != nil {
+		sigma = g.StandardError
+	}
+	return ms, sigma
+}

@@ -1,0 +1,132 @@
+package capacity
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
+)
+
+// Schema names the version of capacity.json.
+const Schema = "wfgen.dev/capacity/v1"
+
+// Poisson arrivals are at random, as those of many independent users are.
+const Poisson = "poisson"
+
+// File is capacity.json: what one replica bears within the objectives, for every model,
+// accelerator and shape. Latencies are in ms, rates are requests per second.
+type File struct {
+	Schema     string     `json:"schema"`
+	SLO        []SLO      `json:"slo"`
+	Capacities []Capacity `json:"capacities"`
+	Fleet      *Fleet     `json:"fleet,omitempty"` // where a traffic was given
+}
+
+// Capacity is that of one replica. Where the verdict is refused it has no numbers.
+type Capacity struct {
+	Model       string      `json:"model"`
+	Accelerator string      `json:"accelerator"`
+	Shape       sweep.Shape `json:"shape"`
+
+	Rate              *Estimate `json:"requests_per_second,omitempty"`            // largest rate of arrivals
+	InFlight          *Estimate `json:"in_flight,omitempty"`                      // mean of requests in the server at that rate
+	MostInFlight      *Estimate `json:"most_in_flight,omitempty"`                 // held all the time, the objectives are just met
+	PromptTokens      *Estimate `json:"prompt_tokens_per_second,omitempty"`       // at that rate
+	OutputTokens      *Estimate `json:"output_tokens_per_second,omitempty"`       // at that rate
+	PricePerHour      *float64  `json:"price_per_hour,omitempty"`                 // money per replica and hour; absent: not given
+	CostPerMillion    *Estimate `json:"cost_per_million_tokens,omitempty"`        // money, prompt and output tokens counted alike
+	CostPerMillionOut *Estimate `json:"cost_per_million_output_tokens,omitempty"` // money, all of it on output tokens
+	Binding           string    `json:"binding,omitempty"`                        // the objective that limits the rate, or saturation, or range
+	SaturationRate    float64   `json:"saturation_requests_per_second,omitempty"` // beyond it the queue only grows
+
+	Objectives []Objective `json:"objectives,omitempty"`
+	Unmet      []string    `json:"unmet,omitempty"` // objectives that no load meets, and by how much
+	Verdict    fit.Verdict `json:"verdict"`
+	Assumed    Assumed     `json:"assumed"`
+}
+
+// Objective is what becomes of an objective at the rate.
+type Objective struct {
+	SLO
+	Name    string  `json:"name"`            // as it is asked for: p90.ttft
+	AloneMS float64 `json:"alone_ms"`        // of a request that has the server for itself
+	AtMS    float64 `json:"at_ms,omitempty"` // at the rate
+	Used    float64 `json:"used,omitempty"`  // at_ms over ms: 1 for the one that binds
+}
+
+// Assumed is what the numbers hold for.
+type Assumed struct {
+	Arrivals     string  `json:"arrivals"`      // poisson: at random
+	MaxNumSeqs   int     `json:"max_num_seqs"`  // requests that the server runs at once
+	ChunkTokens  int     `json:"chunk_tokens"`  // tokens of an iteration of the server (max-num-batched-tokens)
+	OutputSpread float64 `json:"output_spread"` // outputs are uniform about their mean, by this fraction
+	LargestBatch float64 `json:"largest_batch"` // most in flight that was measured
+}
+
+// Encode is the file: indented JSON, the schema filled in.
+func (f File) Encode() ([]byte, error) {
+	f.Schema = Schema
+	if f.Capacities == nil {
+		f.Capacities = []Capacity{}
+	}
+	if err := f.validate(); err != nil {
+		return nil, fmt.Errorf("capacity: %w", err)
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(f)
+	return b.Bytes(), err
+}
+
+// Decode reads a capacity file; name is what errors call it. Unknown fields are ignored.
+func Decode(r io.Reader, name string) (File, error) {
+	var f File
+	data, err := io.ReadAll(io.LimitReader(r, 64<<20))
+	if err != nil {
+		return f, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := json.Unmarshal(data, &f); err != nil {
+		return f, exit.Errorf(exit.Refused, "%s: not a capacity file: %w", name, err)
+	}
+	if err := f.validate(); err != nil {
+		return f, exit.Errorf(exit.Refused, "%s: %w", name, err)
+	}
+	return f, nil
+}
+
+func (f *File) validate() error {
+	if f.Schema != Schema {
+		return fmt.Errorf("schema: found %q, expected %q", f.Schema, Schema)
+	}
+	var errs []error
+	for i, c := range f.Capacities {
+		bad := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("capacities[%d]: %s", i, fmt.Sprintf(format, args...)))
+		}
+		if c.Model == "" || c.Accelerator == "" {
+			bad("model or accelerator: missing")
+		}
+		switch c.Verdict.Level {
+		case fit.Accepted, fit.Warned:
+			if c.Rate == nil || c.InFlight == nil || c.MostInFlight == nil {
+				bad("requests_per_second, in_flight or most_in_flight: missing, though the verdict is %s", c.Verdict.Level)
+			} else if !(c.Rate.Value > 0) {
+				bad("requests_per_second: %v is not above 0", c.Rate.Value)
+			}
+		case fit.Refused:
+			if c.Rate != nil {
+				bad("requests_per_second: given, though the verdict is refused")
+			}
+		default:
+			bad("verdict.level: found %q, expected %s, %s or %s", c.Verdict.Level, fit.Accepted, fit.Warned, fit.Refused)
+		}
+	}
+	return errors.Join(errs...)
+}

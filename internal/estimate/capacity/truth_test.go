@@ -1,0 +1,258 @@
+package capacity
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/estimate/aggregate"
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/llm/simulate"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/sweep"
+)
+
+// sweepsVariable asks for the whole table of docs/capacity.md, with intervals from so many
+// simulated sweeps.
+const sweepsVariable = "WFGEN_CAPACITY_SWEEPS"
+
+// reality is the server that is swept: the engine that fits public sweeps of Llama-3.1-8B,
+// whose iterations scatter by 2 % and whose speed drifts by 1 %.
+var reality = simulate.Config{
+	Latency: simulate.Engine, Base: 6.72, Seq: 0.0215, Ctx: 5.37e-5, Pre: 0.0166, Pre2: 1.33e-6,
+	MaxNumSeqs: 128, Jitter: 0.02, Wander: 0.01,
+}
+
+const spread = 0.2
+
+// point measures one batch size in virtual time, as the native driver would.
+func point(shape sweep.Shape, streams int, duration time.Duration, seed int64) (aggregate.Source, error) {
+	c := reality
+	c.Seed = seed
+	rows, err := simulate.Closed(c, simulate.Loop{
+		Streams: streams, PromptTokens: shape.PromptTokens, OutputTokens: shape.OutputTokens,
+		Spread: spread, Ramp: time.Second, Duration: duration, Pause: time.Millisecond,
+	})
+	if err != nil {
+		return aggregate.Source{}, err
+	}
+	w, counts, err := measurement.Reduce(rows, streams)
+	if err != nil {
+		return aggregate.Source{}, err
+	}
+	m := measurement.Measurement{
+		Schema: measurement.Schema, Model: "llama", Accelerator: "A100", Shape: shape, BatchSize: streams,
+		Client: &w, Requests: counts, PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens),
+		Driver: measurement.Driver{Name: sweep.Native}, StartedAt: 1, Seconds: duration.Seconds(),
+	}
+	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
+	return aggregate.Source{Measurement: m, File: fmt.Sprintf("b%d.json", streams)}, nil
+}
+
+// swept is the summary of one simulated sweep.
+func swept(shapes []sweep.Shape, duration time.Duration, seed int64) (parameters.Summary, error) {
+	var in aggregate.Inputs
+	for _, shape := range shapes {
+		for _, streams := range []int{1, 2, 4, 8, 16, 32, 64, 96} {
+			seed++
+			p, err := point(shape, streams, max(duration, 8*time.Duration(shape.OutputTokens*20)*time.Millisecond), seed*7919)
+			if err != nil {
+				return parameters.Summary{}, err
+			}
+			in.Measurements = append(in.Measurements, p)
+		}
+	}
+	return aggregate.Estimate(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto}), nil
+}
+
+// served is what a long open run of the real server shows at a rate per second.
+func served(shape sweep.Shape, rate float64, requests int, seed int64) (observed, error) {
+	c := reality
+	c.Seed = seed
+	d := float64(requests) / rate
+	rows, err := simulate.Open(c, simulate.Arrivals{
+		Rate: rate, PromptTokens: shape.PromptTokens, OutputTokens: shape.OutputTokens, Spread: spread, Duration: time.Duration(d * float64(time.Second)),
+	})
+	if err != nil {
+		return observed{}, err
+	}
+	var o observed
+	decode, gaps := 0.0, 0.0
+	for _, q := range rows {
+		if q.Status != measurement.Successful || q.Start < 1+0.05*d || q.Start > 1+0.95*d {
+			continue
+		}
+		o.ttft = append(o.ttft, 1000*(q.FirstToken-q.Start))
+		o.e2e = append(o.e2e, 1000*(q.LastToken-q.Start))
+		o.itl = append(o.itl, 1000*(q.LastToken-q.FirstToken)/float64(q.OutputTokens-1))
+		decode += 1000 * (q.LastToken - q.FirstToken)
+		gaps += float64(q.OutputTokens - 1)
+	}
+	o.meanITL = decode / gaps
+	o.inFlight = rate * mean(o.e2e) / 1000
+	return o, nil
+}
+
+// saturated is the real rate, per second, at which the server saturates.
+func saturated(shape sweep.Shape) (float64, error) {
+	c := reality
+	d := time.Duration(60*shape.OutputTokens*30) * time.Millisecond
+	rows, err := simulate.Closed(c, simulate.Loop{
+		Streams: c.MaxNumSeqs, PromptTokens: shape.PromptTokens, OutputTokens: shape.OutputTokens, Spread: spread, Ramp: time.Second, Duration: d,
+	})
+	if err != nil {
+		return 0, err
+	}
+	n := 0.0
+	for _, q := range rows {
+		if q.Status == measurement.Successful && q.End > 1+0.2*d.Seconds() {
+			n++
+		}
+	}
+	return n / (0.8 * d.Seconds()), nil
+}
+
+// truth is an objective and the rate at which the real server just meets it: its bound is
+// what long runs at that rate show.
+type truth struct {
+	shape sweep.Shape
+	load  float64 // of saturation
+	slo   SLO
+	rate  float64 // per second
+}
+
+func truths(shape sweep.Shape, loads []float64, requests int) ([]truth, error) {
+	most, err := saturated(shape)
+	if err != nil {
+		return nil, err
+	}
+	var out []truth
+	for i, load := range loads {
+		o, err := served(shape, load*most, requests, int64(100+i))
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range []SLO{{ITL, "mean", 1}, {ITL, "p90", 1}, {TTFT, "mean", 1}, {TTFT, "p90", 1}} {
+			s.MS = s.of(&o)
+			out = append(out, truth{shape, load, s, load * most})
+		}
+	}
+	return out, nil
+}
+
+func find(s parameters.Summary, shape sweep.Shape) *parameters.Parameters {
+	i := slices.IndexFunc(s.Parameters, func(p parameters.Parameters) bool { return p.Shape == shape })
+	return &s.Parameters[i]
+}
+
+func claim(t testing.TB, s parameters.Summary, x truth) Capacity {
+	t.Helper()
+	c := one(find(s, x.shape), s.Joint, Options{SLOs: []SLO{x.slo}, MaxNumSeqs: map[string]int{"": reality.MaxNumSeqs}, Spread: spread})
+	if c.Rate == nil {
+		t.Fatalf("%s, %s: %v", x.shape, x.slo, c.Verdict.Reasons)
+	}
+	return c
+}
+
+// The claimed rate must be the true one. A few cases always run; all of them, over many
+// sweeps, where sweepsVariable says how many.
+func TestClaimsHoldTheTruth(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv(sweepsVariable))
+	if err != nil {
+		one := []sweep.Shape{{PromptTokens: 256, OutputTokens: 64}}
+		s, err := swept(one, 30*time.Second, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := truths(one[0], []float64{0.5, 0.8}, 20_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range all {
+			c := claim(t, s, x)
+			off := c.Rate.Value/x.rate - 1
+			t.Logf("%s at %.0f %%, %s: %.2f/s [%.2f, %.2f], %+.1f %%", x.shape, 100*x.load, x.slo, c.Rate.Value, *c.Rate.Low, *c.Rate.High, 100*off)
+			if math.Abs(off) > 0.05 || c.Binding != x.slo.Name() {
+				t.Errorf("%s at %.0f %%, %s: %.2f/s, bound by %s; the truth is %.2f/s", x.shape, 100*x.load, x.slo, c.Rate.Value, c.Binding, x.rate)
+			}
+		}
+		return
+	}
+	shapes := []sweep.Shape{{PromptTokens: 128, OutputTokens: 128}, {PromptTokens: 256, OutputTokens: 64}, {PromptTokens: 1024, OutputTokens: 256}, {PromptTokens: 4096, OutputTokens: 256}}
+	var all []truth
+	for _, shape := range shapes {
+		of, err := truths(shape, []float64{0.2, 0.5, 0.8}, 200_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, of...)
+	}
+	type outcome struct{ off, low, high float64 }
+	results := make([][]outcome, n)
+	errs := make([]error, n)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				s, err := swept(shapes, 60*time.Second, int64(1000*i))
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				for _, x := range all {
+					c := one(find(s, x.shape), s.Joint, Options{SLOs: []SLO{x.slo}, MaxNumSeqs: map[string]int{"": reality.MaxNumSeqs}, Spread: spread})
+					if c.Rate == nil {
+						results[i] = append(results[i], outcome{-1, 0, 0})
+						continue
+					}
+					results[i] = append(results[i], outcome{c.Rate.Value/x.rate - 1, *c.Rate.Low / x.rate, *c.Rate.High / x.rate})
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	total, inside := 0, 0
+	for k, x := range all {
+		var offs []float64
+		covered, width := 0, 0.0
+		for i := range n {
+			r := results[i][k]
+			offs = append(offs, r.off)
+			if r.low <= 1 && 1 <= r.high {
+				covered++
+			}
+			width += 100 * (r.high - r.low) / 2 / float64(n)
+		}
+		total, inside = total+n, inside+covered
+		slices.Sort(offs)
+		sd := 0.0
+		for _, o := range offs {
+			sd += (o - mean(offs)) * (o - mean(offs)) / float64(n)
+		}
+		t.Logf("| %s | %.0f %% | %s | %.3f | %+.1f %% | %.1f %% | +-%.0f %% | %.0f %% |", x.shape, 100*x.load, x.slo.Name(), x.rate, 100*mean(offs), 100*math.Sqrt(sd), width, 100*float64(covered)/float64(n))
+		if off := mean(offs); math.Abs(off) > 0.05 {
+			t.Errorf("%s at %.0f %%, %s: %+.1f %% off", x.shape, 100*x.load, x.slo, 100*off)
+		}
+	}
+	t.Logf("intervals hold the truth in %.1f %%", 100*float64(inside)/float64(total))
+	if float64(inside) < 0.9*float64(total) {
+		t.Errorf("the intervals hold the truth in %d of %d cases", inside, total)
+	}
+}
