@@ -79,14 +79,14 @@ func run(c *cli.Context, d driver.Driver, out store.Store, o bench.Options) erro
 	if len(o.Levels) == 0 {
 		m, err := bench.Run(c.Context, d, out, o)
 		if m.Schema != "" {
-			fmt.Fprintln(c.App.Writer, bench.Describe(m))
+			fmt.Fprintln(c.App.Writer, m.Describe())
 		}
 		return err
 	}
 	outcomes, err := bench.RunShared(c.Context, d, out, o)
 	for _, one := range outcomes {
 		if one.Measurement.Schema != "" {
-			fmt.Fprintln(c.App.Writer, bench.Describe(one.Measurement))
+			fmt.Fprintln(c.App.Writer, one.Measurement.Describe())
 		}
 	}
 	if err != nil {

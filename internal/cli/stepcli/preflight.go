@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
@@ -46,18 +47,18 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return runPreflight(c.Context, c, client, *plan)
+			return runPreflight(c.Context, c, client, *plan, c.App.Writer)
 		},
 	}
 }
 
-// runPreflight prints the report on stdout.
-func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan preflight.Plan) error {
+// runPreflight prints the table on stdout and what it has found on words.
+func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan preflight.Plan, words io.Writer) error {
 	r, err := preflight.Check(ctx, client, steps.Preflight.Model.In(c), plan)
 	if err != nil {
 		return err
 	}
-	if err := r.Print(c.App.Writer); err != nil {
+	if err := errors.Join(r.PrintTable(c.App.Writer), r.PrintFindings(words)); err != nil {
 		return err
 	}
 	return r.Err()

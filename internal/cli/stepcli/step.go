@@ -13,13 +13,18 @@ import (
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/version"
 )
 
 // Run runs step with args, which do not hold the program's name, and returns
 // its exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	app := &cli.App{
+	return clikit.Run(ctx, newApp(), steps.Prefix, args, stdin, stdout, stderr)
+}
+
+func newApp() *cli.App {
+	return &cli.App{
 		Name:    "step",
 		Usage:   "the work inside each node of a calibration sweep",
 		Version: version.Full(),
@@ -52,7 +57,6 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 			return cli.ShowAppHelp(c)
 		},
 	}
-	return clikit.Run(ctx, app, "STEP", args, stdin, stdout, stderr)
 }
 
 // terminationMessage writes the error to where Kubernetes looks for it: kubectl and

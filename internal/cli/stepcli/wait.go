@@ -70,7 +70,7 @@ func runWait(c *cli.Context) error {
 		}
 		p := *plan
 		p.MaxNumSeqs = cmp.Or(p.MaxNumSeqs, preflight.MaxNumSeqs(args))
-		return runPreflight(ctx, c, client, p)
+		return runPreflight(ctx, c, client, p, c.App.ErrWriter)
 	}
 	found, err := findServer(c, check)
 	if err != nil {

@@ -39,6 +39,40 @@ func sweepFlags() []cli.Flag {
 	}
 }
 
+// Flags that a run on one machine has as well as a cluster.
+
+func retriesFlag() cli.Flag {
+	return &cli.IntFlag{Name: "retries", Usage: "how often a point is tried again after a failure that another attempt may fix", DefaultText: strconv.Itoa(defaults.Retries)}
+}
+
+func waitTimeoutFlag() cli.Flag {
+	return &cli.StringFlag{Name: "wait-timeout", Usage: "`DURATION` to wait for a server to serve the model", DefaultText: defaults.WaitTimeout}
+}
+
+func parallelAcceleratorsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "parallel-accelerators", Usage: "how many accelerators are measured side by side; 0 for all", DefaultText: strconv.Itoa(defaults.ParallelAccelerators)}
+}
+
+func guidellmImageFlag() cli.Flag {
+	return &cli.StringFlag{Name: "guidellm-image", Usage: "`IMAGE` of guidellm, unmodified; a digest is accepted", DefaultText: defaults.GuidellmImage}
+}
+
+// without leaves out the flags that a command has no use for: one that it took and
+// ignored would lie.
+func without(flags []cli.Flag, names ...string) []cli.Flag {
+	return slices.DeleteFunc(flags, func(f cli.Flag) bool { return slices.Contains(names, f.Names()[0]) })
+}
+
+// alias gives a flag a shorter name.
+func alias(flags []cli.Flag, name, short string) []cli.Flag {
+	for _, f := range flags {
+		if f, ok := f.(*cli.StringSliceFlag); ok && f.Name == name {
+			f.Aliases = append(f.Aliases, short)
+		}
+	}
+	return flags
+}
+
 // shareProcessFlag is for a run on one machine: in a workflow each point has a pod of
 // its own.
 func shareProcessFlag() cli.Flag {

@@ -3,7 +3,6 @@ package wfgencli
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,7 +22,7 @@ writes them.
 
 Example:
   wfgen jobs --accelerators A100 --driver native | kubectl apply -f -`,
-		Flags: append(sweepFlags(), clusterFlagsBut(argoFlags...)...),
+		Flags: append(sweepFlags(), without(clusterFlags(), argoFlags...)...),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {
 				return err
@@ -44,7 +43,7 @@ target-url of its own. They hold their GPUs until they are deleted.
 
 Example:
   wfgen servers --accelerators A100 --model org/model --batch-sizes 1,64 | kubectl apply -f -`,
-		Flags: append(sweepFlags(), clusterFlagsBut(append(argoFlags, "deploy", "step-image", "guidellm-image", "service-account", "retries",
+		Flags: append(without(sweepFlags(), loadFlags...), without(clusterFlags(), append(argoFlags, "deploy", "step-image", "image-registry", "guidellm-image", "service-account", "retries",
 			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory")...)...),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {
@@ -60,12 +59,11 @@ Example:
 	}
 }
 
+// loadFlags say what is measured where and how, which is nothing to a server.
+var loadFlags = []string{"target-url", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
+
 // argoFlags have no meaning without Argo.
 var argoFlags = []string{"artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator"}
-
-func clusterFlagsBut(names ...string) []cli.Flag {
-	return slices.DeleteFunc(clusterFlags(), func(f cli.Flag) bool { return slices.Contains(names, f.Names()[0]) })
-}
 
 // withoutArgo refuses what a configuration file asks for that Jobs cannot do.
 func withoutArgo(c config.Config) error {

@@ -29,7 +29,8 @@ an earlier run, whose summary also tells how long requests take.
 Examples:
   wfgen plan --accelerators A100,H100 --gpu-cost A100=2.5 --gpu-cost H100=4.1
   wfgen plan --config sweep.yaml --from runs/last-week/summary.json`,
-		Flags: append(sweepFlags(),
+		Flags: append(without(sweepFlags(), "target-url", "tokenizer", "method"),
+			parallelAcceleratorsFlag(), guidellmImageFlag(),
 			&cli.StringSliceFlag{Name: "gpu-cost", Usage: "`NAME=MONEY` per GPU and hour, repeatable; MONEY alone for all"},
 			&cli.StringFlag{Name: "from", Usage: "`FILE` or s3://bucket/key of the summary.json of an earlier run"},
 			shareProcessFlag(),
@@ -43,6 +44,8 @@ Examples:
 			if err != nil {
 				return err
 			}
+			setInt(c, "parallel-accelerators", &cfg.ParallelAccelerators)
+			setString(c, "guidellm-image", &cfg.GuidellmImage)
 			o := budget.Options{PerNode: budget.PodOverhead, Parallel: cfg.ParallelAccelerators, RequestSeconds: requestSeconds}
 			if c.Bool("local") {
 				o.PerNode, o.Parallel = 0, 1

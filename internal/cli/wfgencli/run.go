@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"wfgen.dev/internal/sweep/budget"
 	"wfgen.dev/internal/sweep/catalogue"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // What --simulate takes where nothing was said: a sweep that a newcomer waits for.
@@ -47,9 +46,9 @@ Examples:
   wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model unsloth/Meta-Llama-3.1-8B
   wfgen run --target A100=http://10.0.0.7:8000 --target H100=http://10.0.0.8:8000 \
     --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B --output s3://results/calibration`,
-		Flags: append(sweepFlags(),
+		Flags: append(alias(sweepFlags(), "target-url", "target"),
 			&cli.BoolFlag{Name: "simulate", Usage: "measure simulated servers, and compare the estimate with their truth"},
-			&cli.StringSliceFlag{Name: "target", Usage: "`NAME=URL` of an accelerator's server, repeatable; URL alone for one accelerator, or with {accelerator} for several"},
+			waitTimeoutFlag(), retriesFlag(),
 			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
 			shareProcessFlag(),
 			&cli.BoolFlag{Name: "force", Usage: "measure again what the run has measured already"},
@@ -96,39 +95,26 @@ func runConfig(c *cli.Context) (config.Config, error) {
 			}
 		}
 	}
-	errs := []error{applyTargets(&cfg, c.StringSlice("target"), c.Bool("simulate"))}
+	setString(c, "wait-timeout", &cfg.WaitTimeout)
+	setInt(c, "retries", &cfg.Retries)
+	errs := []error{checkTargets(c, cfg)}
 	if n := c.Int("parallel"); n < 1 {
 		errs = append(errs, fmt.Errorf("--parallel: %d is below 1", n))
-	}
-	if _, err := time.ParseDuration(cfg.WaitTimeout); err != nil {
-		errs = append(errs, fmt.Errorf("--wait-timeout: %w", err))
 	}
 	return cfg, usage(append(errs, cfg.Validate())...)
 }
 
-func applyTargets(cfg *config.Config, targets []string, simulate bool) error {
-	if simulate {
-		if len(targets) > 0 {
+// checkTargets refuses a run without a server for each accelerator.
+func checkTargets(c *cli.Context, cfg config.Config) error {
+	if c.Bool("simulate") {
+		if c.IsSet("target-url") {
 			return errors.New("--simulate starts its own servers; leave --target out")
 		}
 		return nil
 	}
 	var errs []error
-	for _, target := range targets {
-		name, url, named := strings.Cut(target, "=")
-		if !named || strings.Contains(name, "/") { // an = in the URL itself
-			cfg.TargetURL = target
-			continue
-		}
-		i := slices.IndexFunc(cfg.Accelerators, func(a config.Accelerator) bool { return a.Name == name })
-		if i < 0 {
-			errs = append(errs, fmt.Errorf("--target %s: %q is not among the accelerators", target, name))
-			continue
-		}
-		cfg.Accelerators[i].TargetURL = url
-	}
 	for _, a := range cfg.Accelerators {
-		if a.TargetURL == "" && (cfg.TargetURL == "" || cfg.TargetURL == config.DefaultTargetURL) {
+		if a.TargetURL == "" && cfg.TargetURL == "" {
 			errs = append(errs, fmt.Errorf("--target: none for %s; give --target %s=http://… or --simulate", a.Name, a.Name))
 		}
 	}
@@ -137,70 +123,38 @@ func applyTargets(cfg *config.Config, targets []string, simulate bool) error {
 
 func runSweep(c *cli.Context, cfg config.Config) error {
 	ctx, stderr := c.Context, c.App.ErrWriter
-	s, err := shareProcess(c, cfg.Sweep())
-	if err != nil {
-		return exit.With(exit.Usage, err)
-	}
 	say := func(text string) { fmt.Fprintln(stderr, text) }
-	out, err := store.New(ctx, c.String("output"))
+	program, err := local.FindStep(ctx, c.String("step"), say)
 	if err != nil {
 		return err
 	}
-	if err := store.Check(ctx, out); err != nil {
-		return err
-	}
-	run, resumed, err := local.NameRun(ctx, out, s, c.String("run"), time.Now())
+	r, pending, err := prepare(c, cfg, say)
 	if err != nil {
 		return err
 	}
-	timeout, _ := time.ParseDuration(cfg.WaitTimeout) // checked in runConfig
-	r := &local.Runner{
-		Sweep: s, Out: out, Run: run, Force: c.Bool("force"), Parallel: c.Int("parallel"), Retries: cfg.Retries,
-		WaitTimeout: timeout, Method: cfg.Method, Tokenizer: cfg.Tokenizer, Stdout: c.App.Writer,
+	r.Step = local.Program(program)
+	left := 0
+	for _, points := range pending {
+		left += len(points)
 	}
-	if r.Step, err = local.FindStep(ctx, c.String("step"), say); err != nil {
-		return err
-	}
-	pending, err := r.Pending(ctx)
-	if err != nil {
-		return err
-	}
-	left, all := 0, 0
-	for _, a := range s.Accelerators {
-		left += len(pending[a.Name])
-		all += len(s.Points(a.Name))
-	}
-	switch {
-	case resumed && left < all:
-		say(fmt.Sprintf("run %s: %d of %d points are measured already, %d to go (--force measures all again)", run, all-left, all, left))
-	default:
-		say(fmt.Sprintf("run %s: %d points in %s", run, all, r.Location()))
-	}
-	expected := budget.Expect(s, budget.Options{Overhead: budget.Overhead(s.Driver, ""), Parallel: r.Parallel, RequestSeconds: requestSeconds}).Seconds * float64(left) / float64(all)
-	bar := newProgress(stderr, left, time.Duration(expected*float64(time.Second)))
+	bar := newProgress(stderr, left, expectedTime(r, left))
 	r.Progress = bar
 
-	truths := map[string]catalogue.Linear4{}
+	var truths map[string]catalogue.Linear4
 	if c.Bool("simulate") {
-		for i, a := range s.Accelerators {
-			truths[a.Name] = truthOf(a.Name)
-			if len(pending[a.Name]) == 0 {
-				continue
-			}
-			url, stop, err := startSimulated(context.WithoutCancel(ctx), r, a, truths[a.Name], int64(i)+1)
-			if err != nil {
-				return err
-			}
-			defer stop()
-			s.Accelerators[i].TargetURL = url
+		var stop func()
+		truths, stop, err = simulateServers(context.WithoutCancel(ctx), program, r)
+		defer stop()
+		if err != nil {
+			return err
 		}
 	}
 
 	failures, err := r.Measure(ctx, pending)
 	bar.stop()
 	if ctx.Err() != nil {
-		say(fmt.Sprintf("interrupted; what was measured is kept in %s\ngo on with the same command and --run %s, or estimate from what there is: step aggregate %s --output %s",
-			r.Location(), run, r.Location(), r.Location()))
+		say(fmt.Sprintf("interrupted; what was measured is kept in %s\nresume with the same command and --run %s, or estimate from what there is: step aggregate %s --output %s",
+			r.Location(), r.Run, r.Location(), r.Location()))
 		return exit.Errorf(exit.TryAgain, "interrupted")
 	}
 	if err != nil {
@@ -214,7 +168,7 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 	}
 	err = r.Aggregate(ctx)
 	if len(truths) > 0 {
-		if terr := writeTruth(ctx, c.App.Writer, out, run, s, truths); terr != nil {
+		if terr := writeTruth(ctx, c.App.Writer, r, truths); terr != nil {
 			return errors.Join(err, terr)
 		}
 	}
@@ -222,16 +176,76 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 	return err
 }
 
-// startSimulated starts the server of one accelerator, large enough for the sweep.
-func startSimulated(ctx context.Context, r *local.Runner, a sweep.Accelerator, truth catalogue.Linear4, seed int64) (string, func(), error) {
-	seqs, length := a.MaxNumSeqs, 0
-	if seqs == 0 {
-		seqs = slices.Max(r.Sweep.BatchSizes)
+// prepare opens the store and finds out which run this is, and what of it is still to
+// be measured.
+func prepare(c *cli.Context, cfg config.Config, say func(string)) (*local.Runner, map[string][]sweep.Point, error) {
+	ctx := c.Context
+	s, err := shareProcess(c, cfg.Sweep())
+	if err != nil {
+		return nil, nil, exit.With(exit.Usage, err)
 	}
-	for _, shape := range r.Sweep.Shapes {
-		length = max(length, shape.PromptTokens+shape.OutputTokens)
+	out, err := store.New(ctx, c.String("output"))
+	if err != nil {
+		return nil, nil, err
 	}
-	return local.Simulate(ctx, r.Step, r.Sweep.Model, truth, seqs, length+64, simulatedJitter, seed)
+	if err := store.Check(ctx, out); err != nil {
+		return nil, nil, err
+	}
+	run, resumed, err := local.NameRun(ctx, out, s, c.String("run"), time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &local.Runner{
+		Plan: plan.Of(cfg), ShareProcess: s.ShareProcess, Out: out, Run: run,
+		Force: c.Bool("force"), Parallel: c.Int("parallel"), Stdout: c.App.Writer,
+	}
+	pending, err := r.Pending(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	left, all := 0, 0
+	for _, a := range r.Plan.Accelerators {
+		left += len(pending[a.Name])
+		all += len(a.Points)
+	}
+	switch {
+	case resumed && left < all:
+		say(fmt.Sprintf("run %s: %d of %d points are measured already, %d to go (--force measures all again)", run, all-left, all, left))
+	default:
+		say(fmt.Sprintf("run %s: %d points in %s", run, all, r.Location()))
+	}
+	return r, pending, nil
+}
+
+// expectedTime is how long the points take that are left.
+func expectedTime(r *local.Runner, left int) time.Duration {
+	s := r.Plan.Sweep()
+	s.ShareProcess = r.ShareProcess
+	expected := budget.Expect(s, budget.Options{Overhead: budget.Overhead(s.Driver, ""), Parallel: r.Parallel, RequestSeconds: requestSeconds})
+	return time.Duration(expected.Seconds * float64(left) / float64(expected.Points) * float64(time.Second))
+}
+
+// simulateServers starts a server for each accelerator, large enough for the sweep,
+// and makes it the accelerator's target. stop ends those that were started.
+func simulateServers(ctx context.Context, program string, r *local.Runner) (truths map[string]catalogue.Linear4, stop func(), err error) {
+	truths = map[string]catalogue.Linear4{}
+	var stops []func()
+	stop = func() {
+		for _, s := range stops {
+			s()
+		}
+	}
+	length := plan.LongestRequest(r.Plan.Shapes...)
+	for i, a := range r.Plan.Accelerators {
+		truths[a.Name] = truthOf(a.Name)
+		url, end, err := local.Simulate(ctx, program, r.Plan.Model, truths[a.Name], r.Plan.ServerLimit(a), length, simulatedJitter, int64(i)+1)
+		if err != nil {
+			return nil, stop, err
+		}
+		stops = append(stops, end)
+		r.Plan.Accelerators[i].TargetURL = url
+	}
+	return truths, stop, nil
 }
 
 // truthOf is what the simulated server of an accelerator follows: the
@@ -246,14 +260,14 @@ func truthOf(name string) catalogue.Linear4 {
 
 // writeTruth prints the parameters that the simulated servers followed beside
 // those that were estimated.
-func writeTruth(ctx context.Context, w io.Writer, out store.Store, run string, s sweep.Sweep, truths map[string]catalogue.Linear4) error {
+func writeTruth(ctx context.Context, w io.Writer, r *local.Runner, truths map[string]catalogue.Linear4) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\nsimulated servers: truth beside estimate\n")
 	fmt.Fprintln(t, "accelerator\tshape\tparameter\ttruth\testimate\terror\tinside interval\t")
-	for _, a := range s.Accelerators {
+	for _, a := range r.Plan.Accelerators {
 		truth := truths[a.Name]
-		for _, shape := range s.Shapes {
-			p, err := readParameters(ctx, out, path.Join(layout.Accelerator(run, a.Name), layout.Parameters, layout.ParametersFile(shape)))
+		for _, shape := range r.Plan.Sweep().Shapes {
+			p, err := readParameters(ctx, r.Out, path.Join(layout.Run(r.Run), layout.ParametersOf(a.Name, shape)))
 			if err != nil {
 				fmt.Fprintf(t, "%s\t%s\tno parameters\t\t\t\t\t\n", a.Name, shape)
 				continue

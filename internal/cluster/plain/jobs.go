@@ -184,7 +184,7 @@ func measure(p plan.Plan, a plan.Accelerator, to results) []corev1.Container {
 	if a.Deployed {
 		wait = wait.And(steps.Wait.Pods.Set("app.kubernetes.io/name=" + a.ServerName()))
 	}
-	containers = append(containers, container(p, steps.Wait.Name, pods.Small, wait))
+	containers = append(containers, container(p, steps.Wait.Name, pods.Small, wait, pods.APIKeyEnv(p)))
 
 	for _, point := range a.Points {
 		bench := steps.Bench.With(
@@ -198,7 +198,7 @@ func measure(p plan.Plan, a plan.Accelerator, to results) []corev1.Container {
 		}
 		bench = bench.And(steps.Bench.Output.Set(to.points+"/"+point.Name()), steps.Bench.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()),
 			steps.Bench.Attempts.Set(p.Retries+1), steps.Bench.GoOn.Set(true))
-		c := container(p, "point-"+point.Name(), pods.LoadResources(p), bench)
+		c := container(p, "point-"+point.Name(), pods.LoadResources(p), bench, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
 		if p.Driver == sweep.Guidellm {
 			pods.IntoGuidellm(p, &c)
 		}
@@ -212,16 +212,16 @@ func estimate(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 	call := steps.Aggregate.With(
 		steps.Aggregate.Output.Set(to.estimates), steps.Aggregate.Method.Set(p.Method), steps.Aggregate.Shapes.Set(steps.List(p.Shapes)),
 		steps.Aggregate.Expect.Set(a.Name)).And(to.publish...).On(to.points)
-	return container(p, steps.Aggregate.Name, pods.Medium, call)
+	return container(p, steps.Aggregate.Name, pods.Medium, call, pods.BucketEnv(p))
 }
 
-func container(p plan.Plan, name string, r corev1.ResourceRequirements, call steps.Call) corev1.Container {
+// container runs a command with the secrets that it has a use for.
+func container(p plan.Plan, name string, r corev1.ResourceRequirements, call steps.Call, secrets []corev1.EnvVar) corev1.Container {
 	c := pods.Step(p, r, call)
 	c.Name = name
-	c.Env = append(c.Env, pods.APIKeyEnv(p)...)
 	c.Env = append(c.Env, corev1.EnvVar{Name: pods.RunID, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{
 		FieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}}})
-	c.Env = append(c.Env, pods.BucketEnv(p)...)
+	c.Env = append(c.Env, secrets...)
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "results", MountPath: resultsDir})
 	return c
 }

@@ -128,6 +128,14 @@ func (r *Report) Err() error {
 
 // Print writes the report for people.
 func (r *Report) Print(w io.Writer) error {
+	if err := r.PrintTable(w); err != nil {
+		return err
+	}
+	return r.PrintFindings(w)
+}
+
+// PrintTable writes what the server is and what the sweep needs.
+func (r *Report) PrintTable(w io.Writer) error {
 	known := func(n int) string {
 		if n == 0 {
 			return "not known"
@@ -158,9 +166,11 @@ func (r *Report) Print(w io.Writer) error {
 	for _, n := range r.Needs {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t\n", n.Shape, n.Longest, n.Batch, n.Tokens, known(n.MostFits))
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
+	return t.Flush()
+}
+
+// PrintFindings writes the problems and the warnings, a line each.
+func (r *Report) PrintFindings(w io.Writer) error {
 	for _, part := range []struct {
 		name  string
 		lines []string

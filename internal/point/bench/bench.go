@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -314,41 +312,6 @@ func outputs(m measurement.Measurement) map[layout.Output]string {
 		layout.OutBatch: strconv.FormatFloat(m.Taken.Batch, 'g', 6, 64),
 		layout.OutCount: strconv.Itoa(m.Requests.Successful),
 	}
-}
-
-// noticeable is by how many percent the witnesses must differ for people to be told.
-const noticeable = 3
-
-// Describe is one line about a measured point, for people.
-func Describe(m measurement.Measurement) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s batch %d", m.Accelerator, m.Shape, m.BatchSize)
-	if m.Taken.Batch > 0 {
-		fmt.Fprintf(&b, " (measured %.2f)", m.Taken.Batch)
-	}
-	b.WriteString(": ")
-	for _, v := range []struct {
-		name       string
-		value      *measurement.Value
-		difference *float64
-	}{{"ITL", m.Taken.ITL, m.Taken.ITLDifferencePercent}, {"TTFT", m.Taken.TTFT, m.Taken.TTFTDifferencePercent}} {
-		if v.value == nil {
-			continue
-		}
-		fmt.Fprintf(&b, "%s %.3f ms (%s", v.name, v.value.MS, v.value.From)
-		if v.difference != nil && math.Abs(*v.difference) > noticeable {
-			fmt.Fprintf(&b, "; the client's is %+.1f %% off", *v.difference)
-		}
-		b.WriteString("), ")
-	}
-	fmt.Fprintf(&b, "%d requests", m.Requests.Successful)
-	if m.Requests.Errored > 0 {
-		fmt.Fprintf(&b, ", %d failed", m.Requests.Errored)
-		for _, text := range slices.Sorted(maps.Keys(m.Requests.Errors)) {
-			fmt.Fprintf(&b, "; %d x %s", m.Requests.Errors[text], text)
-		}
-	}
-	return b.String()
 }
 
 func putFile(ctx context.Context, out store.Store, key, name string) error {

@@ -434,22 +434,3 @@ func TestAFailureIsOneSentence(t *testing.T) {
 		t.Errorf("code %d: %v", exit.Code(err), err)
 	}
 }
-
-func TestDescribe(t *testing.T) {
-	shape := sweep.Shape{PromptTokens: 64, OutputTokens: 16}
-	for _, test := range []struct {
-		m    measurement.Measurement
-		want string
-	}{
-		{measurement.Measurement{Accelerator: "X", Shape: shape, BatchSize: 4, Requests: measurement.Requests{Successful: 83}, Taken: measurement.Taken{
-			Batch: 3.98, ITL: &measurement.Value{MS: 22, From: measurement.Client}, TTFT: &measurement.Value{MS: 46, From: measurement.Server},
-			ITLDifferencePercent: new(-0.2), TTFTDifferencePercent: new(20.3),
-		}}, "X 64/16 batch 4 (measured 3.98): ITL 22.000 ms (client), TTFT 46.000 ms (server; the client's is +20.3 % off), 83 requests"},
-		{measurement.Measurement{Accelerator: "X", Shape: shape, BatchSize: 2, Requests: measurement.Requests{Errored: 20, Errors: map[string]int{"HTTP 500": 20}}},
-			"X 64/16 batch 2: 0 requests, 20 failed; 20 x HTTP 500"},
-	} {
-		if got := Describe(test.m); got != test.want {
-			t.Errorf("%s\nwant %s", got, test.want)
-		}
-	}
-}

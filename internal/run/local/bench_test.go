@@ -14,7 +14,7 @@ func BenchmarkDemo(b *testing.B) {
 		b.Fatalf("%v\n%s", err, out)
 	}
 	for b.Loop() {
-		cmd := exec.Command(wfgen, "run", "--simulate", "--accelerators", "A100,H100", "--step", step)
+		cmd := exec.Command(wfgen, "run", "--simulate", "--accelerators", "A100,H100", "--step", program)
 		cmd.Dir = b.TempDir()
 		if out, err := cmd.CombinedOutput(); err != nil {
 			b.Fatalf("%v\n%s", err, out)

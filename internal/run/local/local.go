@@ -4,43 +4,39 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/retry"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // Runner runs the points of a sweep.
 type Runner struct {
-	Sweep       sweep.Sweep
-	Step        string // path of the step program
-	Out         store.Store
-	Run         string // name of the run
-	Force       bool   // measure again what is measured already
-	Parallel    int    // accelerators at the same time
-	Retries     int    // further attempts at a point that failed in passing
-	WaitTimeout time.Duration
-	Method      string // of the estimate
-	Tokenizer   string // for guidellm
-	Stdout      io.Writer
-	Progress    Progress
+	Plan         plan.Plan
+	ShareProcess bool // measure all batch sizes of a shape in one process of guidellm
+	Step         Stepper
+	Out          store.Store
+	Run          string // name of the run
+	Force        bool   // measure again what is measured already
+	Parallel     int    // accelerators at the same time
+	Stdout       io.Writer
+	Progress     Progress
 
 	mu       sync.Mutex
 	failures []string
@@ -72,8 +68,8 @@ func (r *Runner) Pending(ctx context.Context) (map[string][]sweep.Point, error) 
 		return nil, err
 	}
 	pending := map[string][]sweep.Point{}
-	for _, a := range r.Sweep.Accelerators {
-		for _, p := range r.Sweep.Points(a.Name) {
+	for _, a := range r.Plan.Accelerators {
+		for _, p := range a.Points {
 			if r.Force || !have[layout.MeasurementOf(r.Run, p)] {
 				pending[a.Name] = append(pending[a.Name], p)
 			}
@@ -91,9 +87,9 @@ func (r *Runner) Measure(ctx context.Context, pending map[string][]sweep.Point) 
 		return nil, err
 	}
 	slots := make(chan struct{}, max(1, r.Parallel))
-	errs := make([]error, len(r.Sweep.Accelerators))
+	errs := make([]error, len(r.Plan.Accelerators))
 	var all sync.WaitGroup
-	for i, a := range r.Sweep.Accelerators {
+	for i, a := range r.Plan.Accelerators {
 		if len(pending[a.Name]) == 0 {
 			continue
 		}
@@ -120,16 +116,18 @@ func (r *Runner) failed(format string, args ...any) {
 	r.mu.Unlock()
 }
 
-// accelerator waits for the server and runs its points in order.
-func (r *Runner) accelerator(ctx context.Context, a sweep.Accelerator, points []sweep.Point) error {
-	target := strings.ReplaceAll(a.TargetURL, "{accelerator}", sweep.Slug(a.Name))
-	_, err := r.step(ctx, "wait", "--target", target, "--model", r.Sweep.Model, "--timeout", r.WaitTimeout.String())
-	if ctx.Err() != nil {
+// accelerator waits for the server, asks it whether it can run the points, and runs
+// them in order.
+func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []sweep.Point) error {
+	server, err := r.wait(ctx, a)
+	switch {
+	case ctx.Err() != nil:
 		return ctx.Err()
-	}
-	if err != nil {
+	case failedStep(err):
 		r.failed("%s: %v", a.Name, err)
 		return nil
+	case err != nil:
+		return err
 	}
 	for len(points) > 0 {
 		n := 1 // points of one shape
@@ -138,14 +136,14 @@ func (r *Runner) accelerator(ctx context.Context, a sweep.Accelerator, points []
 		}
 		group := points[:n]
 		points = points[n:]
-		if r.Sweep.ShareProcess && n > 1 {
-			if group, err = r.shared(ctx, a, target, group); err != nil {
+		if r.ShareProcess && n > 1 {
+			if group, err = r.shared(ctx, a, server, group); err != nil {
 				return err
 			}
 		}
 		for _, p := range group {
 			begin := time.Now()
-			line, err := r.point(ctx, a, target, p)
+			line, err := r.point(ctx, a, server, p)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -157,12 +155,39 @@ func (r *Runner) accelerator(ctx context.Context, a sweep.Accelerator, points []
 	return nil
 }
 
+// wait runs step wait and returns what it has found out about the server.
+func (r *Runner) wait(ctx context.Context, a plan.Accelerator) (server string, err error) {
+	work, err := os.MkdirTemp("", "wfgen-wait-")
+	if err != nil {
+		return "", exit.Errorf(exit.Usage, "no temporary directory: %w", err)
+	}
+	defer os.RemoveAll(work)
+	w := steps.Wait
+	result, err := r.Step(ctx, w.With(w.Target.Set(a.TargetURL), w.Model.Set(r.Plan.Model), w.Timeout.Set(r.Plan.WaitTimeout),
+		w.BatchSizes.Set(steps.List(r.Plan.BatchSizes)), w.Shapes.Set(steps.List(r.Plan.Shapes)), w.MaxNumSeqs.Set(a.MaxNumSeqs), w.Output.Set(work)))
+	if err != nil {
+		return "", err
+	}
+	r.tell(a.Name, result)
+	found, err := os.ReadFile(filepath.Join(work, filepath.FromSlash(layout.OutServer.Key())))
+	return string(found), err
+}
+
+// tell passes on what a step that succeeded had to say.
+func (r *Runner) tell(of string, result Result) {
+	for line := range strings.Lines(result.Words) {
+		if line = strings.TrimSpace(line); line != "" {
+			r.Progress.Say(of + ": " + line)
+		}
+	}
+}
+
 // settled tells what became of a point. The error is one that ends the run: of the
 // store, in which the next point could not be kept either.
 func (r *Runner) settled(p sweep.Point, line string, err error, elapsed time.Duration) error {
 	switch {
 	case err == nil:
-	case errors.As(err, new(*stepError)):
+	case failedStep(err):
 		line = fmt.Sprintf("%s %s batch %d failed: %v", p.Accelerator, p.Shape, p.BatchSize, err)
 		r.failed("%s", line)
 	default:
@@ -172,59 +197,51 @@ func (r *Runner) settled(p sweep.Point, line string, err error, elapsed time.Dur
 	return nil
 }
 
-// point runs step bench, again when it says that a later attempt may succeed,
-// and moves its files to their places in the run.
-func (r *Runner) point(ctx context.Context, a sweep.Accelerator, target string, p sweep.Point) (string, error) {
+// point runs step bench, again when it says that a later attempt may succeed, and
+// moves its files to their places in the run.
+func (r *Runner) point(ctx context.Context, a plan.Accelerator, server string, p sweep.Point) (line string, err error) {
 	work, err := os.MkdirTemp("", "wfgen-point-")
 	if err != nil {
 		return "", exit.Errorf(exit.Usage, "no temporary directory: %w", err)
 	}
 	defer os.RemoveAll(work)
-	args := r.benchArgs(a, target, work, p)
-	var line string
-	for attempt := 0; ; attempt++ {
-		line, err = r.step(ctx, args...)
-		var failed *stepError
-		if err == nil || ctx.Err() != nil || attempt >= r.Retries || !errors.As(err, &failed) || failed.code != exit.TryAgain {
-			break
-		}
-		r.Progress.Say(fmt.Sprintf("%s %s batch %d: trying again: %v", a.Name, p.Shape, p.BatchSize, err))
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(attempt+1) * 2 * time.Second):
-		}
+	name := fmt.Sprintf("%s %s batch %d", a.Name, p.Shape, p.BatchSize)
+	var result Result
+	err = retry.Policy{Attempts: r.Plan.Retries + 1}.Do(ctx, func() (err error) {
+		result, err = r.Step(ctx, r.bench(a, server, work, p))
+		return err
+	}, func(_ int, err error, pause time.Duration) {
+		r.Progress.Say(fmt.Sprintf("%s: trying again in %s: %v", name, pause, err))
+	})
+	if err == nil {
+		r.tell(name, result)
 	}
-	// A point that a later attempt may mend is not measured: the run, when it is
-	// gone on with, tries it again.
-	var failed *stepError
-	mendable := errors.As(err, &failed) && failed.code == exit.TryAgain
-	if perr := r.publish(context.WithoutCancel(ctx), work, p, !mendable); perr != nil {
-		return line, perr
+	// A point at which a later attempt may succeed is not measured: the run, when it
+	// is resumed, tries it again.
+	passing := failedStep(err) && exit.Code(err) == exit.TryAgain
+	if perr := r.publish(context.WithoutCancel(ctx), work, p, !passing); perr != nil {
+		return result.Data, perr
 	}
-	return line, err
+	return result.Data, err
 }
 
-// benchArgs are the arguments of step bench for points of one shape.
-func (r *Runner) benchArgs(a sweep.Accelerator, target, work string, points ...sweep.Point) []string {
+// bench asks for points of one shape.
+func (r *Runner) bench(a plan.Accelerator, server, work string, points ...sweep.Point) steps.Call {
 	shape := points[0].Shape
 	var sizes []int
 	for _, p := range points {
 		sizes = append(sizes, p.BatchSize)
 	}
-	args := []string{"bench", "--target", target, "--model", r.Sweep.Model, "--accelerator", a.Name,
-		"--batch-size", list(sizes), "--batch-sizes", list(r.Sweep.BatchSizes),
-		"--prompt-tokens", strconv.Itoa(shape.PromptTokens), "--output-tokens", strconv.Itoa(shape.OutputTokens),
-		"--max-seconds", strconv.Itoa(r.Sweep.MaxSeconds), "--max-requests", strconv.Itoa(r.Sweep.MaxRequests),
-		"--max-num-seqs", strconv.Itoa(a.MaxNumSeqs), "--driver", r.Sweep.Driver, "--output", work}
-	if r.Tokenizer != "" {
-		args = append(args, "--tokenizer", r.Tokenizer)
+	b, p := steps.Bench, r.Plan
+	call := b.With(b.Target.Set(a.TargetURL), b.Model.Set(p.Model), b.Accelerator.Set(a.Name),
+		b.BatchSize.Set(steps.List(sizes)), b.BatchSizes.Set(steps.List(p.BatchSizes)),
+		b.PromptTokens.Set(shape.PromptTokens), b.OutputTokens.Set(shape.OutputTokens),
+		b.MaxSeconds.Set(float64(p.MaxSeconds)), b.MaxRequests.Set(p.MaxRequests), b.MaxNumSeqs.Set(a.MaxNumSeqs),
+		b.Server.Set(server), b.Driver.Set(p.Driver), b.Output.Set(work))
+	if p.Tokenizer != "" {
+		call = call.And(b.Tokenizer.Set(p.Tokenizer))
 	}
-	return args
-}
-
-// list is 1,8,64.
-func list(numbers []int) string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
+	return call
 }
 
 // publish moves what a point left to its place in the run, the measurement, if it
@@ -258,23 +275,13 @@ func (r *Runner) publish(ctx context.Context, work string, p sweep.Point, counts
 }
 
 // Aggregate estimates the parameters from all that the run has measured and
-// prints them. expect names the accelerators that must have some.
+// prints them.
 func (r *Runner) Aggregate(ctx context.Context) error {
-	var expect, shapes []string
-	for _, a := range r.Sweep.Accelerators {
-		expect = append(expect, a.Name)
-	}
-	for _, s := range r.Sweep.Shapes {
-		shapes = append(shapes, s.String())
-	}
 	run := r.Location()
-	out, err := r.step(ctx, "aggregate", run, "--output", run, "--method", r.Method, "--latest", r.Out.String(),
-		"--expect", strings.Join(expect, ","), "--shapes", strings.Join(shapes, ","))
-	fmt.Fprintln(r.Stdout, out)
-	var failed *stepError
-	if errors.As(err, &failed) {
-		return exit.Errorf(failed.code, "%w", err)
-	}
+	a := steps.Aggregate
+	result, err := r.Step(ctx, a.With(a.Output.Set(run), a.Method.Set(r.Plan.Method), a.Latest.Set(r.Out.String()),
+		a.Expect.Set(steps.List(r.Plan.Names())), a.Shapes.Set(steps.List(r.Plan.Shapes))).On(run))
+	fmt.Fprintln(r.Stdout, result.Data)
 	return err
 }
 
@@ -284,37 +291,4 @@ func (r *Runner) Location() string {
 		return strings.TrimRight(r.Out.String(), "/") + "/" + layout.Run(r.Run)
 	}
 	return filepath.Join(r.Out.String(), filepath.FromSlash(layout.Run(r.Run)))
-}
-
-// stepError is a step command that did not exit with 0.
-type stepError struct {
-	code int
-	text string // the last thing that it said
-}
-
-func (e *stepError) Error() string { return e.text }
-
-// step runs one step command and returns its stdout. It is ended with SIGTERM
-// when the context is, so that it can leave what it has in order.
-func (r *Runner) step(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, r.Step, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	text := strings.TrimRight(stdout.String(), "\n")
-	var ended *exec.ExitError
-	if errors.As(err, &ended) {
-		return text, &stepError{code: ended.ExitCode(), text: lastSaid(stderr.String(), args[0], ended)}
-	}
-	return text, err
-}
-
-// lastSaid is the error that a step command ended with, which may have several lines.
-func lastSaid(stderr, command string, ended *exec.ExitError) string {
-	if i := strings.LastIndex(stderr, "step: "); i >= 0 {
-		return strings.TrimSpace(stderr[i+len("step: "):])
-	}
-	return fmt.Sprintf("step %s ended with %v", command, ended)
 }

@@ -21,8 +21,8 @@ import (
 
 const planFile = "plan.json"
 
-// plan is what a run was started with; a run is resumed only with the same.
-type plan struct {
+// record is what a run was started with; a run is resumed only with the same.
+type record struct {
 	Schema       string        `json:"schema"`
 	Model        string        `json:"model"`
 	Accelerators []string      `json:"accelerators"`
@@ -35,8 +35,8 @@ type plan struct {
 
 const planSchema = "wfgen.dev/plan/v1"
 
-func planOf(s sweep.Sweep) plan {
-	p := plan{Schema: planSchema, Model: s.Model, Shapes: s.Shapes, BatchSizes: s.BatchSizes,
+func recordOf(s sweep.Sweep) record {
+	p := record{Schema: planSchema, Model: s.Model, Shapes: s.Shapes, BatchSizes: s.BatchSizes,
 		MaxSeconds: s.MaxSeconds, MaxRequests: s.MaxRequests, Driver: s.Driver}
 	for _, a := range s.Accelerators {
 		p.Accelerators = append(p.Accelerators, a.Name)
@@ -45,7 +45,7 @@ func planOf(s sweep.Sweep) plan {
 }
 
 func (r *Runner) writePlan(ctx context.Context) error {
-	data, err := json.MarshalIndent(planOf(r.Sweep), "", "  ")
+	data, err := json.MarshalIndent(recordOf(r.Plan.Sweep()), "", "  ")
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (r *Runner) writePlan(ctx context.Context) error {
 // run measured another model or with another driver. Otherwise the newest run of
 // the same plan that has no summary yet is gone on with; else a new one begins.
 func NameRun(ctx context.Context, out store.Store, s sweep.Sweep, given string, now time.Time) (name string, resumed bool, err error) {
-	wanted := planOf(s)
+	wanted := recordOf(s)
 	if given != "" {
 		if strings.ContainsAny(given, "/\\ ") || given == "." || given == ".." {
 			return "", false, exit.Errorf(exit.Usage, "--run: %q cannot name a directory", given)
@@ -104,8 +104,8 @@ func NameRun(ctx context.Context, out store.Store, s sweep.Sweep, given string, 
 	return now.UTC().Format("20060102-150405"), false, nil
 }
 
-func readPlan(ctx context.Context, out store.Store, run string) (plan, error) {
-	var p plan
+func readPlan(ctx context.Context, out store.Store, run string) (record, error) {
+	var p record
 	key := path.Join(layout.Run(run), planFile)
 	f, err := out.Open(ctx, key)
 	if err != nil {

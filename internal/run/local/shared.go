@@ -6,61 +6,56 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 // shared runs the points, all of one shape, in one process of the driver, and returns
 // those that are to be tried one by one: guidellm keeps nothing when it dies, and what
 // one batch size did to it need not happen to the others. The error is one that ends
 // the run.
-func (r *Runner) shared(ctx context.Context, a sweep.Accelerator, target string, points []sweep.Point) (rest []sweep.Point, err error) {
+func (r *Runner) shared(ctx context.Context, a plan.Accelerator, server string, points []sweep.Point) (rest []sweep.Point, err error) {
 	work, err := os.MkdirTemp("", "wfgen-points-")
 	if err != nil {
 		return nil, exit.Errorf(exit.Usage, "no temporary directory: %w", err)
 	}
 	defer os.RemoveAll(work)
 	begin := time.Now()
-	said, err := r.step(ctx, append(r.benchArgs(a, target, work, points...), "--share-process")...)
+	_, err = r.Step(ctx, r.bench(a, server, work, points...).And(steps.Bench.ShareProcess.Set(true)))
 	interrupted := ctx.Err()
 	ctx = context.WithoutCancel(ctx) // what there is, is kept
-	var failed *stepError
-	if err != nil && !errors.As(err, &failed) && interrupted == nil {
+	if err != nil && !failedStep(err) && interrupted == nil {
 		return nil, err
 	}
 	each := time.Since(begin) / time.Duration(len(points))
 	if err := r.publish(ctx, work, points[0], false); err != nil { // report, log and scrapes of all
 		return nil, err
 	}
-	lines := strings.Split(said, "\n")
 	for _, p := range points {
 		dir := filepath.Join(work, layout.SharedPoint(p.BatchSize))
 		m, found, err := readMeasurement(dir)
 		if err != nil {
 			return nil, err
 		}
-		line := ""
-		if i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, fmt.Sprintf(" batch %d (", p.BatchSize)) }); i >= 0 {
-			line = lines[i]
-		}
 		var void error
 		if found && len(m.Taken.Void) > 0 {
-			void = &stepError{code: exit.Refused, text: strings.Join(m.Taken.Void, "; ")}
+			void = exit.With(exit.Refused, &stepError{strings.Join(m.Taken.Void, "; ")})
 		}
-		if !found || void != nil && failed != nil && failed.code == exit.TryAgain {
+		if !found || void != nil && exit.Code(err) == exit.TryAgain {
 			rest = append(rest, p)
 			continue
 		}
 		if err := r.publish(ctx, dir, p, true); err != nil {
 			return nil, err
 		}
-		if err := r.settled(p, line, void, each); err != nil {
+		if err := r.settled(p, m.Describe(), void, each); err != nil {
 			return nil, err
 		}
 	}
@@ -72,7 +67,7 @@ func (r *Runner) shared(ctx context.Context, a sweep.Accelerator, target string,
 		for _, p := range rest {
 			sizes = append(sizes, p.BatchSize)
 		}
-		r.Progress.Say(fmt.Sprintf("%s %s: batch sizes %s are tried one by one: %v", a.Name, points[0].Shape, list(sizes), err))
+		r.Progress.Say(fmt.Sprintf("%s %s: batch sizes %s are tried one by one: %v", a.Name, points[0].Shape, steps.List(sizes), err))
 	}
 	return rest, nil
 }

@@ -5,24 +5,23 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep/catalogue"
 )
 
 // Simulate starts a simulated server (step simulate) with the given truth and
 // returns its URL. It ends with stop.
 func Simulate(ctx context.Context, step, model string, truth catalogue.Linear4, maxNumSeqs, maxModelLen int, jitter float64, seed int64) (url string, stop func(), err error) {
-	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
-	cmd := exec.CommandContext(ctx, step, "simulate", "--listen", "127.0.0.1:0", "--model", model,
-		"--alpha", number(truth.Alpha), "--beta", number(truth.Beta), "--gamma", number(truth.Gamma), "--delta", number(truth.Delta),
-		"--max-num-seqs", strconv.Itoa(maxNumSeqs), "--max-model-len", strconv.Itoa(maxModelLen),
-		"--jitter", number(jitter), "--seed", strconv.FormatInt(seed, 10))
+	f := steps.Simulate
+	cmd := exec.CommandContext(ctx, step, f.With(f.Listen.Set("127.0.0.1:0"), f.Model.Set(model),
+		f.Alpha.Set(truth.Alpha), f.Beta.Set(truth.Beta), f.Gamma.Set(truth.Gamma), f.Delta.Set(truth.Delta),
+		f.MaxNumSeqs.Set(maxNumSeqs), f.MaxModelLen.Set(maxModelLen), f.Jitter.Set(jitter), f.Seed.Set(seed)).Args()...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	// Its own group: Ctrl-C is for the run, which then ends its servers last.

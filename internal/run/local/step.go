@@ -1,15 +1,66 @@
 package local
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 )
+
+// Stepper runs a command of step to its end. A command that does not exit with 0 is
+// an error with its code, and the last thing that it said.
+type Stepper func(ctx context.Context, call steps.Call) (Result, error)
+
+// Result is what a command has written.
+type Result struct {
+	Data  string // stdout
+	Words string // stderr
+}
+
+// stepError is a command that did not exit with 0.
+type stepError struct{ text string }
+
+func (e *stepError) Error() string { return e.text }
+
+// failedStep tells a command that failed from a run that cannot go on: a store, say,
+// in which the next point could not be kept either.
+func failedStep(err error) bool { return errors.As(err, new(*stepError)) }
+
+// Program runs the commands of the step program at the path. A command is ended with
+// SIGTERM when the context is, so that it can leave what it has in order.
+func Program(path string) Stepper {
+	return func(ctx context.Context, call steps.Call) (Result, error) {
+		cmd := exec.CommandContext(ctx, path, call.Args()...)
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = 20 * time.Second
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		result := Result{strings.TrimRight(stdout.String(), "\n"), stderr.String()}
+		var ended *exec.ExitError
+		if errors.As(err, &ended) {
+			return result, exit.With(ended.ExitCode(), &stepError{lastSaid(result.Words, call.Name, ended)})
+		}
+		return result, err
+	}
+}
+
+// lastSaid is the error that a step command ended with, which may have several lines.
+func lastSaid(stderr, command string, ended *exec.ExitError) string {
+	if i := strings.LastIndex(stderr, "step: "); i >= 0 {
+		return strings.TrimSpace(stderr[i+len("step: "):])
+	}
+	return fmt.Sprintf("step %s ended with %v", command, ended)
+}
 
 // FindStep finds the step program: the path that was given, or the one beside
 // wfgen, or in a checkout (go run ./cmd/wfgen) the one built from the same

@@ -46,6 +46,12 @@ func (c Config) Validate() error {
 	if c.Method == sweep.TwoPoint && len(c.BatchSizes) == 1 {
 		m.add("method: two-point needs two batch sizes, found %d alone", c.BatchSizes[0])
 	}
+	if c.Retries < 0 || c.Retries > 10 {
+		m.add("retries: %d is not between 0 and 10", c.Retries)
+	}
+	if d, err := time.ParseDuration(c.WaitTimeout); err != nil || d < time.Second {
+		m.add("wait-timeout: %q is not a duration of a second or more, such as 40m", c.WaitTimeout)
+	}
 	for _, a := range c.Accelerators {
 		if why := validation.IsValidLabelValue(a.Name); len(why) > 0 {
 			m.add("accelerators: %q cannot be the value of the label by which the autoscaler finds it: "+
@@ -135,12 +141,6 @@ func (c Config) ValidateCluster() error {
 	c.checkCron(&m)
 	if c.ParallelAccelerators < 0 {
 		m.add("parallel-accelerators: %d is negative; 0 measures all side by side", c.ParallelAccelerators)
-	}
-	if c.Retries < 0 || c.Retries > 10 {
-		m.add("retries: %d is not between 0 and 10", c.Retries)
-	}
-	if d, err := time.ParseDuration(c.WaitTimeout); err != nil || d < time.Second {
-		m.add("wait-timeout: %q is not a duration of a second or more, such as 40m", c.WaitTimeout)
 	}
 	if c.LoadGenerator != Inline && c.LoadGenerator != Cluster {
 		m.add("load-generator: %q is neither %s nor %s", c.LoadGenerator, Inline, Cluster)
