@@ -32,8 +32,8 @@ func aggregateCommand() *cli.Command {
 files, directories and s3:// prefixes. Estimates one set of parameters for every
 model, accelerator and shape; parameters and summaries that were made already are
 merged unchanged. Writes into --output: ACCELERATOR/parameters/SHAPE.json,
-summary.json, parameters.json (where there is one set) and outputs/ (one file per
-value, for Argo). Prints a table on stdout.
+summary.json, report/index.html (a page to look at), parameters.json (where there is
+one set) and outputs/ (one file per value, for Argo). Prints a table on stdout.
 
 With --configmap the same goes into a ConfigMap, for whoever has no S3: summary.json
 and, for every set that is not refused, ACCELERATOR.SHAPE.json (parameters.json too
@@ -103,7 +103,7 @@ func runAggregate(c *cli.Context) error {
 	for _, n := range s.Notes {
 		fmt.Fprintln(c.App.ErrWriter, n)
 	}
-	if err := aggregate.Write(c.Context, s, out, latest); err != nil {
+	if err := aggregate.Write(c.Context, s, in.Measurements, out, latest); err != nil {
 		return err
 	}
 	if err := aggregate.Print(c.App.Writer, s); err != nil {

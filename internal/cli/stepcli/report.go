@@ -93,10 +93,8 @@ func runReport(c *cli.Context) error {
 	if len(in.Measurements)+len(in.Parameters)+len(in.Failures) == 0 {
 		return exit.Errorf(exit.Refused, "%s: no measurement, report, parameters or summary found", strings.Join(c.Args().Slice(), ", "))
 	}
-	content := page.Content{Summary: aggregate.Shown(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto})}
-	for _, m := range in.Measurements {
-		content.Measurements = append(content.Measurements, m.Measurement)
-	}
+	summary := aggregate.Shown(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto})
+	content := aggregate.Content(summary, in.Measurements)
 	if before := c.String("compare"); before != "" {
 		old, err := summaryAt(c.Context, before)
 		if err != nil {

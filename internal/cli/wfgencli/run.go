@@ -173,6 +173,9 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 		}
 	}
 	say("results: " + r.Location())
+	if at, ok := r.Page(context.WithoutCancel(ctx)); ok {
+		say("report: " + at)
+	}
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/redact"
 )
 
 // Markdown writes the answer of the report for pull requests and chat: the verdicts,
@@ -76,11 +77,11 @@ func Markdown(w io.Writer, c Content) error {
 // files, and must make no links, tables or markup.
 func literal(text string) string {
 	var b strings.Builder
-	for _, r := range strings.Join(strings.Fields(text), " ") {
+	for _, r := range redact.Line(text, 0) {
 		if strings.ContainsRune("\\`*_{}[]<>|~#@!$&", r) {
 			b.WriteByte('\\')
 		}
-		b.WriteRune(visible(r))
+		b.WriteRune(r)
 	}
 	return b.String()
 }

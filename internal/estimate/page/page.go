@@ -15,12 +15,12 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"wfgen.dev/internal/estimate/compare"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 )
@@ -49,17 +49,8 @@ func HTML(w io.Writer, c Content) error {
 	if err := page.Execute(&b, viewOf(c)); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	_, err := io.WriteString(w, strings.Map(visible, b.String()))
+	_, err := io.WriteString(w, redact.Clean(b.String()))
 	return err
-}
-
-// visible replaces what a name may hold to show as something else than it is: controls
-// of terminals, and of the direction of writing.
-func visible(r rune) rune {
-	if unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r) {
-		return unicode.ReplacementChar
-	}
-	return r
 }
 
 // mostOpen is how many sets of parameters are shown in full at once; more are folded,

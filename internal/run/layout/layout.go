@@ -3,6 +3,7 @@
 //
 //	runs/<run>/summary.json
 //	runs/<run>/capacity.json
+//	runs/<run>/report/index.html
 //	runs/<run>/summaries/<accelerator>.json
 //	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
 //	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN|shared>{.json,-log.txt,-server.json,-probe.json}
@@ -27,8 +28,9 @@ const (
 	Parameters   = "parameters"   // directory: <shape>.json
 	Measurements = "measurements" // directory: <shape>-b<batch>.json
 	Summary      = "summary.json"
-	Capacity     = "capacity.json" // what one replica bears within the objectives
-	Summaries    = "summaries"     // directory: <accelerator>.json, small, what the summary of a run is made of
+	Capacity     = "capacity.json"     // what one replica bears within the objectives
+	Page         = "report/index.html" // what people look at
+	Summaries    = "summaries"         // directory: <accelerator>.json, small, what the summary of a run is made of
 	Latest       = "latest"
 
 	// OneParameters is the name that a user of the two-run recipe looks for, where

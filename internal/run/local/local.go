@@ -285,6 +285,16 @@ func (r *Runner) Aggregate(ctx context.Context) error {
 	return err
 }
 
+// Page is where the report of the run is, and whether there is one.
+func (r *Runner) Page(ctx context.Context) (location string, ok bool) {
+	f, err := r.Out.Open(ctx, path.Join(layout.Run(r.Run), layout.Page))
+	if err != nil {
+		return "", false
+	}
+	_ = f.Close()
+	return r.Location() + "/" + layout.Page, true
+}
+
 // Location is where the run's files are.
 func (r *Runner) Location() string {
 	if store.IsRemote(r.Out.String()) {

@@ -239,7 +239,7 @@ func TestARunIsLaidOutAndResumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"runs/r/plan.json", "runs/r/summary.json", "runs/r/A100/measurements/16-8-b1.json", "runs/r/A100/measurements/16-8-b4.json",
+		"runs/r/plan.json", "runs/r/summary.json", "runs/r/report/index.html", "runs/r/A100/measurements/16-8-b1.json", "runs/r/A100/measurements/16-8-b4.json",
 		"runs/r/A100/reports/16-8/synchronous.json", "runs/r/A100/reports/16-8/b2.json", "runs/r/A100/parameters/16-8.json",
 	} {
 		if !slices.Contains(keys, want) {
