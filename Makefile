@@ -9,7 +9,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive release test-release e2e test test-guidellm compare-drivers test-vllm test-browser race lint generate bench argolint clean
+.PHONY: all images image-archive release test-release e2e test test-guidellm compare-drivers test-vllm test-browser race lint vulnerabilities generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -47,7 +47,7 @@ race:
 # step bench with the real guidellm, as installed from PyPI, against step simulate;
 # GUIDELLM_FLAGS=-few tries fewer failures, GUIDELLM_FLAGS=-update keeps the reports
 # as testdata of internal/point/report
-GUIDELLM ?= 0.3.1 0.5.4 0.6.1 0.7.3
+GUIDELLM ?= 0.3.1 0.5.4 0.6.1 0.7.3 0.8.1
 test-guidellm:
 	hack/guidellm/install.sh $(GUIDELLM)
 	go test -tags guidellm -timeout 40m -count 1 -parallel 3 -run 'Real/^($(shell echo $(GUIDELLM) | tr ' ' '|'))$$' ./internal/point/driver/guidellm $(GUIDELLM_FLAGS)
@@ -76,13 +76,22 @@ e2e: GUIDELLM = 0.3.1
 e2e:
 	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/tests/e2e
 
-# golangci-lint, or what of it the module proxy gives when it cannot be installed
+# golangci-lint, or what of it the module proxy gives when it cannot be installed; and
+# actionlint over the forge's workflows
 lint: | $(TOOLS)
 	gofmt -l . | (! grep .)
 	go vet ./... && go vet -tags 'e2e guidellm vllm' ./internal/...
 	@if [ -x $(GOLANGCI) ] || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION); \
 	then $(GOLANGCI) run ./...; \
 	else echo 'golangci-lint cannot be installed here: staticcheck instead'; go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...; fi
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# known vulnerabilities in what is linked and called; says so where the database of
+# vuln.go.dev cannot be reached, and fails on what it finds alone
+VULN := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+vulnerabilities:
+	@out=$$($(VULN) ./... 2>&1); rc=$$?; echo "$$out"; \
+	case "$$out" in *'fetching vulnerabilities'*) echo 'vuln.go.dev cannot be reached: not checked';; *) exit $$rc;; esac
 
 # examples/, hack/ manifests and JSON Schemas are made from the code
 generate:

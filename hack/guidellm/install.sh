@@ -4,7 +4,7 @@
 # environment of its own, kept in the cache of this user, and beside them a
 # tokenizer for which one word is one token. Prints the path of each guidellm.
 #
-#   hack/guidellm/install.sh            # 0.3.1 0.5.4 0.6.1 0.7.3
+#   hack/guidellm/install.sh            # 0.3.1 0.5.4 0.6.1 0.7.3 0.8.1
 #   hack/guidellm/install.sh 0.3.1      # without torch: 0.4 GB; later ones 5.6 GB,
 #                                       # most of it shared between versions
 #
@@ -26,7 +26,7 @@ fail() {
   exit 1
 }
 
-[ $# -gt 0 ] || set -- 0.3.1 0.5.4 0.6.1 0.7.3
+[ $# -gt 0 ] || set -- 0.3.1 0.5.4 0.6.1 0.7.3 0.8.1
 for version in "$@"; do
   [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+[a-z0-9.]*$ ]] || fail "$version is no version; expected numbers such as 0.7.3"
 done
@@ -47,7 +47,7 @@ pins() {
 
 for version in "$@"; do
   venv=$root/$version
-  if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins anew
+  if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins again
     "$uv" venv --quiet --clear --python "$python" "$venv" >>"$log" 2>&1 || fail "cannot make a virtual environment in $venv"
     mapfile -t pinned < <(pins "$version")
     "$uv" pip install --quiet --python "$venv/bin/python" "guidellm==$version" "${pinned[@]}" >>"$log" 2>&1 ||

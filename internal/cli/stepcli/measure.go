@@ -28,7 +28,7 @@ func measureCommand() *cli.Command {
 		Name:      "measure",
 		Usage:     "reduce existing reports to measurements",
 		ArgsUsage: "REPORT...",
-		Description: `Reads reports of guidellm 0.2 to 0.7 and of the native driver, as files, s3://bucket/key,
+		Description: `Reads reports of guidellm 0.2 to 0.8 and of the native driver, as files, s3://bucket/key,
 or - for stdin, and prints one measurement per benchmark in them. With --output it
 writes those that can be used, for step aggregate. What cannot be used is named on
 stderr with the reason; the exit code is 65 when nothing can be.

@@ -1,5 +1,5 @@
 // Package report reads what a driver leaves of its load: the reports of every
-// guidellm version from 0.2 to 0.7, the report of the native driver, which this
+// guidellm version from 0.2 to 0.8, the report of the native driver, which this
 // package also writes, and, as a last resort, guidellm's console log.
 //
 // A report is reduced while it streams by: rows become compact records, prompts
@@ -172,7 +172,7 @@ func explain(dec *jsontext.Decoder, err error, size int64) error {
 	case errors.As(err, &meaning) && meaning.Err != nil:
 		return fmt.Errorf("%s, at byte %d: %w", place(string(meaning.JSONPointer)), meaning.ByteOffset, meaning.Err)
 	case errors.As(err, &meaning):
-		return fmt.Errorf("%s, at byte %d, holds a JSON %s where %s is expected; is it a report of guidellm 0.2 to 0.7?", place(string(meaning.JSONPointer)), meaning.ByteOffset, kindName(meaning.JSONKind), wanted(meaning))
+		return fmt.Errorf("%s, at byte %d, holds a JSON %s where %s is expected; is it a report of guidellm 0.2 to 0.8?", place(string(meaning.JSONPointer)), meaning.ByteOffset, kindName(meaning.JSONKind), wanted(meaning))
 	default:
 		return err
 	}

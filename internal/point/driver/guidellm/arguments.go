@@ -60,7 +60,7 @@ var families = []family{
 }
 
 // newest is the last minor version of the last family that was tried.
-var newest = release{minor: 7, text: "0.7"}
+var newest = release{minor: 8, text: "0.8"}
 
 func familyOf(v release) (family, error) {
 	for _, f := range slices.Backward(families) {
@@ -68,7 +68,7 @@ func familyOf(v release) (family, error) {
 			return f, nil
 		}
 	}
-	return family{}, exit.Errorf(exit.Usage, "guidellm %s is too old; install 0.2 or newer, best 0.7, or use the native driver", v)
+	return family{}, exit.Errorf(exit.Usage, "guidellm %s is too old; install 0.2 or newer, best %s, or use the native driver", v, newest)
 }
 
 // plan makes the command line of one point.
@@ -230,7 +230,10 @@ func kinds(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
 		if synchronous(o) {
 			args = append(args, "--profile", object("kind", "synchronous"))
 		} else {
-			args = append(args, "--profile", object("kind", "concurrent", "streams", o.BatchSizes()))
+			args = append(args, "--profile", object("kind", "concurrent", "streams", o.BatchSizes()[0]))
+		}
+		if len(o.BatchSizes()) > 1 { // a list in the profile itself is deprecated from 0.8 on
+			args = append(args, "--override", "profile.streams", list(o.BatchSizes()))
 		}
 		if o.MaxSeconds > 0 {
 			args = append(args, "--constraint", object("kind", "max_duration", "seconds", o.MaxSeconds))

@@ -68,9 +68,9 @@ func TestArguments(t *testing.T) {
 		{"0.6.1", one, `benchmark run --target http://vllm:8000 --model org/model --request-format /v1/completions
 			--profile synchronous --max-seconds 12.5 --data prompt_tokens=128,output_tokens=64
 			--random-seed 7 --sample-requests 0 --output-dir /w --outputs report.json --disable-console-interactive`},
-		{"0.7.0 0.7.1 0.7.2 0.7.3 0.8.0.dev5+g0123abc 1.0.0", many, `run
+		{"0.7.0 0.7.1 0.7.2 0.7.3 0.8.0.dev5+g0123abc 0.8.1 1.0.0", many, `run
 			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
-			--profile {"kind":"concurrent","streams":[8]}
+			--profile {"kind":"concurrent","streams":8}
 			--constraint {"kind":"max_duration","seconds":90} --constraint {"kind":"max_requests","count":500}
 			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64} --seed {"kind":"static","value":7}
 			--tokenizer {"kind":"huggingface_auto","model":"org/tokenizer"}
@@ -86,9 +86,9 @@ func TestArguments(t *testing.T) {
 			--profile concurrent --rate 1,8 --max-seconds 90 --max-requests 500 --data prompt_tokens=128,output_tokens=64
 			--random-seed 7 --processor org/tokenizer --sample-requests 0
 			--output-dir /w --outputs report.json --disable-console-interactive`},
-		{"0.7.3", levels, `run
+		{"0.7.3 0.8.1", levels, `run
 			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
-			--profile {"kind":"concurrent","streams":[1,8]}
+			--profile {"kind":"concurrent","streams":1} --override profile.streams 1,8
 			--constraint {"kind":"max_duration","seconds":90} --constraint {"kind":"max_requests","count":500}
 			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64} --seed {"kind":"static","value":7}
 			--tokenizer {"kind":"huggingface_auto","model":"org/tokenizer"}
@@ -106,7 +106,7 @@ func TestArguments(t *testing.T) {
 			--random-seed 7 --processor org/tokenizer --output-dir /w --outputs report.json --disable-console-interactive`},
 		{"0.7.3", spread, `run
 			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
-			--profile {"kind":"concurrent","streams":[8]}
+			--profile {"kind":"concurrent","streams":8}
 			--constraint {"kind":"max_duration","seconds":90} --constraint {"kind":"max_requests","count":500}
 			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64,"output_tokens_min":52,"output_tokens_max":76}
 			--seed {"kind":"static","value":7} --tokenizer {"kind":"huggingface_auto","model":"org/tokenizer"}
@@ -114,7 +114,7 @@ func TestArguments(t *testing.T) {
 			--disable-console-interactive`},
 		{"0.7.3", counted, `run
 			--backend {"kind":"openai_http","target":"http://vllm:8000","model":"org/model","request_format":"/v1/completions"}
-			--profile {"kind":"concurrent","streams":[8]} --constraint {"kind":"max_requests","count":500}
+			--profile {"kind":"concurrent","streams":8} --constraint {"kind":"max_requests","count":500}
 			--data {"kind":"synthetic_text","prompt_tokens":128,"output_tokens":64} --seed {"kind":"static","value":7}
 			--tokenizer {"kind":"huggingface_auto","model":"org/tokenizer"}
 			--metrics {"kind":"generative","sample_size":0} --output {"kind":"json","path":"/w/report.json"}
@@ -130,7 +130,7 @@ func TestArguments(t *testing.T) {
 			if diff := cmp.Diff(words(test.want), p.args("/w/report.json")); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", v, diff)
 			}
-			if unknown := v[:3] != "0.7" && !version(t, v).version.before(0, 7, 0); unknown != slices.ContainsFunc(p.notes, func(n string) bool { return strings.Contains(n, "newer") }) {
+			if unknown := !version(t, v).version.before(0, 9, 0); unknown != slices.ContainsFunc(p.notes, func(n string) bool { return strings.Contains(n, "newer") }) {
 				t.Errorf("%s: notes %q", v, p.notes)
 			}
 		}
