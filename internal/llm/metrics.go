@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,7 +44,7 @@ func (c *Client) Scrape(ctx context.Context, modelName string) (measurement.Scra
 		return measurement.Scrape{}, err
 	}
 	s := measurement.Scrape{
-		Time:            float64(at.UnixNano()) / 1e9,
+		Time:            measurement.Unix(at),
 		Running:         *page.value(names.running),
 		Successes:       page.value(names.successes),
 		Preemptions:     page.value(names.preemptions),
@@ -54,6 +58,7 @@ func (c *Client) Scrape(ctx context.Context, modelName string) (measurement.Scra
 	if waiting := page.value(names.waiting); waiting != nil {
 		s.Waiting = *waiting
 	}
+	s.Odd = slices.Sorted(maps.Keys(page.odd))
 	return s, nil
 }
 
@@ -69,8 +74,14 @@ func (c *Client) Cache(ctx context.Context, modelName string) (*measurement.Cach
 	return page.cache(), nil
 }
 
+// mostMetrics is the most that a page of metrics may hold, bytes: a hundred times what
+// vLLM's holds.
+const mostMetrics = 16 << 20
+
 // metrics reads /metrics, which must be those of an LLM server.
 func (c *Client) metrics(ctx context.Context, modelName string) (page, time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	resp, err := c.Do(ctx, "/metrics", nil)
 	if err != nil {
 		return page{}, time.Time{}, err
@@ -78,12 +89,21 @@ func (c *Client) metrics(ctx context.Context, modelName string) (page, time.Time
 	defer resp.Body.Close()
 	at := time.Now()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
-	if err != nil {
-		return page{}, at, fmt.Errorf("/metrics: %w", err)
+	body := &io.LimitedReader{R: resp.Body, N: mostMetrics}
+	families, err := parser.TextToMetricFamilies(body)
+	if body.N == 0 {
+		return page{}, at, fmt.Errorf("/metrics: longer than %d bytes, which no server's are", mostMetrics)
 	}
-	p := page{families: families, model: modelName}
+	if err != nil {
+		return page{}, at, fmt.Errorf("/metrics: %s", c.Said(err.Error()))
+	}
+	p := page{families: families, model: modelName, odd: map[string]bool{}}
 	if p.value(names.running) == nil {
+		for _, name := range names.running {
+			if p.odd[name] {
+				return page{}, at, fmt.Errorf("/metrics: %s is no number of requests", name)
+			}
+		}
 		return page{}, at, fmt.Errorf("/metrics: none of %v is there; is it vLLM or SGLang that answers?", names.running)
 	}
 	return p, at, nil
@@ -93,10 +113,10 @@ func (c *Client) metrics(ctx context.Context, modelName string) (page, time.Time
 // SGLang's gauge.
 func (p page) cache() *measurement.Cache {
 	var c measurement.Cache
-	p.series([]string{"vllm:cache_config_info"}, func(m *dto.Metric) {
+	p.series([]string{"vllm:cache_config_info"}, func(_ string, m *dto.Metric) {
 		number := map[string]int{}
 		for _, l := range m.GetLabel() {
-			if n, err := strconv.Atoi(l.GetValue()); err == nil {
+			if n, err := strconv.Atoi(l.GetValue()); err == nil && n >= 0 && n <= math.MaxInt32 {
 				number[l.GetName()] = n
 			}
 			if on, err := strconv.ParseBool(l.GetValue()); err == nil && l.GetName() == "enable_prefix_caching" {
@@ -118,10 +138,24 @@ func (p page) cache() *measurement.Cache {
 type page struct {
 	families map[string]*dto.MetricFamily
 	model    string
+	odd      map[string]bool // names of metrics that say what cannot be
+}
+
+// mostCounted is above all that a server can have counted, and below the numbers in
+// which a float has no ones left.
+const mostCounted = 1 << 52
+
+// possible says whether a metric may be x; one that may not is as if it were not there.
+func (p page) possible(name string, x float64) bool {
+	if x >= 0 && x <= mostCounted {
+		return true
+	}
+	p.odd[name] = true
+	return false
 }
 
 // series visits the series of the first name that is there.
-func (p page) series(names []string, visit func(*dto.Metric)) {
+func (p page) series(names []string, visit func(name string, m *dto.Metric)) {
 	for _, name := range names {
 		family, ok := p.families[name]
 		if !ok {
@@ -134,36 +168,49 @@ func (p page) series(names []string, visit func(*dto.Metric)) {
 					continue metrics
 				}
 			}
-			visit(m)
+			visit(name, m)
 		}
 		return
 	}
 }
 
-// value is the sum of a counter or gauge; nil where the server does not report it.
+// value is the sum of a counter or gauge; nil where the server does not report it, or
+// reports what cannot be.
 func (p page) value(names []string) *float64 {
 	var sum *float64
-	p.series(names, func(m *dto.Metric) {
+	sound := true
+	p.series(names, func(name string, m *dto.Metric) {
 		v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
+		sound = p.possible(name, v) && sound
 		if sum != nil {
 			v += *sum
 		}
 		sum = &v
 	})
+	if !sound {
+		return nil
+	}
 	return sum
 }
 
+// histogram is the sum of a histogram's series, as value is of a gauge's.
 func (p page) histogram(names []string) *measurement.Histogram {
 	var sum *measurement.Histogram
-	p.series(names, func(m *dto.Metric) {
+	sound := true
+	p.series(names, func(name string, m *dto.Metric) {
 		if m.Histogram == nil {
 			return
 		}
 		if sum == nil {
 			sum = &measurement.Histogram{}
 		}
-		sum.SumSeconds += m.Histogram.GetSampleSum()
-		sum.Count += float64(m.Histogram.GetSampleCount())
+		seconds, count := m.Histogram.GetSampleSum(), float64(m.Histogram.GetSampleCount())
+		sound = p.possible(name, seconds) && p.possible(name, count) && sound
+		sum.SumSeconds += seconds
+		sum.Count += count
 	})
+	if !sound {
+		return nil
+	}
 	return sum
 }

@@ -247,7 +247,12 @@ func lastOf(raw json.RawMessage) json.RawMessage {
 	return list[len(list)-1]
 }
 
+// patience is how long the answer to a question may take, other than to a prompt.
+const patience = 15 * time.Second
+
 func (c *Client) getJSON(ctx context.Context, path string, body, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	resp, err := c.Do(ctx, path, body)
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"wfgen.dev/internal/redact"
 )
 
 // Shape is the size of a request in tokens. Parameters are meaningless without it:
@@ -25,13 +27,22 @@ func (s Shape) String() string { return fmt.Sprintf("%d/%d", s.PromptTokens, s.O
 // Slug is the shape in file and object names: 128-128.
 func (s Shape) Slug() string { return fmt.Sprintf("%d-%d", s.PromptTokens, s.OutputTokens) }
 
+// What is above these is a slip of the hand: no server does it, and no plan of it ends.
+const (
+	MostTokens    = 10_000_000 // of a prompt or an answer
+	MostBatch     = 100_000    // requests together
+	MostSeconds   = 7 * 24 * 3600
+	mostPoints    = 10_000 // of a sweep
+	mostNameBytes = 500
+)
+
 // ParseShape reads 128/128, or 128-128.
 func ParseShape(text string) (Shape, error) {
 	in, out, ok := strings.Cut(strings.Replace(text, "-", "/", 1), "/")
 	p, err1 := strconv.Atoi(in)
 	o, err2 := strconv.Atoi(out)
-	if !ok || err1 != nil || err2 != nil || p < 1 || o < 2 {
-		return Shape{}, fmt.Errorf("shape %q: expected promptTokens/outputTokens such as 128/128, at least 1/2", text)
+	if !ok || err1 != nil || err2 != nil || p < 1 || o < 2 || p > MostTokens || o > MostTokens {
+		return Shape{}, fmt.Errorf("shape %q: expected promptTokens/outputTokens such as 128/128, at least 1/2 and at most %d each", text, MostTokens)
 	}
 	return Shape{PromptTokens: p, OutputTokens: o}, nil
 }
@@ -121,6 +132,12 @@ func (s Sweep) Validate() error {
 	if s.Model == "" {
 		bad("model: empty; give the model's name as the server lists it under /v1/models")
 	}
+	if !redact.Plain(s.Model) || len(s.Model) > mostNameBytes {
+		bad("model: %q holds a control character, or more than %d bytes", redact.Line(s.Model, 100), mostNameBytes)
+	}
+	if points := float64(len(s.Accelerators)) * float64(len(s.Shapes)) * float64(len(s.BatchSizes)); points > mostPoints {
+		return fmt.Errorf("accelerators x shapes x batch-sizes: %.0f points, above %d; name fewer", points, mostPoints)
+	}
 	if len(s.Accelerators) == 0 {
 		bad("accelerators: none given; name at least one, such as A100,H100")
 	}
@@ -130,6 +147,9 @@ func (s Sweep) Validate() error {
 		if slug == "" {
 			bad("accelerators: %q has no letter or digit to make a Kubernetes name of", a.Name)
 			continue
+		}
+		if !redact.Plain(a.Name) || len(a.Name) > mostNameBytes {
+			bad("accelerators: %q holds a control character, or more than %d bytes", redact.Line(a.Name, 100), mostNameBytes)
 		}
 		if other, dup := names[slug]; dup && other == a.Name {
 			bad("accelerators: %s is given twice; its results would overwrite each other", a.Name)
@@ -153,6 +173,9 @@ func (s Sweep) Validate() error {
 		if shape.OutputTokens < 2 {
 			bad("output-tokens: %d is below 2; inter-token latency needs two output tokens", shape.OutputTokens)
 		}
+		if shape.PromptTokens > MostTokens || shape.OutputTokens > MostTokens {
+			bad("prompt-tokens, output-tokens: shape %s is above %d tokens", shape, MostTokens)
+		}
 		if slices.Contains(s.Shapes[:i], shape) {
 			bad("prompt-tokens, output-tokens: shape %s is given twice", shape)
 		}
@@ -164,12 +187,18 @@ func (s Sweep) Validate() error {
 		if b < 1 {
 			bad("batch-sizes: %d is below 1", b)
 		}
+		if b > MostBatch {
+			bad("batch-sizes: %d is above %d", b, MostBatch)
+		}
 		if slices.Contains(s.BatchSizes[:i], b) {
 			bad("batch-sizes: %d is given twice", b)
 		}
 	}
 	if s.MaxSeconds < 0 {
 		bad("max-seconds: %d is negative", s.MaxSeconds)
+	}
+	if s.MaxSeconds > MostSeconds {
+		bad("max-seconds: %d is above %d, a week", s.MaxSeconds, MostSeconds)
 	}
 	if s.MaxRequests < 0 {
 		bad("max-requests: %d is negative", s.MaxRequests)
@@ -205,6 +234,14 @@ func (s Sweep) Points(accelerator string) []Point {
 
 // ParseBatchSizes reads 1,2,4 or the JSON list [1,2,4] that a workflow parameter holds.
 func ParseBatchSizes(text string) ([]int, error) {
+	sizes, err := parseBatchSizes(text)
+	if err == nil && len(sizes) > 0 && slices.Max(sizes) > MostBatch {
+		err = fmt.Errorf("batch sizes: %d is above %d", slices.Max(sizes), MostBatch)
+	}
+	return sizes, err
+}
+
+func parseBatchSizes(text string) ([]int, error) {
 	if strings.HasPrefix(strings.TrimSpace(text), "[") {
 		var sizes []int
 		if err := json.Unmarshal([]byte(text), &sizes); err != nil {

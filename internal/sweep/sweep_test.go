@@ -87,3 +87,31 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+func TestSlipsOfTheHand(t *testing.T) {
+	sound := Sweep{Model: "m", Accelerators: []Accelerator{{Name: "A100"}}, Shapes: []Shape{{128, 128}}, BatchSizes: []int{1, 8}, MaxSeconds: 60, Driver: Native}
+	if err := sound.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for says, edit := range map[string]func(*Sweep){
+		"points, above":                            func(s *Sweep) { s.BatchSizes = make([]int, 1_000_000) },
+		"batch-sizes: 1000000 is above":            func(s *Sweep) { s.BatchSizes = []int{1_000_000} },
+		"above 10000000 tokens":                    func(s *Sweep) { s.Shapes = []Shape{{1 << 62, 128}} },
+		"max-seconds: 999999999":                   func(s *Sweep) { s.MaxSeconds = 999_999_999 },
+		`model: "m ACCEPTED" holds a control char`: func(s *Sweep) { s.Model = "m\nACCEPTED" },
+		`accelerators: "A100" holds a control`:     func(s *Sweep) { s.Accelerators[0].Name = "A100\x1b[2J" },
+	} {
+		s := sound
+		s.Accelerators = slices.Clone(s.Accelerators)
+		edit(&s)
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q is not in %v", says, err)
+		}
+	}
+	if _, err := ParseBatchSizes("1,1000000"); err == nil {
+		t.Error("a batch of a million")
+	}
+	if _, err := ParseShape("4611686018427387904/128"); err == nil {
+		t.Error("a prompt of 4.6e18 tokens")
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
@@ -113,7 +114,7 @@ func Terminal(w io.Writer) *os.File {
 }
 
 // required takes over from the library what it says about missing flags: it
-// prints the help on stdout and gives no exit code.
+// prints the help on stdout and gives no exit code. What is no number is refused, too.
 func required(flags []cli.Flag) cli.BeforeFunc {
 	var names []string
 	for _, f := range flags {
@@ -137,11 +138,35 @@ func required(flags []cli.Flag) cli.BeforeFunc {
 				missing = append(missing, "--"+name)
 			}
 		}
+		var errs []error
 		if len(missing) > 0 {
-			return exit.Errorf(exit.Usage, "%s: not given; see --help", strings.Join(missing, ", "))
+			errs = append(errs, fmt.Errorf("%s: not given; see --help", strings.Join(missing, ", ")))
 		}
-		return nil
+		return exit.With(exit.Usage, errors.Join(append(errs, numbers(c, flags)...)...))
 	}
+}
+
+// mostCount is above every count that makes sense, and below those whose products
+// overflow.
+const mostCount = 1_000_000_000
+
+// numbers refuses what a flag takes for a number and no command can mean. A seed, which
+// is an Int64Flag, may be any.
+func numbers(c *cli.Context, flags []cli.Flag) (errs []error) {
+	for _, f := range flags {
+		name := f.Names()[0]
+		switch f.(type) {
+		case *cli.Float64Flag:
+			if x := c.Float64(name); math.IsNaN(x) || math.Abs(x) > mostCount {
+				errs = append(errs, fmt.Errorf("--%s: %v is no number between -%d and %[3]d", name, x, mostCount))
+			}
+		case *cli.IntFlag:
+			if x := c.Int(name); x > mostCount || x < -mostCount {
+				errs = append(errs, fmt.Errorf("--%s: %d is not between -%d and %[3]d", name, x, mostCount))
+			}
+		}
+	}
+	return errs
 }
 
 func usageError(_ *cli.Context, err error, _ bool) error {

@@ -165,3 +165,23 @@ func TestStdoutThatTakesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What is no number, and a count beyond all counting, is refused whatever the command.
+func TestNumbersThatNobodyMeans(t *testing.T) {
+	a := func() *cli.App {
+		return &cli.App{Name: "tool", Commands: []*cli.Command{{Name: "work",
+			Flags:  []cli.Flag{&cli.Float64Flag{Name: "share"}, &cli.IntFlag{Name: "count"}, &cli.Int64Flag{Name: "seed"}},
+			Action: func(*cli.Context) error { return nil },
+		}}}
+	}
+	for args, want := range map[string]int{
+		"--share NaN": exit.Usage, "--share Inf": exit.Usage, "--share -inf": exit.Usage, "--share 1e308": exit.Usage, "--share 0.5": exit.Done,
+		"--count 4600000000000000000": exit.Usage, "--count -4600000000000000000": exit.Usage, "--count 64": exit.Done, "--seed 4600000000000000000": exit.Done,
+	} {
+		var stderr bytes.Buffer
+		code := Run(context.Background(), a(), "TOOL", append([]string{"work"}, strings.Fields(args)...), strings.NewReader(""), io.Discard, &stderr)
+		if code != want || code != exit.Done && !strings.Contains(stderr.String(), strings.Fields(args)[0]) {
+			t.Errorf("%s: exit %d, %s", args, code, &stderr)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +21,7 @@ import (
 	"wfgen.dev/internal/point/driver/guidellm"
 	"wfgen.dev/internal/point/driver/native"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/retry"
 	"wfgen.dev/internal/run/steps"
@@ -147,18 +150,26 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		errs, o.BatchSizes = append(errs, err), sizes
 	}
 	for _, n := range []struct {
-		flag  string
-		value float64
-		least float64
+		flag        string
+		value       float64
+		least, most float64
 	}{
-		{"batch-size", float64(slices.Min(append(slices.Clone(sizes), o.BatchSize))), 1}, {"prompt-tokens", float64(o.Shape.PromptTokens), 1},
-		{"output-tokens", float64(o.Shape.OutputTokens), 2}, {"max-seconds", o.MaxSeconds, 0},
-		{"max-requests", float64(o.MaxRequests), 0}, {"max-num-seqs", float64(o.MaxNumSeqs), 0},
-		{"margin", o.Margin.Seconds(), 1}, {"probe-seconds", o.ProbeSeconds, 0},
-		{"attempts", float64(steps.Bench.Attempts.In(c)), 1},
+		{"batch-size", float64(slices.Min(append(slices.Clone(sizes), o.BatchSize))), 1, sweep.MostBatch},
+		{"prompt-tokens", float64(o.Shape.PromptTokens), 1, sweep.MostTokens}, {"output-tokens", float64(o.Shape.OutputTokens), 2, sweep.MostTokens},
+		{"max-seconds", o.MaxSeconds, 0, sweep.MostSeconds}, {"max-requests", float64(o.MaxRequests), 0, math.Inf(1)},
+		{"max-num-seqs", float64(o.MaxNumSeqs), 0, math.Inf(1)}, {"margin", o.Margin.Seconds(), 1, sweep.MostSeconds},
+		{"probe-seconds", o.ProbeSeconds, 0, sweep.MostSeconds}, {"attempts", float64(steps.Bench.Attempts.In(c)), 1, 1000},
 	} {
-		if !(n.value >= n.least) {
+		switch {
+		case !(n.value >= n.least):
 			errs = append(errs, fmt.Errorf("--%s: %v is below %v", n.flag, n.value, n.least))
+		case n.value > n.most:
+			errs = append(errs, fmt.Errorf("--%s: %v is above %v", n.flag, n.value, n.most))
+		}
+	}
+	for _, n := range []struct{ flag, name string }{{"model", o.Model}, {"accelerator", o.Accelerator}} {
+		if !redact.Plain(n.name) {
+			errs = append(errs, fmt.Errorf("--%s: %q holds a control character, and cannot name results", n.flag, n.name))
 		}
 	}
 	if o.MaxSeconds == 0 && o.MaxRequests == 0 {
@@ -168,7 +179,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		errs = append(errs, fmt.Errorf("--max-requests: %d is below %d, %d per stream: none would lie in the steady window; 10 per stream is a good number",
 			o.MaxRequests, sweep.MinPerStream*o.BatchSize, sweep.MinPerStream))
 	}
-	if o.Spread < 0 || o.Spread >= 1 {
+	if !(o.Spread >= 0 && o.Spread < 1) {
 		errs = append(errs, fmt.Errorf("--output-spread: %v is not a fraction from 0 to below 1", o.Spread))
 	}
 	if d := steps.Bench.Driver.In(c); d != sweep.Native && d != sweep.Guidellm {
@@ -189,7 +200,12 @@ func instance(text string) (measurement.Instance, error) {
 		return i, nil
 	}
 	if file, ok := strings.CutPrefix(text, "@"); ok {
-		data, err := os.ReadFile(file)
+		f, err := os.Open(file)
+		if err != nil {
+			return i, fmt.Errorf("--server: %w", err)
+		}
+		defer f.Close()
+		data, err := io.ReadAll(io.LimitReader(f, measurement.MaxFileSize))
 		if err != nil {
 			return i, fmt.Errorf("--server: %w", err)
 		}

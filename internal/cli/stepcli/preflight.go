@@ -96,7 +96,7 @@ func planOf(c *cli.Context) (*preflight.Plan, error) {
 	if p.MaxNumSeqs < 0 {
 		errs = append(errs, fmt.Errorf("--max-num-seqs: %d is below 0", p.MaxNumSeqs))
 	}
-	if p.Spread < 0 || p.Spread >= 1 {
+	if !(p.Spread >= 0 && p.Spread < 1) {
 		errs = append(errs, fmt.Errorf("--output-spread: %v is not a fraction from 0 to below 1", p.Spread))
 	}
 	return &p, errors.Join(errs...)

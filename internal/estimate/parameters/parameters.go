@@ -14,6 +14,7 @@ import (
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -282,6 +283,11 @@ func (p *Parameters) validate() error {
 	}
 	if p.Accelerator == "" {
 		bad("accelerator: missing")
+	}
+	for _, n := range []struct{ field, name string }{{"model", p.Model}, {"accelerator", p.Accelerator}} {
+		if !redact.Plain(n.name) {
+			bad("%s: %q holds a control character, and cannot name results", n.field, n.name)
+		}
 	}
 	if p.Shape.PromptTokens < 1 || p.Shape.OutputTokens < 2 {
 		bad("shape: %s is below 1/2", p.Shape)

@@ -61,7 +61,7 @@ const shutdownGrace = 300 * time.Millisecond
 // Serve answers on l, which it closes, until ctx ends; streams that are open
 // then are cut soon after. The error is nil unless accepting failed.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -278,6 +279,15 @@ func (r *process) complete(m *measurement.Measurement) {
 	m.Driver = measurement.Driver{Name: r.driver.Name(), Version: r.driver.Version()}
 	m.Provenance = r.Provenance
 	m.Provenance.Report = r.key
+	odd := map[string]bool{}
+	for _, s := range r.series {
+		for _, name := range s.Odd {
+			odd[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(odd)) {
+		m.Notes = append(m.Notes, fmt.Sprintf("the server's %s was no count or time (not finite, negative, or beyond all counting), and is left out where it was", name))
+	}
 	if r.scrapeErr != nil {
 		m.Notes = append(m.Notes, "no server witness: "+r.scrapeErr.Error())
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -16,9 +17,11 @@ import (
 const MaxFileSize = 1 << 20
 
 // Encode is the measurement as a file: indented JSON, the schema filled in. It
-// refuses what Decode would refuse.
+// refuses what Decode would refuse, but for numbers that are not finite and texts
+// without end: those are left out or cut, and the notes say so.
 func Encode(m Measurement) ([]byte, error) {
 	m.Schema = Schema
+	m.sound()
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
@@ -28,6 +31,9 @@ func Encode(m Measurement) ([]byte, error) {
 	e.SetIndent("", "  ")
 	if err := e.Encode(m); err != nil {
 		return nil, fmt.Errorf("measurement: %w", err)
+	}
+	if b.Len() > MaxFileSize {
+		return nil, exit.Errorf(exit.Refused, "measurement: %d bytes, more than the %d that may be read again", b.Len(), MaxFileSize)
 	}
 	return b.Bytes(), nil
 }
@@ -65,6 +71,11 @@ func (m *Measurement) validate() error {
 	}
 	if m.Accelerator == "" {
 		bad("accelerator: missing; give it with --accelerator")
+	}
+	for _, n := range []struct{ field, name string }{{"model", m.Model}, {"accelerator", m.Accelerator}} {
+		if !redact.Plain(n.name) {
+			bad("%s: %q holds a control character, and cannot name results", n.field, n.name)
+		}
 	}
 	if m.Shape.PromptTokens < 1 {
 		bad("shape.prompt_tokens: %d is below 1", m.Shape.PromptTokens)

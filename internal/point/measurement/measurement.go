@@ -4,6 +4,8 @@
 package measurement
 
 import (
+	"time"
+
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 )
@@ -175,6 +177,16 @@ type Instance struct {
 	GPUDriver   string   `json:"gpu_driver,omitempty"`   // version
 }
 
+// begin is what the times of a process are counted from.
+var begin = time.Now()
+
+// Unix is t in Unix seconds, by a clock that is read once and then runs evenly: when
+// the machine's is set meanwhile, the times of one point still have their distances.
+// t must be one that time.Now gave.
+func Unix(t time.Time) float64 {
+	return float64(begin.UnixMicro()+t.Sub(begin).Microseconds()) / 1e6
+}
+
 // Request is one row of a report. Times are Unix seconds; a time that did not
 // happen is 0.
 type Request struct {
@@ -215,6 +227,7 @@ const (
 type Scrape struct {
 	Time            float64    `json:"time"` // Unix seconds
 	Running         float64    `json:"running"`
+	Odd             []string   `json:"odd,omitempty"` // metrics that said what cannot be, such as NaN, and are left out
 	Waiting         float64    `json:"waiting"`
 	Successes       *float64   `json:"successes,omitempty"`
 	Preemptions     *float64   `json:"preemptions,omitempty"`

@@ -95,7 +95,7 @@ func (d *directory) List(ctx context.Context, prefix string) ([]string, error) {
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case entry.IsDir(), name == start, strings.Contains(entry.Name(), partial):
+		case entry.IsDir(), name == start, strings.Contains(entry.Name(), partial), !regular(name, entry):
 			return nil
 		}
 		key, err := filepath.Rel(d.root, name)
@@ -110,6 +110,16 @@ func (d *directory) List(ctx context.Context, prefix string) ([]string, error) {
 	}
 	slices.Sort(keys) // the walk orders a/b before a.json, a bucket after it
 	return keys, nil
+}
+
+// regular tells files, and links to such, from what reading may never end of: pipes,
+// devices, sockets.
+func regular(name string, entry fs.DirEntry) bool {
+	if entry.Type()&fs.ModeSymlink == 0 {
+		return entry.Type().IsRegular()
+	}
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func (d *directory) check(context.Context) error {

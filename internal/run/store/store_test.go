@@ -568,3 +568,25 @@ func TestSecretsAreNotStored(t *testing.T) {
 		f.Close()
 	}
 }
+
+// A scan reads files, and links to them; it does not wait for what never ends.
+func TestListLeavesOutWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(dir, "a.json"), nil, 0o600), syscall.Mkfifo(filepath.Join(dir, "pipe.json"), 0o600),
+		os.Symlink("a.json", filepath.Join(dir, "link.json")), os.Symlink("/dev/zero", filepath.Join(dir, "zero.json")),
+		os.Symlink("nowhere", filepath.Join(dir, "broken.json")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := New(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := s.List(t.Context(), "")
+	if want := []string{"a.json", "link.json"}; err != nil || !cmp.Equal(keys, want) {
+		t.Errorf("%q, %v", keys, err)
+	}
+}

@@ -402,3 +402,26 @@ func TestSchemaSaysTheDefaults(t *testing.T) {
 		}
 	}
 }
+
+// A second document would be ignored without a word, and a mistaken path fill the memory.
+func TestOneDocumentOfABoundedLength(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "sweep.yaml")
+	for text, line := range map[string]int{
+		"# comment\n---\nname: a\n---\nname: b\n": 4,
+		"name: a\n--- # the other\nname: b\n":     2,
+		"%YAML 1.2\n---\nname: a\n...\n":          0,
+		"---\nname: a\n":                          0,
+		"text: |\n  ---\nname: a\n":               0,
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(name)
+		if found := err != nil && strings.Contains(err.Error(), fmt.Sprintf("second YAML document begins in line %d", line)); found != (line > 0) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, err := Load("/dev/zero"); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("%v", err)
+	}
+}

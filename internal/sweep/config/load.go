@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -19,6 +20,8 @@ import (
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 	"sigs.k8s.io/yaml"
+
+	"wfgen.dev/internal/redact"
 )
 
 // Schema is the JSON Schema of the configuration file.
@@ -26,22 +29,37 @@ import (
 //go:embed sweep.schema.json
 var Schema []byte
 
+// mostBytes is the most that a configuration may hold: a mistaken path must not fill
+// the memory.
+const mostBytes = 4 << 20
+
 // Load reads a configuration file over the defaults. An error names the file and
 // every mistake of its structure; the Config then holds all that could be read, so
 // that its content can be judged in the same breath.
 func Load(path string) (Config, error) {
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return Default(), fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, mostBytes+1))
+	if err != nil {
+		return Default(), fmt.Errorf("configuration: %w", err)
+	}
+	if len(data) > mostBytes {
+		return Default(), fmt.Errorf("configuration: %s is longer than %d bytes, which no configuration is", path, mostBytes)
 	}
 	return parse(path, data)
 }
 
 func parse(path string, data []byte) (Config, error) {
 	c := Default()
+	if second := documents(data); second > 0 {
+		return c, fmt.Errorf("%s: a second YAML document begins in line %d and would be ignored; give each configuration a file of its own", path, second)
+	}
 	raw, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
-		return c, fmt.Errorf("%s: not YAML: %s", path, strings.Join(strings.Fields(err.Error()), " "))
+		return c, fmt.Errorf("%s: not YAML: %s", path, redact.Line(err.Error(), 2000))
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
@@ -75,6 +93,25 @@ func parse(path string, data []byte) (Config, error) {
 		c.Accelerators = slices.DeleteFunc(c.Accelerators, func(a Accelerator) bool { return a.Name == "" })
 	}
 	return c, errors.Join(mistakes...)
+}
+
+// documents is the line in which a second YAML document begins, 0: there is none. The
+// reader of YAML takes the first and is silent about the rest.
+func documents(data []byte) int {
+	begun, number := false, 0
+	for line := range bytes.Lines(data) {
+		number++
+		text := bytes.TrimRight(line, "\r\n\t ")
+		switch {
+		case bytes.Equal(text, []byte("---")) || bytes.HasPrefix(text, []byte("--- ")):
+			if begun {
+				return number
+			}
+		case len(text) > 0 && text[0] != '#' && text[0] != '%' && !bytes.Equal(text, []byte("...")):
+			begun = true
+		}
+	}
+	return 0
 }
 
 // drop takes out the field that holds a value of the wrong kind: its default then

@@ -18,6 +18,7 @@ import (
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/llm/completion"
 	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -108,7 +109,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	defer file.Close()
 	w, err := report.NewNativeWriter(file, report.NativeHeader{
 		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: dialect.Path(),
-		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: unix(time.Now()),
+		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: measurement.Unix(time.Now()),
 	})
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	}
 	l.run(ctx, ramp)
 	cause := context.Cause(ctx)
-	err = w.Close(report.NativeEnd{EndedAt: unix(time.Now()), Interrupted: cause != nil})
+	err = w.Close(report.NativeEnd{EndedAt: measurement.Unix(time.Now()), Interrupted: cause != nil})
 	if err = errors.Join(err, file.Close()); err != nil {
 		return exit.Errorf(exit.TryAgain, "the report %s could not be written: %w", o.Report, err)
 	}
@@ -255,7 +256,7 @@ func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
 
 func row(stream int, a completion.Answer, err error, warmup bool) report.NativeRequest {
 	r := report.NativeRequest{
-		Stream: stream, Start: unix(a.Start), PromptTokens: a.PromptTokens, OutputTokens: a.OutputTokens,
+		Stream: stream, Start: measurement.Unix(a.Start), PromptTokens: a.PromptTokens, OutputTokens: a.OutputTokens,
 		CachedTokens: a.CachedTokens, AskedTokens: a.Asked, Cut: err == nil && a.Cut(), FirstTokens: a.FirstTokens,
 		PrefillMS: a.PrefillMS, DecodeMS: a.DecodeMS,
 		Status: report.NativeSuccessful, Warmup: warmup,
@@ -314,5 +315,4 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-func unix(t time.Time) float64             { return float64(t.UnixMicro()) / 1e6 }
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
