@@ -106,7 +106,7 @@ func runAggregate(c *cli.Context) error {
 	if err := aggregate.Write(c.Context, s, in.Measurements, out, latest); err != nil {
 		return err
 	}
-	if err := aggregate.Print(c.App.Writer, s); err != nil {
+	if err := aggregate.Print(c.App.Writer, s, steps.Aggregate.Verbose.In(c)); err != nil {
 		return err
 	}
 	if api != nil {

@@ -25,12 +25,12 @@ func step(args ...string) (code int, stdout, stderr string) {
 func TestAggregateFromReports(t *testing.T) {
 	sweep := unpack(t, "v0.7.3-concurrent-sweep.json")
 	out := t.TempDir()
-	code, stdout, stderr := step("aggregate", sweep, "--accelerator", "A100", "--output", out, "--expect", "A100")
+	code, stdout, stderr := step("aggregate", sweep, "--accelerator", "A100", "--output", out, "--expect", "A100", "--verbose")
 	if code != 0 {
 		t.Fatalf("code %d: %s", code, stderr)
 	}
 	for _, want := range []string{
-		"linear4: ITL = alpha + beta*batch", "mock-model on A100, 128/32 tokens: WARNED (wls over measured batch)",
+		"WARNED: The parameters can be used with", "(linear4, ms; ±: 95 %)", "mock-model on A100, 128/32 tokens: warned (wls over measured batch)",
 		"alpha, beta, gamma, delta: no interval", "client mean", "check at batch 1: ITL 9.66294 ms, measured 9.66294 (+0.00 %)", "check at batch 4: ITL ",
 	} {
 		if !strings.Contains(stdout, want) {
@@ -75,7 +75,7 @@ func TestAggregateWritesWhatIsGoodAndRefusesTheRest(t *testing.T) {
 	if code != exit.Refused || !strings.Contains(stderr, "none of 6 requests succeeded") || !strings.Contains(stderr, "H100: no measurement") {
 		t.Errorf("code %d: %s", code, stderr)
 	}
-	if !strings.Contains(stdout, "128/32 tokens: WARNED") || !strings.Contains(stdout, "32/8 tokens: REFUSED") || !strings.Contains(stdout, "H100: no parameters") {
+	if !strings.Contains(stdout, "REFUSED: 1 of 2 sets") || !strings.Contains(stdout, "H100: no parameters") || strings.Contains(stdout, "check at") {
 		t.Error(stdout)
 	}
 	if got := strings.Join(files(t, out), " "); !strings.Contains(got, "A100/parameters/128-32.json A100/parameters/32-8.json") {

@@ -54,6 +54,7 @@ Examples:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Value: "-", Usage: "`FILE` or s3://bucket/key that gets the report; - for stdout"},
 			&cli.StringFlag{Name: "format", Value: formatHTML, Usage: "html (the page), markdown (the answer, for pull requests and chat) or text (the table of step aggregate)"},
+			&cli.BoolFlag{Name: "verbose", Usage: "for --format text: everything that is known of each set of parameters"},
 			&cli.StringFlag{Name: "compare", Usage: "an earlier run at `PATH`: the report says what has changed since"},
 			&cli.StringFlag{Name: "band", Value: "5%", Usage: "change that --compare tolerates, such as 5% or 0.05"},
 			&cli.StringFlag{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
@@ -114,7 +115,7 @@ func runReport(c *cli.Context) error {
 	case formatMarkdown:
 		err = page.Markdown(&b, content)
 	case formatText:
-		err = aggregate.Print(&b, content.Summary)
+		err = aggregate.Print(&b, content.Summary, c.Bool("verbose"))
 	}
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func TestReport(t *testing.T) {
 		t.Error("what changed is not where it was asked for alone")
 	}
 
-	for format, want := range map[string]string{"markdown": "| A100 | warned |", "text": "linear4: ITL = alpha", "html": "</html>"} {
+	for format, want := range map[string]string{"markdown": "| A100 | warned |", "text": "ITL = alpha + beta*batch", "html": "</html>"} {
 		if code, stdout, stderr := step("report", sweep, "--accelerator", "A100", "--format", format); code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("%s: code %d, %s%s", format, code, stdout, stderr)
 		}

@@ -179,7 +179,7 @@ func TestQueuedPointCountsForITLOnly(t *testing.T) {
 		t.Errorf("%+v, ttft_throughput %v", last, p.TTFTThroughput)
 	}
 	var text bytes.Buffer
-	if err := Print(&text, Estimate(in, defaults)); err != nil || !strings.Contains(text.String(), "batch 64 left out: TTFT: requests queued for 1.7e+03 ms") {
+	if err := Print(&text, Estimate(in, defaults), true); err != nil || !strings.Contains(text.String(), "batch 64 left out: TTFT: requests queued for 1.7e+03 ms") {
 		t.Errorf("%v\n%s", err, text.String())
 	}
 }

@@ -52,7 +52,7 @@ func TestJointModelsOfAllShapes(t *testing.T) {
 	data := encode(t, s)
 	schematest.Validate(t, "../parameters/summary.schema.json", []byte(data))
 	var text bytes.Buffer
-	if err := Print(&text, s); err != nil {
+	if err := Print(&text, s, true); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"iteration3 of org/model on A100, 4 shapes together: ", "engine.base", "implies at", "of a shape left out of the fit 0.00 %", "95 % [6.49933, 6.50067]"} {

@@ -4,47 +4,59 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
 )
 
-// detailed is how many sets of parameters are printed in full; a fleet gets the
-// overview only.
-const detailed = 12
+// Limits of what is printed without being asked for.
+const (
+	columns  = 100 // of a terminal
+	detailed = 4   // sets of parameters whose points are shown
+	remarks  = 8   // things to know
+)
 
-// Print writes the summary for people.
-func Print(w io.Writer, s parameters.Summary) error {
+// Print writes the summary for people: the answer, the numbers, then what to know of
+// them. Verbose, it goes on with everything that is known of each set, beside what a
+// plain report would have said.
+func Print(w io.Writer, s parameters.Summary, verbose bool) error {
 	t := &table{w: w}
-	t.line("linear4: ITL = alpha + beta*batch, TTFT = gamma + delta*promptTokens*batch (ms)")
-	if len(s.Parameters) <= detailed {
+	t.wrapped("", strings.ToUpper(string(s.Verdict))+": "+page.Answer(s))
+	if len(s.Parameters) > 0 {
+		t.line("")
+		t.overview(s)
+	}
+	for _, p := range s.Parameters {
+		if len(s.Parameters) <= detailed && len(p.Fit.Points) > 0 {
+			t.line("")
+			t.points(p)
+		}
+	}
+	if fitted := slices.DeleteFunc(slices.Clone(s.Joint), func(j parameters.Joint) bool { return j.Verdict.Level == fit.Refused }); len(fitted) > 0 {
+		t.line("")
+		for _, j := range fitted {
+			t.wrapped("", inBrief(j))
+		}
+	}
+	t.remarks(s, verbose)
+	if verbose {
 		for _, p := range s.Parameters {
 			t.line("")
 			t.one(p)
 		}
-	}
-	if len(s.Parameters) != 1 {
-		t.line("")
-		t.overview(s)
-	}
-	for _, j := range s.Joint {
-		t.line("")
-		t.joint(j, len(s.Joint) <= detailed)
-	}
-	for _, f := range s.Failures {
-		where := f.Accelerator
-		if f.Shape != nil {
-			where += ", " + f.Shape.String()
+		for _, j := range s.Joint {
+			t.line("")
+			t.joint(j)
 		}
-		t.line("")
-		t.line("%s: no parameters", where)
-		t.list(f.Reasons)
 	}
 	if s.Totals.Points > 0 {
 		t.line("")
-		t.line("%s, %.1f min measured, %.1f min beside the measuring", counted(s.Totals.Points, "point"), s.Totals.Seconds/60, s.Totals.OverheadSeconds/60)
+		t.line("%s, %.1f min measured, %.1f min of overhead", counted(s.Totals.Points, "point"), s.Totals.Seconds/60, s.Totals.OverheadSeconds/60)
 	}
 	return t.err
 }
@@ -61,26 +73,46 @@ func (t *table) line(format string, args ...any) {
 	}
 }
 
+// wrapped writes a text in lines of at most so many columns, those after the first
+// further in.
+func (t *table) wrapped(indent, text string) {
+	line, used := indent, utf8.RuneCountInString(indent)
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		if i > 0 && used+1+n > columns {
+			t.line("%s", line)
+			line, used = indent+"  "+word, len(indent)+2+n
+			continue
+		}
+		if i > 0 {
+			line, used = line+" ", used+1
+		}
+		line, used = line+word, used+n
+	}
+	t.line("%s", line)
+}
+
 func (t *table) list(lines []string) {
 	for _, l := range lines {
-		t.line("  - %s", l)
+		t.wrapped("  ", "- "+l)
 	}
 }
 
 // columns writes rows of cells under each other, right-aligned.
 func (t *table) columns(rows [][]string) {
-	if t.err != nil {
-		return
-	}
-	tw := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	var b strings.Builder
+	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, row := range rows {
 		fmt.Fprintln(tw, strings.Join(row, "\t")+"\t")
 	}
-	t.err = tw.Flush()
+	_ = tw.Flush() // into memory
+	for line := range strings.Lines(b.String()) {
+		t.line("%s", strings.TrimRight(line, " \n"))
+	}
 }
 
 func (t *table) one(p parameters.Parameters) {
-	t.line("%s on %s, %s tokens: %s (%s over %s batch)", p.Model, p.Accelerator, p.Shape, strings.ToUpper(string(p.Verdict.Level)), p.Fit.Method, p.Fit.Batch)
+	t.wrapped("", fmt.Sprintf("%s on %s, %s tokens: %s (%s over %s batch)", p.Model, p.Accelerator, p.Shape, p.Verdict.Level, p.Fit.Method, p.Fit.Batch))
 	t.list(p.Verdict.Reasons)
 	units := map[string]string{"alpha": "ms", "beta": "ms per request", "gamma": "ms", "delta": "ms per token and request"}
 	var rows [][]string
@@ -92,7 +124,7 @@ func (t *table) one(p parameters.Parameters) {
 		case math.IsNaN(low):
 			rows = append(rows, []string{name, parameters.Format(value), "", "no interval", units[name]})
 		default:
-			rows = append(rows, []string{name, parameters.Format(value), fmt.Sprintf("±%.2g %%", 50*(high-low)/value),
+			rows = append(rows, []string{name, parameters.Format(value), parameters.Within(value, low, high),
 				fmt.Sprintf("95 %% [%s, %s]", parameters.Format(low), parameters.Format(high)), units[name]})
 		}
 	}
@@ -104,25 +136,26 @@ func (t *table) one(p parameters.Parameters) {
 		if d.line == nil {
 			continue
 		}
-		text := fmt.Sprintf("  %s: %s up to batch %.4g, largest error %.2f %%, RMSE %.4f ms", d.name, counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.LargestErrorPercent, d.line.RMSEMS)
+		text := fmt.Sprintf("%s: %s up to batch %.4g, largest error %.2f %%, RMSE %.4f ms", d.name, counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.LargestErrorPercent, d.line.RMSEMS)
 		if d.line.R2 != nil {
 			text += fmt.Sprintf(", R2 %.4f", *d.line.R2)
 		}
 		if d.line.BendFrom != nil {
 			text += fmt.Sprintf("; bends before batch %.4g", *d.line.BendFrom)
 		}
-		t.line("%s", text)
+		t.wrapped("  ", text)
 	}
 
-	rows = [][]string{{"batch", "measured", "ITL ms", "predicted", "error", "from", "TTFT ms", "predicted", "error", "from"}}
+	rows = [][]string{{"batch", "measured", "ITL ms", "line", "error", "from", "TTFT ms", "line", "error", "from"}}
 	var notes []string
+	plain := [][]string{{"batch", "ITL ms", "TTFT ms", "requests together"}}
 	for _, q := range p.Fit.Points {
 		row := []string{fmt.Sprint(q.BatchSize), fmt.Sprintf("%.4g", q.Batch)}
 		row = append(row, cells(q.ITL)...)
 		row = append(row, cells(q.TTFT)...)
 		rows = append(rows, row)
-		if text := plainly(q); text != "" {
-			notes = append(notes, fmt.Sprintf("batch %d: %s", q.BatchSize, text))
+		if q.Plain != nil {
+			plain = append(plain, []string{fmt.Sprint(q.BatchSize), parameters.Brief(q.Plain.ITLMS), parameters.Brief(q.Plain.TTFTMS), parameters.Brief(q.Plain.Batch)})
 		}
 		for _, r := range q.LeftOut {
 			notes = append(notes, fmt.Sprintf("batch %d left out: %s", q.BatchSize, r))
@@ -130,22 +163,11 @@ func (t *table) one(p parameters.Parameters) {
 	}
 	t.columns(rows)
 	t.list(notes)
+	if len(plain) > 1 {
+		t.line("  A plain report, with start-up, drain and the client's own delays in it, would have said:")
+		t.columns(plain)
+	}
 	t.verify(p)
-}
-
-// plainly says what a plain report would have said of a point, where that differs
-// noticeably from what was taken.
-func plainly(q parameters.Point) string {
-	const noticeable = 0.03
-	if q.Plain == nil || q.ITL == nil || q.TTFT == nil {
-		return ""
-	}
-	off := func(plain, taken float64) bool { return math.Abs(plain/taken-1) > noticeable }
-	if !off(q.Plain.ITLMS, q.ITL.MS) && !off(q.Plain.TTFTMS, q.TTFT.MS) && !off(q.Plain.Batch, q.Batch) {
-		return ""
-	}
-	return fmt.Sprintf("a plain report, with start-up, drain and the client's own delays in it, would have said ITL %.4g ms and TTFT %.4g ms at %.4g requests together",
-		q.Plain.ITLMS, q.Plain.TTFTMS, q.Plain.Batch)
 }
 
 // formulas of the joint models.
@@ -155,13 +177,13 @@ var formulas = map[string]string{
 }
 
 // joint is a model of all shapes; its letters are not those of linear4.
-func (t *table) joint(j parameters.Joint, inFull bool) {
+func (t *table) joint(j parameters.Joint) {
 	t.line("%s of %s on %s, %d shapes together: %s", j.Fit, j.Model, j.Accelerator, j.Shapes, strings.ToUpper(string(j.Verdict.Level)))
 	t.list(j.Verdict.Reasons)
 	if j.Verdict.Level == fit.Refused {
 		return
 	}
-	t.line("  %s (ms)", formulas[j.Fit])
+	t.wrapped("  ", formulas[j.Fit]+" (ms)")
 	var rows [][]string
 	for _, e := range j.Terms {
 		switch {
@@ -170,12 +192,12 @@ func (t *table) joint(j parameters.Joint, inFull bool) {
 		case e.Interval == nil:
 			rows = append(rows, []string{j.Fit + "." + e.Name, parameters.Format(e.Value), "", "no interval", e.Unit})
 		default:
-			rows = append(rows, []string{j.Fit + "." + e.Name, parameters.Format(e.Value), fmt.Sprintf("±%.2g %%", 50*(e.Interval.High-e.Interval.Low)/e.Value),
+			rows = append(rows, []string{j.Fit + "." + e.Name, parameters.Format(e.Value), parameters.Within(e.Value, e.Interval.Low, e.Interval.High),
 				fmt.Sprintf("95 %% [%s, %s]", parameters.Format(e.Interval.Low), parameters.Format(e.Interval.High)), e.Unit})
 		}
 	}
 	t.columns(rows)
-	text := fmt.Sprintf("  ITL: %s", counted(j.PointsUsed, "point"))
+	text := fmt.Sprintf("ITL: %s", counted(j.PointsUsed, "point"))
 	for _, e := range []struct {
 		name  string
 		value *float64
@@ -184,11 +206,8 @@ func (t *table) joint(j parameters.Joint, inFull bool) {
 			text += fmt.Sprintf(", %s %.2f %%", e.name, *e.value)
 		}
 	}
-	t.line("%s", text)
-	if !inFull {
-		return
-	}
-	rows = [][]string{{"implies at", "batch", "alpha", "beta", "gamma", "delta", "ITL against measured linear4", "TTFT"}}
+	t.wrapped("  ", text)
+	rows = [][]string{{"implies at", "batch", "alpha", "beta", "gamma", "delta", "ITL vs. own", "TTFT"}}
 	for _, i := range j.Linear4 {
 		row := []string{i.Shape.String(), fmt.Sprintf("%.3g to %.4g", i.Batch[0], i.Batch[1]),
 			parameters.Format(i.Alpha), parameters.Format(i.Beta), parameters.Format(i.Gamma), parameters.Format(i.Delta)}
@@ -239,36 +258,179 @@ func (t *table) verify(p parameters.Parameters) {
 		return fmt.Sprintf("%s %s ms, measured %s (%+.2f %%)", name, parameters.Format(*v.PredictedMS), parameters.Format(v.MS), *v.ErrorPercent)
 	}
 	for _, q := range []parameters.Point{used[0], used[len(used)-1]} {
-		t.line("  check at batch %d: %s; %s", q.BatchSize, check("ITL", q.ITL), check("TTFT", q.TTFT))
+		t.wrapped("  ", fmt.Sprintf("check at batch %d: %s; %s", q.BatchSize, check("ITL", q.ITL), check("TTFT", q.TTFT)))
 	}
 }
 
-// overview is one line for each set of parameters.
+// overview is one line for each set of parameters, under the name of its model.
 func (t *table) overview(s parameters.Summary) {
-	rows := [][]string{{"model", "accelerator", "shape", "verdict", "alpha", "beta", "gamma", "delta"}}
-	for _, p := range s.Parameters {
-		row := []string{p.Model, p.Accelerator, p.Shape.String(), string(p.Verdict.Level)}
+	var rows [][]string
+	for i, p := range s.Parameters {
+		if i == 0 || p.Model != s.Parameters[i-1].Model {
+			rows = append(rows, []string{p.Model})
+			rows = append(rows, []string{"accelerator", "shape", "verdict", "alpha", "beta", "gamma", "delta"})
+		}
+		row := []string{p.Accelerator, p.Shape.String(), string(p.Verdict.Level)}
 		for _, name := range parameters.Names {
 			cell := "-"
 			if value, low, high, ok := p.Parameter(name); ok {
-				cell = parameters.Format(value)
+				cell = parameters.Brief(value)
 				if !math.IsNaN(low) {
-					cell += fmt.Sprintf(" ±%.2g %%", 50*(high-low)/value)
+					cell += " " + parameters.Within(value, low, high)
 				}
 			}
 			row = append(row, cell)
 		}
 		rows = append(rows, row)
 	}
+	for len(rows) > 0 {
+		t.line("%s", rows[0][0])
+		n := 1
+		for n < len(rows) && len(rows[n]) > 1 {
+			n++
+		}
+		t.columns(rows[1:n])
+		if rows = rows[n:]; len(rows) > 0 {
+			t.line("")
+		}
+	}
+	t.line("  ITL = alpha + beta*batch, TTFT = gamma + delta*promptTokens*batch (linear4, ms; ±: 95 %%)")
+}
+
+// points shows what was measured beside the lines, and how it grows.
+func (t *table) points(p parameters.Parameters) {
+	t.line("%s, %s", p.Accelerator, p.Shape)
+	largest := func(of func(parameters.Point) *parameters.Value) float64 {
+		ms := 0.0
+		for _, q := range p.Fit.Points {
+			if v := of(q); v != nil {
+				ms = max(ms, v.MS)
+			}
+		}
+		return ms
+	}
+	itl := func(q parameters.Point) *parameters.Value { return q.ITL }
+	ttft := func(q parameters.Point) *parameters.Value { return q.TTFT }
+	mostITL, mostTTFT := largest(itl), largest(ttft)
+	rows := [][]string{{"batch", "ITL ms", "line", "error", "", "TTFT ms", "line", "error", ""}}
+	for _, q := range p.Fit.Points {
+		row := []string{fmt.Sprint(q.BatchSize)}
+		if whole := float64(q.BatchSize); q.Batch > 0 && math.Abs(q.Batch/whole-1) > mostBatchDifference {
+			row[0] += fmt.Sprintf(" (%s)", parameters.Brief(q.Batch))
+		}
+		row = append(row, beside(q.ITL)...)
+		row = append(row, lengthOf(q.ITL, mostITL))
+		row = append(row, beside(q.TTFT)...)
+		row = append(row, lengthOf(q.TTFT, mostTTFT))
+		rows = append(rows, row)
+	}
 	t.columns(rows)
-	if len(s.Parameters) <= detailed {
+}
+
+// beside are a latency, what the line says, and how far that is off.
+func beside(v *parameters.Value) []string {
+	if v == nil {
+		return []string{"-", "", ""}
+	}
+	ms := parameters.Brief(v.MS)
+	if v.StandardErrorMS > 0 {
+		if half := 1.96 * v.StandardErrorMS; half < 1 {
+			ms += fmt.Sprintf(" ±%.1g", half)
+		} else {
+			ms += fmt.Sprintf(" ±%.0f", half)
+		}
+	}
+	if !v.Used {
+		ms = "(" + ms + ")"
+	}
+	if v.PredictedMS == nil {
+		return []string{ms, "", ""}
+	}
+	return []string{ms, parameters.Brief(*v.PredictedMS), fmt.Sprintf("%+.1f %%", *v.ErrorPercent)}
+}
+
+// lengthOf draws a latency as a bar, padded to the length of the largest.
+func lengthOf(v *parameters.Value, largest float64) string {
+	const cells = 10
+	if v == nil || !(largest > 0) {
+		return strings.Repeat(" ", cells)
+	}
+	eighths := int(math.Round(8 * cells * v.MS / largest))
+	bar := strings.Repeat("█", eighths/8)
+	if rest := eighths % 8; rest > 0 {
+		bar += string([]rune("▏▎▍▌▋▊▉")[rest-1])
+	}
+	return bar + strings.Repeat(" ", cells-utf8.RuneCountInString(bar))
+}
+
+// inBrief is a model of all shapes in a sentence.
+func inBrief(j parameters.Joint) string {
+	text := fmt.Sprintf("%s of %s on %s, %d shapes together: %s", j.Fit, j.Model, j.Accelerator, j.Shapes, j.Verdict.Level)
+	for _, e := range []struct {
+		name  string
+		value *float64
+	}{{"mean error of ITL", j.MeanErrorPercent}, {"of a shape left out", j.LeftOutErrorPercent}} {
+		if e.value != nil {
+			text += fmt.Sprintf(", %s %.2g %%", e.name, *e.value)
+		}
+	}
+	return text
+}
+
+// remarks are what to know: what failed, why sets are refused, why they are warned of,
+// each thing once however many sets it concerns.
+func (t *table) remarks(s parameters.Summary, verbose bool) {
+	var texts []string
+	of := map[string][]string{}
+	add := func(where, text string) {
+		if of[text] == nil {
+			texts = append(texts, text)
+		}
+		of[text] = append(of[text], where)
+	}
+	for _, f := range s.Failures {
+		where := f.Accelerator
+		if f.Shape != nil {
+			where += " " + f.Shape.String()
+		}
+		for _, r := range f.Reasons {
+			add(where, "no parameters: "+r)
+		}
+	}
+	for _, level := range []fit.Level{fit.Refused, fit.Warned} {
+		for _, p := range s.Parameters {
+			if p.Verdict.Level == level {
+				for _, r := range p.Verdict.Reasons {
+					add(p.Accelerator+" "+p.Shape.String(), r)
+				}
+			}
+		}
+	}
+	var left int // points that a line leaves out
+	for _, p := range s.Parameters {
+		for _, q := range p.Fit.Points {
+			if len(q.LeftOut) > 0 {
+				left++
+			}
+		}
+	}
+	if len(texts) == 0 && left == 0 {
 		return
 	}
-	for _, p := range s.Parameters {
-		if p.Verdict.Level == fit.Refused {
-			t.line("%s, %s: refused", p.Accelerator, p.Shape)
-			t.list(p.Verdict.Reasons)
+	t.line("")
+	for i, text := range texts {
+		if i == remarks && len(texts) > remarks+1 && !verbose {
+			t.wrapped("  ", fmt.Sprintf("- and %d more (--verbose, or the report)", len(texts)-remarks))
+			break
 		}
+		where := of[text]
+		if n := len(where); n > 3 {
+			where = append(slices.Clone(where[:2]), fmt.Sprintf("%d more", n-2))
+		}
+		t.wrapped("  ", "- "+strings.Join(where, ", ")+": "+text)
+	}
+	if left > 0 && len(s.Parameters) <= detailed && !verbose {
+		t.wrapped("  ", "- in parentheses: left out of the line (--verbose, or the report, says why)")
 	}
 }
 

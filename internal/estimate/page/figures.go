@@ -211,7 +211,7 @@ func (l latency) overBatch(id string, points []parameters.Point) (figure, bool) 
 		case v.Used:
 			dots = append(dots, xy{x.clamped(q.Batch), y.clamped(v.MS)})
 		default:
-			p.outlier(xy{x.clamped(q.Batch), y.clamped(v.MS)}, says(q, number(v.MS)+" ms"))
+			p.outlier(xy{x.clamped(q.Batch), y.clamped(v.MS)}, says(q, parameters.Brief(v.MS)+" ms"))
 		}
 	}
 	p.dots(l.class, dots)
@@ -257,9 +257,9 @@ func (l latency) words(points []parameters.Point, used, out int) string {
 			}
 		}
 	}
-	text := fmt.Sprintf("%s ms at batch %s, %s ms at batch %s.", number(l.of(*first).MS), batch(first.Batch), number(l.of(*last).MS), batch(last.Batch))
+	text := fmt.Sprintf("%s ms at batch %s, %s ms at batch %s.", parameters.Brief(l.of(*first).MS), batch(first.Batch), parameters.Brief(l.of(*last).MS), batch(last.Batch))
 	if first == last {
-		text = fmt.Sprintf("%s ms at batch %s.", number(l.of(*first).MS), batch(first.Batch))
+		text = fmt.Sprintf("%s ms at batch %s.", parameters.Brief(l.of(*first).MS), batch(first.Batch))
 	}
 	if l.line != nil && l.at != nil {
 		text += fmt.Sprintf(" The line lies within %.2g %% of the %s that it was fitted to.", l.line.LargestErrorPercent, counted(l.line.PointsUsed, "point"))
@@ -368,7 +368,7 @@ func spread(id, name, class string, ms []measurement.Measurement, of func(*measu
 	p.dots(class+" tail", tails)
 	return figure{ID: id, Title: name + " among requests", SVG: p.svg(id + "-t"),
 		Text: fmt.Sprintf("As the client saw it. At batch %s the median is %s, the 99th percentile %s ms.",
-			batch(last.batch), number(last.q.P50), number(last.q.P99))}, true
+			batch(last.batch), parameters.Brief(last.q.P50), parameters.Brief(last.q.P99))}, true
 }
 
 // course shows ITL over the time of each point, as far as it departs from what was
@@ -394,7 +394,7 @@ func course(id string, ms []measurement.Measurement) (figure, bool) {
 					continue
 				}
 				if off := 100 * (*v/m.Taken.ITL.MS - 1); math.Abs(off) > math.Abs(worst) {
-					worst, where = off, fmt.Sprintf("batch %d after %s s", m.BatchSize, number(math.Round(10*(at-begin))/10))
+					worst, where = off, fmt.Sprintf("batch %d after %s s", m.BatchSize, parameters.Brief(math.Round(10*(at-begin))/10))
 				}
 			}
 		}
@@ -518,9 +518,9 @@ func compared(id, title, text, class, unit string, bars []bar) figure {
 // batch writes a measured batch: the number asked for where it is hardly off.
 func batch(b float64) string {
 	if whole := math.Round(b); whole > 0 && math.Abs(b/whole-1) < 0.005 {
-		return number(whole)
+		return parameters.Brief(whole)
 	}
-	return number(b)
+	return parameters.Brief(b)
 }
 
 // shortened is a text of at most n characters.

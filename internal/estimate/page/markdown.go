@@ -18,7 +18,7 @@ func Markdown(w io.Writer, c Content) error {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("### %s", literal(title(s)))
 	line("")
-	line("**%s** %s", strings.ToUpper(string(s.Verdict)), literal(answer(s)))
+	line("**%s** %s", strings.ToUpper(string(s.Verdict)), literal(Answer(s)))
 	line("")
 	if about := about(s); about != "" {
 		line("%s", literal(about))

@@ -142,7 +142,7 @@ type changed struct{ Name, Old, New, Change, Interval string }
 func viewOf(c Content) view {
 	s := c.Summary
 	names := namesOf(s)
-	v := view{Style: template.CSS(style), Level: s.Verdict, Answer: answer(s), Title: title(s), About: about(s), Keys: "accelerator"} //nolint:gosec // it is ours
+	v := view{Style: template.CSS(style), Level: s.Verdict, Answer: Answer(s), Title: title(s), About: about(s), Keys: "accelerator"} //nolint:gosec // it is ours
 	if names.shapes {
 		v.Keys = "accelerator, shape"
 	}
@@ -214,8 +214,8 @@ func title(s parameters.Summary) string {
 	}
 }
 
-// answer is the verdict in a sentence.
-func answer(s parameters.Summary) string {
+// Answer is the verdict in a sentence or two.
+func Answer(s parameters.Summary) string {
 	count := map[fit.Level]int{}
 	for _, p := range s.Parameters {
 		count[p.Verdict.Level]++
@@ -303,11 +303,11 @@ func period(from, to float64) string {
 func duration(seconds float64) string {
 	switch {
 	case seconds < 90:
-		return number(math.Round(seconds)) + " s"
+		return parameters.Brief(math.Round(seconds)) + " s"
 	case seconds < 5400:
-		return number(math.Round(seconds/6)/10) + " min"
+		return parameters.Brief(math.Round(seconds/6)/10) + " min"
 	default:
-		return number(math.Round(seconds/360)/10) + " h"
+		return parameters.Brief(math.Round(seconds/360)/10) + " h"
 	}
 }
 
@@ -417,26 +417,21 @@ func cellOf(p parameters.Parameters, name string) cell {
 	case !ok:
 		return cell{Value: "–"}
 	case math.IsNaN(low):
-		return cell{number(value), "no interval"}
+		return cell{parameters.Brief(value), "no interval"}
 	default:
-		return cell{number(value), within(value, low, high)}
+		return cell{parameters.Brief(value), parameters.Within(value, low, high)}
 	}
-}
-
-// within is half of an interval, relative to the value.
-func within(value, low, high float64) string {
-	return fmt.Sprintf("±%.2g %%", math.Abs(50*(high-low)/value))
 }
 
 func formula(p parameters.Parameters) string {
 	var parts []string
 	if a, _, _, ok := p.Parameter("alpha"); ok {
 		b, _, _, _ := p.Parameter("beta")
-		parts = append(parts, fmt.Sprintf("ITL = %s ms + %s ms × batch", number(a), number(b)))
+		parts = append(parts, fmt.Sprintf("ITL = %s ms + %s ms × batch", parameters.Brief(a), parameters.Brief(b)))
 	}
 	if g, _, _, ok := p.Parameter("gamma"); ok {
 		d, _, _, _ := p.Parameter("delta")
-		parts = append(parts, fmt.Sprintf("TTFT = %s ms + %s ms × prompt tokens × batch", number(g), number(d)))
+		parts = append(parts, fmt.Sprintf("TTFT = %s ms + %s ms × prompt tokens × batch", parameters.Brief(g), parameters.Brief(d)))
 	}
 	text := "No parameters."
 	if len(parts) > 0 {
@@ -449,7 +444,7 @@ func measuredOf(v *parameters.Value) measured {
 	if v == nil {
 		return measured{MS: "–"}
 	}
-	m := measured{MS: number(v.MS), From: v.From + " " + v.Statistic}
+	m := measured{MS: parameters.Brief(v.MS), From: v.From + " " + v.Statistic}
 	if v.StandardErrorMS > 0 {
 		m.MS += fmt.Sprintf(" ±%.2g", 1.96*v.StandardErrorMS)
 	}
@@ -457,7 +452,7 @@ func measuredOf(v *parameters.Value) measured {
 		m.MS = "(" + m.MS + ")"
 	}
 	if v.PredictedMS != nil && v.ErrorPercent != nil {
-		m.Predicted, m.Error = number(*v.PredictedMS), fmt.Sprintf("%+.2g %%", *v.ErrorPercent)
+		m.Predicted, m.Error = parameters.Brief(*v.PredictedMS), fmt.Sprintf("%+.2g %%", *v.ErrorPercent)
 	}
 	return m
 }
@@ -467,7 +462,7 @@ func pairOf(m measurement.Measurement, of func(*measurement.Witness) *measuremen
 		if w == nil || of(w) == nil {
 			return "–"
 		}
-		return number(of(w).MeanMS)
+		return parameters.Brief(of(w).MeanMS)
 	}
 	p := pair{Client: ms(m.Client), Other: ms(m.Server), Differ: "–"}
 	if m.Probe != nil {
@@ -497,12 +492,12 @@ func jointOf(j parameters.Joint) joint {
 		v.Text = fmt.Sprintf("%s of %s. %s.", counted(j.PointsUsed, "point"), counted(j.Shapes, "shape"), strings.Join(parts, ", "))
 	}
 	for _, t := range j.Terms {
-		one := term{Name: j.Fit + "." + t.Name, Value: number(t.Value), Unit: t.Unit, Interval: "–"}
+		one := term{Name: j.Fit + "." + t.Name, Value: parameters.Brief(t.Value), Unit: t.Unit, Interval: "–"}
 		switch {
 		case t.Dropped != "":
 			one.Interval = t.Dropped
 		case t.Interval != nil:
-			one.Interval = number(t.Interval.Low) + " to " + number(t.Interval.High)
+			one.Interval = parameters.Brief(t.Interval.Low) + " to " + parameters.Brief(t.Interval.High)
 		}
 		v.Terms = append(v.Terms, one)
 	}
@@ -563,12 +558,12 @@ func comparison(s parameters.Summary, n names) []figure {
 					best = j
 				}
 			}
-			title := fmt.Sprintf("%s at batch %s and %s", name, number(low), number(high))
+			title := fmt.Sprintf("%s at batch %s and %s", name, parameters.Brief(low), parameters.Brief(high))
 			if accelerators > 1 {
 				title += ", " + shape.String() + " tokens"
 			}
 			text := fmt.Sprintf("From the lines, with their 95 %% intervals; left dot batch %s, right dot %s. Lowest at %s: %s, %s ms.",
-				number(low), number(high), number(high), bars[best].label, number(bars[best].high))
+				parameters.Brief(low), parameters.Brief(high), parameters.Brief(high), bars[best].label, parameters.Brief(bars[best].high))
 			figures = append(figures, compared(fmt.Sprintf("compare-%d-%s", k+1, lines[0].class), title, text, lines[0].class, "ms", bars))
 		}
 	}
@@ -619,7 +614,7 @@ func changeOf(r compare.Result) change {
 		c.Verdict, c.Level = "drift: "+strings.Join(r.Drift, ", "), fit.Refused
 	}
 	for _, x := range r.Changes {
-		row := changed{Name: x.Name, Old: number(x.Old), New: number(x.New), Change: fmt.Sprintf("%+.2g %%", x.Percent), Interval: "–"}
+		row := changed{Name: x.Name, Old: parameters.Brief(x.Old), New: parameters.Brief(x.New), Change: fmt.Sprintf("%+.2g %%", x.Percent), Interval: "–"}
 		switch {
 		case x.Note != "":
 			row.Change = x.Note

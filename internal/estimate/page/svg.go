@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"wfgen.dev/internal/estimate/parameters"
 )
 
 // drawing writes one SVG. Its colours, widths and fonts are classes of the page's
@@ -239,29 +241,9 @@ func around(values []float64, from, to float64, n int) scale {
 func tick(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 1e6:
-		return number(v/1e6) + "M"
+		return parameters.Brief(v/1e6) + "M"
 	case a >= 1e4:
-		return number(v/1e3) + "k"
+		return parameters.Brief(v/1e3) + "k"
 	}
-	return number(v)
-}
-
-// number writes a value in a text: four digits, no exponent where it can be
-// read without.
-func number(v float64) string {
-	if a := math.Abs(v); a != 0 && (a >= 1e6 || a < 1e-6) {
-		return strconv.FormatFloat(v, 'g', 3, 64)
-	}
-	digits := 0
-	if v != 0 {
-		digits = max(0, 3-int(math.Floor(math.Log10(math.Abs(v)))))
-	}
-	text := strconv.FormatFloat(v, 'f', digits, 64)
-	if strings.Contains(text, ".") {
-		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
-	}
-	if text == "-0" {
-		return "0"
-	}
-	return text
+	return parameters.Brief(v)
 }

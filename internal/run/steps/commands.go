@@ -126,6 +126,7 @@ var Aggregate = define(struct {
 	Expect, Shapes, Latest              Flag[string]
 	ConfigMap, Namespace                Flag[string]
 	Model, Accelerator                  Flag[string]
+	Verbose                             Flag[bool]
 }{
 	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAll}},
 	Output:      output,
@@ -140,6 +141,7 @@ var Aggregate = define(struct {
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
 	Model:       Flag[string]{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
 	Accelerator: Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` of the accelerator, for raw reports, which do not hold it"},
+	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
 })
 
 // InstallTo copies step itself to its argument.
