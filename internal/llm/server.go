@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"wfgen.dev/internal/redact"
@@ -32,6 +33,8 @@ type Client struct {
 	apiKey  string
 	secrets redact.Secrets
 	HTTP    *http.Client
+
+	metricsAt atomic.Pointer[string] // path of the metrics, once it is known
 }
 
 // New makes a client of the server at target, such as http://vllm:8000, or below a

@@ -28,6 +28,14 @@ func serve(t *testing.T, cfg simulate.Config, key string) *Client {
 	return client(t, h.URL, key)
 }
 
+// handle starts any server and a client of it.
+func handle(t *testing.T, h http.HandlerFunc) *Client {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return client(t, s.URL, "")
+}
+
 func client(t *testing.T, url, key string) *Client {
 	t.Helper()
 	c, err := New(url, key)

@@ -25,6 +25,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 )
@@ -193,7 +194,7 @@ func (r *process) point(ctx context.Context, m measurement.Measurement, dir stri
 			return m, err
 		}
 	}
-	if m.Requests.Successful == 0 {
+	if m.Requests.Successful == 0 && !m.Requests.AtOnce() {
 		why := strings.Join(m.Taken.Void, "; ")
 		if m.Requests.Errored > 0 {
 			why += "; the log of the server at " + r.Provenance.Target + " should say more"
@@ -276,6 +277,7 @@ const restarted = "the server restarted during the point"
 // complete adds to what the report says what is known besides, the server's witness
 // above all, and weighs anew.
 func (r *process) complete(m *measurement.Measurement) {
+	m.Taken = m.Given()
 	m.Driver = measurement.Driver{Name: r.driver.Name(), Version: r.driver.Version()}
 	m.Provenance = r.Provenance
 	m.Provenance.Report = r.key
@@ -298,13 +300,17 @@ func (r *process) complete(m *measurement.Measurement) {
 		}
 		series = during(series, m.StartedAt, m.StartedAt+m.Seconds) // its report holds none of what it asks before it begins
 	}
-	if measurement.Restarted(series) {
-		m.Taken.Void = append(m.Taken.Void, restarted)
+	switch {
+	case measurement.Replicas(series):
+		m.Taken.Refuse(reason.New(reason.Replicas, "the server's running totals fall and come back: two replicas or more answer at one address").Cured("measure one of them by its own URL"))
+	case measurement.Restarted(series):
+		m.Taken.Refuse(reason.New(reason.Foreign, restarted))
 	}
 	if m.Client == nil {
+		m.Taken.Source = measurement.Auto
 		return
 	}
-	m.Server = measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds)
+	m.Server = measurement.Join(m.Server, measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds))
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
 }
 

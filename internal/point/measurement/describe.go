@@ -15,7 +15,8 @@ const noticeable = 3
 func (m Measurement) Describe() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s batch %d", m.Accelerator, m.Shape, m.BatchSize)
-	if m.Taken.Batch > 0 {
+	void := len(m.Taken.Void) > 0
+	if m.Taken.Batch > 0 && !void {
 		fmt.Fprintf(&b, " (measured %.2f)", m.Taken.Batch)
 	}
 	b.WriteString(": ")
@@ -23,7 +24,12 @@ func (m Measurement) Describe() string {
 		name       string
 		value      *Value
 		difference *float64
-	}{{"ITL", m.Taken.ITL, m.Taken.ITLDifferencePercent}, {"TTFT", m.Taken.TTFT, m.Taken.TTFTDifferencePercent}} {
+		void       bool
+	}{{"ITL", m.Taken.ITL, m.Taken.ITLDifferencePercent, void}, {"TTFT", m.Taken.TTFT, m.Taken.TTFTDifferencePercent, void || len(m.Taken.VoidTTFT) > 0}} {
+		if v.void {
+			fmt.Fprintf(&b, "%s void, ", v.name) // its number would look like one that can be used
+			continue
+		}
 		if v.value == nil {
 			continue
 		}

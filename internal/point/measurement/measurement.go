@@ -73,11 +73,11 @@ type Witness struct {
 	KVCacheUsage    *float64 `json:"kv_cache_usage,omitempty"`    // 0..1, largest seen
 }
 
-// Stream says whether what arrived at the client can be tokens, means over the
-// requests of the steady window.
+// Stream says whether what arrived at the client can be tokens, over the requests of
+// the steady window.
 type Stream struct {
 	PiecesPerToken float64 `json:"pieces_per_token"` // pieces with content over counted tokens
-	FirstTokens    float64 `json:"first_tokens"`     // tokens that came together with the first; 0: not known
+	FirstTokens    float64 `json:"first_tokens"`     // tokens that came together with the first, median
 	Instant        float64 `json:"instant"`          // share of the gaps between pieces that took no time
 }
 

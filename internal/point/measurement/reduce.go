@@ -1,6 +1,7 @@
 package measurement
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -22,6 +23,12 @@ const (
 	allAtOnce       = "all output tokens at one moment (not streamed)"
 	impossibleTimes = "impossible timestamps"
 )
+
+// AtOnce says whether every answer came in one piece: nothing went wrong, and nothing
+// can be timed.
+func (r Requests) AtOnce() bool {
+	return r.Successful == 0 && r.Errored > 0 && r.Errors[allAtOnce] == r.Errored
+}
 
 // Reduce makes the client's witness from the rows of all requests of a point,
 // successful or not, in a closed loop of so many streams.
@@ -147,24 +154,38 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 	return w, counts, nil
 }
 
-// stream says how the answers of some requests came; nil where the rows do not.
+// Join adds to the server's witness from its answers what its metrics say besides; either
+// may be nil.
+func Join(timed, scraped *Witness) *Witness {
+	if timed == nil || scraped == nil {
+		return cmp.Or(timed, scraped)
+	}
+	w := *timed
+	w.Requests = cmp.Or(scraped.Requests, timed.Requests)
+	w.Tokens, w.WaitingMean, w.Preemptions, w.KVCacheUsage, w.Course = scraped.Tokens, scraped.WaitingMean, scraped.Preemptions, scraped.KVCacheUsage, scraped.Course
+	return &w
+}
+
+// stream says how the answers of some requests came; nil where the rows do not. Of the
+// tokens that came with the first the median counts: a client that was starved for a
+// moment has found several now and then, a server that groups them sends so many always.
 func stream(rows []Request) *Stream {
-	var pieces, tokens, gaps, instant, first, n float64
+	var pieces, tokens, gaps, instant float64
+	var first []float64
 	for _, r := range rows {
 		if r.Pieces == 0 || r.OutputTokens == 0 {
 			continue
 		}
-		n++
 		pieces += float64(r.Pieces)
 		tokens += float64(r.OutputTokens)
 		gaps += float64(r.Pieces - 1)
 		instant += float64(r.Instant)
-		first += float64(r.FirstTokens)
+		first = append(first, float64(r.FirstTokens))
 	}
-	if n == 0 {
+	if len(first) == 0 {
 		return nil
 	}
-	return &Stream{PiecesPerToken: pieces / tokens, FirstTokens: first / n, Instant: instant / max(1, gaps)}
+	return &Stream{PiecesPerToken: pieces / tokens, FirstTokens: median(first), Instant: instant / max(1, gaps)}
 }
 
 // TimedWitness is the server's witness where its answers say how long each request
@@ -239,10 +260,12 @@ func check(r Request) string {
 // ServerWitness makes the server's witness from scrapes of its /metrics in the
 // order of time: exact means between the first and the last scrape inside the
 // window from start to end (Unix seconds), counts over all scrapes. It is nil
-// when the server reports no latency histograms. Its estimates are nil when the
+// when the server reports neither latencies nor tokens. Its estimates are nil when the
 // window holds fewer than two scrapes, or when the server restarted in it.
 func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
-	reports := func(s Scrape) bool { return s.ITL != nil || s.TTFT != nil }
+	reports := func(s Scrape) bool {
+		return s.ITL != nil || s.TTFT != nil || s.Queue != nil || s.Inference != nil || s.Generated != nil
+	}
 	if !slices.ContainsFunc(scrapes, reports) {
 		return nil
 	}

@@ -80,12 +80,8 @@ func (m *Measurement) Weigh(source, ttft string) Taken {
 	if !slices.Contains([]string{Auto, Server, Client}, source) || !slices.Contains([]string{Auto, Mean, Median}, ttft) {
 		panic(fmt.Sprintf("measurement: weigh by source %q, ttft %q", source, ttft))
 	}
-	t := m.weigh(source, ttft)
-	void, voidTTFT := m.Taken.Void, m.Taken.VoidTTFT
-	if m.Taken.Source != "" {
-		before := m.weigh(m.Taken.Source, Auto)
-		void, voidTTFT = without(void, before.Void), without(voidTTFT, before.VoidTTFT)
-	}
+	t, given := m.weigh(source, ttft), m.Given()
+	void, voidTTFT := given.Void, given.VoidTTFT
 	if len(void) > 0 && t.ITL == nil && t.TTFT == nil {
 		// The reader said why there is nothing; that there is nothing is no news.
 		t.Void, t.VoidTTFT = slices.Clone(void), slices.Clone(voidTTFT)
@@ -93,6 +89,19 @@ func (m *Measurement) Weigh(source, ttft string) Taken {
 		t.Void = append(slices.Clone(void), without(t.Void, void)...)
 		t.VoidTTFT = append(slices.Clone(voidTTFT), without(t.VoidTTFT, voidTTFT)...)
 	}
+	t.settleFindings(given.Findings)
+	return t
+}
+
+// Given is m.Taken before it was weighed: the reasons alone that came with the report.
+// A witness that is added after a weighing changes what that would have said, so that
+// Taken has to be reset to this before.
+func (m *Measurement) Given() Taken {
+	if m.Taken.Source == "" {
+		return m.Taken
+	}
+	before := m.weigh(m.Taken.Source, Auto)
+	t := Taken{Void: without(m.Taken.Void, before.Void), VoidTTFT: without(m.Taken.VoidTTFT, before.VoidTTFT)}
 	t.settleFindings(m.Taken.Findings)
 	return t
 }
@@ -203,7 +212,8 @@ func (m *Measurement) instead(taken *Value, bad []reason.Reason, void, warn func
 	}
 }
 
-const proxyCure = "let no proxy before the server buffer or compress (nginx: proxy_buffering off, gzip off), or measure the server itself"
+// BufferedCure is what to do about answers that are held back on their way.
+const BufferedCure = "let no proxy before the server buffer or compress (nginx: proxy_buffering off, gzip off), or measure the server itself"
 
 // believe are the client's numbers that can be true, and why the others cannot. Client
 // and server differ in one honest direction only: a starved or distant client is late.
@@ -218,11 +228,15 @@ func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft
 		itl, ttft = nil, nil
 		badITL, badTTFT = append(badITL, r), append(badTTFT, r)
 	}
-	if s := m.Client.Stream; s != nil {
+	s := m.Client.Stream
+	if s == nil && m.Probe != nil {
+		s = m.Probe.Stream // what came to the probe came to the client by the same way
+	}
+	if s != nil {
 		switch {
 		case s.FirstTokens > mostFirst && (s.Instant > bursts || s.FirstTokens > 0.9*m.OutputTokens):
 			neither(reason.New(reason.Buffered, "%.0f %% of the pieces of an answer came together with the one before, %.3g tokens with the first: something before the server holds its answers back",
-				100*s.Instant, s.FirstTokens).Cured(proxyCure))
+				100*s.Instant, s.FirstTokens).Cured(BufferedCure))
 		case s.FirstTokens > mostFirst:
 			neither(reason.New(reason.Grouped, "%.3g tokens came together with the first: the server hands over several tokens at once, so that its first cannot be timed",
 				s.FirstTokens).Cured("let it send every token (SGLang: --stream-interval 1)"))
@@ -233,7 +247,7 @@ func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft
 	}
 	server := m.tokensOfServer()
 	if itl != nil && server != nil && admissible && source == Auto && plausible(itl) && itl.MeanMS < (1-disagreement)*server.MeanMS && m.suspectUnit(Taken{ITL: value(itl, Client), TTFT: value(server, Server), Batch: m.Client.Batch}) == "" {
-		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the server's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, server.MeanMS).Cured(proxyCure))
+		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the server's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, server.MeanMS).Cured(BufferedCure))
 	}
 	if w := m.Server; ttft != nil && !queued && w != nil && w.TTFT != nil && admissible && source == Auto && plausible(ttft) && ttft.MeanMS < (1-disagreement)*w.TTFT.MeanMS-earlyMS {
 		ttft = nil
@@ -255,7 +269,8 @@ func (m *Measurement) tokensOfServer() *Estimate {
 	if w == nil || w.ITL == nil {
 		return nil
 	}
-	if w.TokensPerGap == nil && w.Gaps != nil && w.Requests > 0 && m.OutputTokens > 1 && float64(w.Requests)*(m.OutputTokens-1) > stepOfTokens**w.Gaps {
+	ours := float64(min(w.Requests, m.Requests.Successful)) * (m.OutputTokens - 1) // without the warm-up, whose answers are short
+	if w.TokensPerGap == nil && w.Gaps != nil && ours > stepOfTokens**w.Gaps {
 		return nil
 	}
 	return w.ITL
@@ -322,7 +337,7 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 		}
 		return false, 0
 	}
-	admissible = w.ITL != nil || w.TTFT != nil
+	admissible = true
 
 	// Whose requests did it see? Requests cut off by the end may be counted by
 	// the server or not.
@@ -344,7 +359,7 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 			text = fmt.Sprintf("the server finished %d requests, of which %d were ours: somebody else was using it", w.Requests, ours)
 		case made != nil && *made > m.mostGaps(ours, most):
 			text = fmt.Sprintf("the server made %.0f tokens after first ones, of which %.0f were ours: somebody else was using it", *made, float64(ours)*(m.OutputTokens-1))
-		case w.Requests < ours:
+		case w.Requests < ours && (w.Requests > 0 || w.Tokens == nil): // else it counts tokens alone
 			text = fmt.Sprintf("the server finished %d of our %d requests: another replica answered the rest, or it restarted; measure one replica by its own URL", w.Requests, ours)
 		}
 		if text != "" {
@@ -531,7 +546,7 @@ func (m *Measurement) differ(name string, taken *Value, of func(*Witness) *Estim
 		r := reason.New(reason.Witness, "the client's %s, which is taken, is %+.3g %% off the %s's", name, percent, whose)
 		switch {
 		case percent < 0: // no want of CPU makes a client early
-			r = r.Cured(proxyCure)
+			r = r.Cured(BufferedCure)
 		case m.Driver.Name != sweep.Native:
 			r = r.Cured("give the load generator more CPU (--load-generator-cpu), or measure with --driver native")
 		default:

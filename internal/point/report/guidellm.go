@@ -581,6 +581,8 @@ func (d distribution) estimate(name string, n int, out *reduced) (*measurement.E
 // nothingSucceeded says why a benchmark has no successful request.
 func nothingSucceeded(r measurement.Requests) string {
 	switch {
+	case r.AtOnce():
+		return fmt.Sprintf("each of %d answers came in one piece: %s", r.Errored, measurement.BufferedCure)
 	case r.Errored > 0:
 		return fmt.Sprintf("none of %d requests succeeded: %s", r.Errored+r.Incomplete, describe(r.Errors))
 	case r.Incomplete > 0:
