@@ -364,27 +364,27 @@ func perToken(s Scrape) *Histogram {
 }
 
 // Replicas says whether the scrapes are of several servers in turn: a running total
-// that fell and a moment later is back where it was. A server that began again has to
-// count all of it once more.
+// falls, comes back, and falls again. A server that began again does not so soon do it
+// once more.
 func Replicas(scrapes []Scrape) bool {
-	jumps := func(of func(Scrape) *float64) bool {
-		before, fallen, least := 0.0, 0.0, 0.0 // fallen: from where; 0: it has not
-		for _, s := range scrapes {
-			now := of(s)
-			if now == nil {
-				continue
-			}
-			switch {
-			case fallen > 0 && *now >= fallen && *now-before > (fallen-least)/2:
-				return true
-			case *now < before:
-				fallen, least = max(fallen, before), *now
-			}
-			before = *now
+	return slices.ContainsFunc(totals, func(of func(Scrape) *float64) bool { return falls(scrapes, of) > 1 })
+}
+
+// falls counts how often a running total fell.
+func falls(scrapes []Scrape, of func(Scrape) *float64) int {
+	n := 0
+	var before *float64
+	for _, s := range scrapes {
+		now := of(s)
+		if now == nil {
+			continue
 		}
-		return false
+		if before != nil && *now < *before {
+			n++
+		}
+		before = now
 	}
-	return slices.ContainsFunc(totals, jumps)
+	return n
 }
 
 // totals are the running totals that a server never lowers.
@@ -405,20 +405,7 @@ func (h *Histogram) count() *float64 {
 // Restarted says whether the server began again between two scrapes: one of its
 // running totals fell.
 func Restarted(scrapes []Scrape) bool {
-	fell := func(of func(Scrape) *float64) bool {
-		var before *float64
-		for _, s := range scrapes {
-			now := of(s)
-			if now != nil && before != nil && *now < *before {
-				return true
-			}
-			if now != nil {
-				before = now
-			}
-		}
-		return false
-	}
-	return slices.ContainsFunc(totals, fell)
+	return slices.ContainsFunc(totals, func(of func(Scrape) *float64) bool { return falls(scrapes, of) > 0 })
 }
 
 // increase is how much a running total grew over the scrapes that hold it; a
