@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wfgen.dev/internal/estimate/aggregate"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
@@ -28,13 +30,16 @@ func measureCommand() *cli.Command {
 		Name:      "measure",
 		Usage:     "reduce existing reports to measurements",
 		ArgsUsage: "REPORT...",
-		Description: `Reads reports of guidellm 0.2 to 0.8 and of the native driver, as files, s3://bucket/key,
-or - for stdin, and prints one measurement per benchmark in them. With --output it
-writes those that can be used, for step aggregate. What cannot be used is named on
+		Description: `Reads reports of guidellm, the native driver, AIPerf, vllm bench, SGLang's bench_serving,
+inference-perf, GenAI-Perf, Benchmark Reports and plain CSV (docs/formats.md), as files,
+directories, s3://bucket/key, or - for stdin, and prints one measurement per benchmark in
+them. What a format does not say is asked for: --model, --shape, --batch-size.
+With --output it writes those that can be used, for step aggregate. What cannot be used is named on
 stderr with the reason; the exit code is 65 when nothing can be.
 
 Examples:
   step measure --accelerator A100 synchronous.json throughput.json
+  step measure --accelerator H100 artifacts/               # a sweep of AIPerf
   step measure --accelerator A100 --batch-size 64 --output out synchronous.json throughput.json
   gunzip -c sweep.json.gz | step measure --accelerator H100 --format json -
   COLUMNS=250 guidellm benchmark ... | tee log.txt; step measure --from-log --shape 128/128 log.txt`,
@@ -42,7 +47,7 @@ Examples:
 			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` that the results are keyed by"},
 			&cli.StringFlag{Name: "model", Usage: "`NAME` that the results are keyed by, instead of the report's"},
 			&cli.StringFlag{Name: "shape", Usage: "`PROMPT/OUTPUT` tokens, such as 128/128, for reports that do not state them"},
-			&cli.IntFlag{Name: "batch-size", Usage: "requests in flight, for throughput reports that do not state them"},
+			&cli.IntFlag{Name: "batch-size", Usage: "requests in flight, for reports that do not state them"},
 			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix to write ACCELERATOR/measurements/*.json to"},
 			&cli.StringFlag{Name: "format", Value: "table", Usage: "what to print: table, or json (a list of measurements, void ones included)"},
 			&cli.BoolFlag{Name: "from-log", Usage: "the arguments are console logs of guidellm 0.2 or 0.3: one decimal, the last resort"},
@@ -68,10 +73,17 @@ func measure(c *cli.Context) error {
 	}
 	var all, usable []measurement.Measurement
 	var failed []error // other than for what the report says
-	for _, name := range c.Args().Slice() {
+	names, listed, err := reportsAt(c)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
 		found, err := measureFile(c.Context, c.App.Reader, name, read, o)
-		if err != nil && c.NArg() == 1 {
+		if err != nil && len(names) == 1 && !listed[name] {
 			return err
+		}
+		if listed[name] && exit.Code(err) == exit.Refused {
+			err = fmt.Errorf("skipped %w", err)
 		}
 		if err != nil {
 			fmt.Fprintln(c.App.ErrWriter, err)
@@ -137,6 +149,26 @@ func measureOptions(c *cli.Context) (report.Options, error) {
 	return o, errors.Join(errs...)
 }
 
+// reportsAt are the reports that the arguments name, and those among them that are
+// only listed in a directory.
+func reportsAt(c *cli.Context) (names []string, listed map[string]bool, err error) {
+	listed = map[string]bool{}
+	for _, location := range c.Args().Slice() {
+		if info, err := os.Stat(location); location == "-" || !store.IsRemote(location) && (err != nil || !info.IsDir()) || store.IsRemote(location) && report.Readable(location) {
+			names = append(names, location)
+			continue
+		}
+		found, err := aggregate.Reports(c.Context, location)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, name := range found {
+			names, listed[name] = append(names, name), true
+		}
+	}
+	return names, listed, nil
+}
+
 type reader = func(io.Reader, string, report.Options) ([]measurement.Measurement, error)
 
 func measureFile(ctx context.Context, stdin io.Reader, name string, read reader, o report.Options) ([]measurement.Measurement, error) {
@@ -148,6 +180,7 @@ func measureFile(ctx context.Context, stdin io.Reader, name string, read reader,
 		return nil, err
 	}
 	defer f.Close()
+	o.Beside = report.BesidePath(ctx, name, store.OpenPath)
 	return read(f, name, o)
 }
 

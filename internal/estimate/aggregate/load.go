@@ -77,7 +77,7 @@ func Load(ctx context.Context, locations []string, output string, o *report.Opti
 
 // file is one file to read.
 type file struct {
-	name   string // as errors and provenance call it
+	name   string // as errors and provenance call it; store.OpenPath opens it
 	open   func(context.Context) (io.ReadCloser, error)
 	direct bool // named by the user
 }
@@ -88,7 +88,7 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 		return store.OpenPath(ctx, location)
 	}}
 	if store.IsRemote(location) {
-		if strings.HasSuffix(location, ".json") {
+		if report.Readable(location) {
 			return []file{single}, nil
 		}
 	} else {
@@ -112,10 +112,10 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 		return nil, err
 	}
 	var files []file
-	measured := alreadyMeasured(keys)
+	measured, again := alreadyMeasured(keys), report.Companions(keys)
 	for _, key := range keys {
 		own := key == layout.Summary || key == layout.OneParameters
-		if path.Ext(key) != ".json" || layout.BesideReport(key) || measured(key) || own && sameLocation(location, output) {
+		if !report.Readable(key) || again(key) || layout.BesideReport(key) || measured(key) || own && sameLocation(location, output) {
 			continue
 		}
 		files = append(files, file{name: strings.TrimRight(location, "/") + "/" + key, open: func(ctx context.Context) (io.ReadCloser, error) {
@@ -123,6 +123,20 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 		}})
 	}
 	return files, nil
+}
+
+// Reports lists the files at a location that may be reports, each by a name that
+// store.OpenPath opens. A file is listed whatever its name.
+func Reports(ctx context.Context, location string) ([]string, error) {
+	files, err := find(ctx, location, "")
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.name
+	}
+	return names, nil
 }
 
 func sameLocation(a, b string) bool {
@@ -209,7 +223,9 @@ func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error
 		if o == nil {
 			return in, exit.Errorf(exit.Refused, "%s: holds no parameters and no summary; make them with step aggregate", f.name)
 		}
-		ms, err := report.Read(whole, f.name, *o)
+		with := *o
+		with.Beside = report.BesidePath(ctx, f.name, store.OpenPath)
+		ms, err := report.Read(whole, f.name, with)
 		if err != nil {
 			return in, err
 		}

@@ -148,6 +148,7 @@ type metric struct {
 }
 
 type distribution struct {
+	Error       float64  `json:"-"` // standard error of the mean, where it is given
 	Mean        float64  `json:"mean"`
 	Median      float64  `json:"median"`
 	StdDev      float64  `json:"std_dev"`
@@ -462,7 +463,7 @@ func (b *benchmark) reduce() {
 		out.note("read from a console log, which has one decimal: an ITL is known to 0.05 ms at best, so that a beta of 0.02 ms per request is lost, and there are no standard errors")
 		b.fromSummary(out, measurement.BasisConsole)
 	} else if why := b.fromRows(out); why != "" {
-		out.note("made of the report's own statistics, in which start-up and drain are included and whose standard errors take requests as independent, which they are not; the reason: %s", why)
+		out.note("made of the report's own statistics, in which start-up and drain are included and with errors as if requests that ran together were one; the reason: %s", why)
 		b.fromSummary(out, measurement.BasisSummary)
 	}
 	if failed, n := out.requests.Errored, out.requests.Successful+out.requests.Errored; failed*100 > n && len(out.void) == 0 {
@@ -491,7 +492,9 @@ func (b *benchmark) fromRows(out *reduced) string {
 	switch {
 	case set.dropped:
 		return fmt.Sprintf("the report holds %d requests, more than the %d that are kept in memory", set.count[0]+set.count[1]+set.count[2], MaxRows)
-	case set.count[measurement.Successful] != want.Successful, set.count[measurement.Errored] < want.Errored, set.count[measurement.Incomplete] < want.Incomplete:
+	// More rows than totals are those of the whole run, where the totals are of what
+	// a warm-up and a cool-down leave of it; the steady window is found in all of them.
+	case set.count[measurement.Successful] < want.Successful, set.count[measurement.Errored] < want.Errored, set.count[measurement.Incomplete] < want.Incomplete:
 		return fmt.Sprintf("the report keeps only %d of %d requests", set.count[0]+set.count[1]+set.count[2], want.Successful+want.Errored+want.Incomplete)
 	}
 	streams := out.batch
@@ -525,10 +528,10 @@ func (b *benchmark) fromSummary(out *reduced, basis string) {
 	w := measurement.Witness{Requests: n, WindowStart: out.startedAt, WindowSeconds: out.seconds, Basis: basis}
 	w.Batch = positive(b.Metrics.Concurrency.Successful.Mean)
 	var reason string
-	if w.ITL, reason = b.Metrics.ITL.Successful.estimate("ITL", n, out); reason != "" {
+	if w.ITL, reason = b.Metrics.ITL.Successful.estimate("ITL", n, w.Batch, out); reason != "" {
 		out.voided("%s", reason)
 	}
-	if w.TTFT, reason = b.Metrics.TTFT.Successful.estimate("TTFT", n, out); reason != "" {
+	if w.TTFT, reason = b.Metrics.TTFT.Successful.estimate("TTFT", n, w.Batch, out); reason != "" {
 		out.voidTTFT = append(out.voidTTFT, reason)
 	}
 	if w.ITL == nil && w.TTFT == nil {
@@ -552,10 +555,33 @@ const (
 
 func plausible(ms float64) bool { return ms >= shortestMS && ms <= longestMS }
 
-// estimate is the distribution over n requests as an estimate. Where the mean is
+// spread is the standard deviation, or what the percentiles say of it, the largest:
+// a distribution with a tail is wider than its middle. 0 where nothing says.
+func (d distribution) spread() float64 {
+	if d.StdDev > 0 && !math.IsInf(d.StdDev, 0) {
+		return d.StdDev
+	}
+	widest := 0.0
+	for _, q := range []struct {
+		low, high *float64
+		deviates  float64 // so many standard deviations lie between them, if normal
+	}{
+		{d.Percentiles.P25, d.Percentiles.P75, 1.349}, {d.Percentiles.P10, d.Percentiles.P90, 2.563},
+		{&d.Median, d.Percentiles.P90, 1.282}, {&d.Median, d.Percentiles.P99, 2.326},
+	} {
+		if q.low != nil && q.high != nil && *q.low > 0 {
+			widest = max(widest, positive((*q.high-*q.low)/q.deviates))
+		}
+	}
+	return widest
+}
+
+// estimate is the distribution over n requests, so many of them together, as an
+// estimate. Requests that run together share the iterations of the server, and with
+// them what makes them late: their error is that of n/together of them. Where the mean is
 // nonsense it is kept out of reach, so that the median is taken; where both are,
 // the reason says so.
-func (d distribution) estimate(name string, n int, out *reduced) (*measurement.Estimate, string) {
+func (d distribution) estimate(name string, n int, together float64, out *reduced) (*measurement.Estimate, string) {
 	e := &measurement.Estimate{MeanMS: d.Mean, Samples: n, Quantiles: d.quantiles()}
 	if plausible(d.Median) {
 		e.MedianMS = d.Median
@@ -563,8 +589,12 @@ func (d distribution) estimate(name string, n int, out *reduced) (*measurement.E
 	// One request without a token is in the mean as a 0, or as -1.8e12.
 	tainted := d.Min != nil && *d.Min <= 0
 	if plausible(d.Mean) && !tainted {
-		if n > 1 && d.StdDev > 0 && !math.IsInf(d.StdDev, 0) {
-			e.StandardErrorMS = d.StdDev / math.Sqrt(float64(n))
+		independent := float64(n) / max(1, together)
+		switch spread := d.spread(); {
+		case d.Error > 0:
+			e.StandardErrorMS = d.Error
+		case independent > 1 && spread > 0:
+			e.StandardErrorMS = spread / math.Sqrt(independent) // in no number of blocks: that is assumed, not seen
 		}
 		return e, ""
 	}
@@ -639,7 +669,7 @@ func (d *document) measurement(b *benchmark, name string, o Options) measurement
 	m := measurement.Measurement{
 		Schema:       measurement.Schema,
 		Model:        string(cmp.Or(model...)),
-		Accelerator:  cmp.Or(o.Accelerator, labels["accelerator"]),
+		Accelerator:  o.accelerator(labels["accelerator"]),
 		BatchSize:    r.batch,
 		Client:       r.client,
 		Requests:     r.requests,

@@ -35,7 +35,12 @@ type Options struct {
 	Accelerator string      // as the autoscaler names it
 	Model       string      // as the autoscaler names it; reports often hold a path or an alias
 	Shape       sweep.Shape // tokens asked for
-	BatchSize   int         // requests asked to run together; older guidellm does not write that of a throughput run
+	BatchSize   int         // requests asked to run together, for reports that do not state it
+
+	// Beside opens a file that lies beside the report, by its name without a
+	// directory. Some tools write rows into one file and what was asked for into
+	// another. Nil: nobody can.
+	Beside func(name string) (io.ReadCloser, error)
 }
 
 // Read reduces a report to one measurement per benchmark in it, in the report's
@@ -48,17 +53,19 @@ type Options struct {
 // report that was not written to its end vouches for none of its parts.
 func Read(r io.Reader, name string, o Options) ([]measurement.Measurement, error) {
 	src := &source{r: r}
-	buffered := bufio.NewReaderSize(src, 64<<10)
-	head, _ := buffered.Peek(512)
+	buffered := bufio.NewReaderSize(src, headSize)
+	head, _ := buffered.Peek(headSize)
 	if bytes.HasPrefix(head, byteOrderMark) { // as Windows editors leave it
 		head = head[len(byteOrderMark):]
 		_, _ = buffered.Discard(len(byteOrderMark)) // it was just peeked at
 	}
-	if src.err == nil {
-		if err := sniff(head); err != nil {
-			return nil, exit.Errorf(exit.Refused, "%s: %w", name, err)
-		}
+	if f := recognize(newHead(head)); f != nil {
+		return f.read(&input{head: newHead(head), Reader: buffered, name: name, o: o})
 	}
+	if err := sniff(head); src.err == nil && err != nil {
+		return nil, exit.Errorf(exit.Refused, "%s: %w", name, err)
+	}
+	begins := excerpt(head) // the buffer moves on
 	var doc document
 	// Duplicate names and broken UTF-8 occur in prompts and tool calls only,
 	// which are skipped; looking for them costs half the speed.
@@ -79,7 +86,7 @@ func Read(r io.Reader, name string, o Options) ([]measurement.Measurement, error
 	case doc.Schema == measurement.Schema:
 		return nil, exit.Errorf(exit.Refused, "%s: is a measurement already, not a report; give it to step aggregate", name)
 	default:
-		return nil, exit.Errorf(exit.Refused, "%s: is JSON, but no report: expected a field benchmarks (guidellm) or \"schema\": %q; it begins with %s", name, NativeSchema, excerpt(head))
+		return nil, exit.Errorf(exit.Refused, "%s: is JSON, but no report of a tool that is known (docs/formats.md lists them); it begins with %s", name, begins)
 	}
 }
 

@@ -415,6 +415,14 @@ func TestRowsAreUsedOnlyWhenComplete(t *testing.T) {
 	if b, _ := basis(func(_, b map[string]any) { in(b, "metrics", "request_totals")["errored"] = 1 }); b != "summary" {
 		t.Errorf("a failed request without its row: %s", b)
 	}
+	// With a warm-up or a cool-down the totals are of a window, the rows of the run.
+	b, notes = basis(func(_, b map[string]any) {
+		in(b, "metrics", "request_totals")["successful"] = 50
+		in(b, "metrics", "request_concurrency", "successful")["mean"] = 0.75
+	})
+	if b != "rows" || notes != "" {
+		t.Errorf("totals of a filtered window: %s, notes %q", b, notes)
+	}
 	b, notes = basis(func(_, b map[string]any) { in(b, "config", "strategy")["streams"] = 70 })
 	if b != "summary" || !strings.Contains(notes, "never all busy") {
 		t.Errorf("no steady window: %s, notes %q", b, notes)
