@@ -328,7 +328,7 @@ func Companions(keys []string) (again func(key string) bool) {
 				return beside("per_request_lifecycle_metrics.json") || base[0] == 's' && base[1] == 'u' && beside("stage_0_lifecycle_metrics.json")
 			}
 			return beside(rows + ".jsonl")
-		case ".csv", ".yaml", ".yml", ".html":
+		case ".csv", ".yaml", ".yml":
 			return beside(stem+".json", stem+".jsonl")
 		}
 		return false
@@ -340,5 +340,5 @@ var aiperfAggregate = regexp.MustCompile(`(^|/)(phases/[^/]+|aggregate/[^/]+|swe
 
 // Readable tells whether a file of a directory may be a report, by its name.
 func Readable(key string) bool {
-	return slices.Contains([]string{".json", ".jsonl", ".csv", ".yaml", ".yml", ".html"}, path.Ext(key))
+	return slices.Contains([]string{".json", ".jsonl", ".csv", ".yaml", ".yml"}, path.Ext(key))
 }

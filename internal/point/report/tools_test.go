@@ -176,7 +176,7 @@ func TestCompanions(t *testing.T) {
 		"a/aggregate/c/profile_export_aiperf_aggregate.json", "b/profile_export_aiperf.json",
 		"i/per_request_lifecycle_metrics.json", "i/stage_0_lifecycle_metrics.json", "i/summary_lifecycle_metrics.json", "i/config.yaml",
 		"j/stage_0_lifecycle_metrics.json", "j/stage_1_lifecycle_metrics.json", "j/summary_lifecycle_metrics.json",
-		"g/benchmarks.json", "g/benchmarks.csv", "g/benchmarks.html", "h/benchmarks.csv",
+		"g/benchmarks.json", "g/benchmarks.csv", "h/benchmarks.csv",
 		"v/run=0.json", "v/run=1.json", "v/summary.json", "w/summary.json", "x/report.yaml",
 	}
 	want := map[string]bool{
