@@ -134,8 +134,7 @@ func (g serverGroup) server(p plan.Plan) wfv1.Template {
 	for i, label := range slices.Sorted(maps.Keys(a.Nodes)) {
 		nodes[label] = input(nodeParameter(i))
 	}
-	labels := pods.ServerLabels(p)
-	labels[pods.AcceleratorLabel] = input(pAccelerator)
+	labels := map[string]string{pods.ComponentLabel: pods.ServerComponent, pods.AcceleratorLabel: input(pAccelerator)}
 	container := pods.Server(p, a, pods.Sizes{Model: servedModel, MaxNumSeqs: serverLimit(a), MaxModelLen: longestRequest(p)})
 	return wfv1.Template{
 		Name:                  g.serverTemplate(),
@@ -145,7 +144,7 @@ func (g serverGroup) server(p plan.Plan) wfv1.Template {
 		NodeSelector:          nodes,
 		Affinity:              pods.Affinity(s),
 		Tolerations:           s.Tolerations,
-		PriorityClassName:     s.PriorityClass,
+		PriorityClassName:     pods.ServerPriority(p, s),
 		SecurityContext:       pods.ServerSecurity(s),
 		ActiveDeadlineSeconds: new(intstr.FromInt32(int32(min(p.Deadline(), math.MaxInt32)))),
 		PodSpecPatch:          serverPatch(p, s),

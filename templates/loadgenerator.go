@@ -16,6 +16,8 @@ const loadGeneratorName = "guidellm-load-generator"
 // the namespace, with the ServiceAccount and the Secrets of the workflow that calls
 // it.
 func loadGenerator(p plan.Plan) manifest.Object {
+	templates := []wfv1.Template{point(p)}
+	onPlatform(p, templates)
 	value := wfv1.ClusterWorkflowTemplate{
 		TypeMeta: metav1.TypeMeta{APIVersion: argoAPI, Kind: "ClusterWorkflowTemplate"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -27,7 +29,7 @@ func loadGenerator(p plan.Plan) manifest.Object {
 				"workflows.argoproj.io/version":     ">= 3.6.0",
 			},
 		},
-		Spec: wfv1.WorkflowSpec{Templates: []wfv1.Template{point(p)}},
+		Spec: wfv1.WorkflowSpec{Templates: templates},
 	}
 	return manifest.Object{
 		File:  "clusterworkflowtemplate.yaml",

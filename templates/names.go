@@ -48,6 +48,7 @@ const (
 	pResults   = "results" // key under which an accelerator's results are stored
 	pNode      = "node"    // value of the label of its nodes
 	pHost      = "host"    // name of its server's pod
+	pSweep     = "sweep"   // name of the sweep that a shared template works for
 )
 
 // Directories of a pod.

@@ -52,6 +52,16 @@ func stepPod(p plan.Plan, name string, deadline int, r corev1.ResourceRequiremen
 	}
 }
 
+// onPlatform gives every pod what the platform wants of it. It stands on the templates:
+// podMetadata of a specification does not reach the pods of a workflow that refers to it.
+func onPlatform(p plan.Plan, templates []wfv1.Template) {
+	for i, t := range templates {
+		if t.Container != nil {
+			templates[i].Metadata.Labels, templates[i].Metadata.Annotations = pods.Metadata(p, t.Metadata.Labels, t.Metadata.Annotations)
+		}
+	}
+}
+
 // again tries the pod of a command once more after it was lost, or said that another
 // attempt may succeed.
 func again(p plan.Plan, command steps.Command) *wfv1.RetryStrategy {

@@ -9,6 +9,7 @@ import (
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/sweep/plan"
 )
 
@@ -52,6 +53,11 @@ func point(p plan.Plan) wfv1.Template {
 	t.ActiveDeadlineSeconds = new(intstr.FromString(plan.PointDeadlineExpression(pMaxSeconds)))
 	t.Synchronization = &wfv1.Synchronization{Mutexes: []*wfv1.Mutex{{Name: serverLock}}}
 	t.Metadata = wfv1.Metadata{Annotations: pods.NotToBeEvicted}
+	if p.LoadGenerator == config.Cluster { // sweeps share it
+		t.Metadata.Labels = map[string]string{pods.PartOfLabel: input(pSweep)}
+		t.Inputs.Parameters = append(t.Inputs.Parameters, wfv1.Parameter{Name: pSweep, Default: wfv1.AnyStringPtr("wfgen")})
+	}
+	t.NodeSelector, t.Tolerations = p.LoadGeneratorNodeSelector, p.LoadGeneratorTolerations
 	shape := input(pPromptTokens) + "-" + input(pOutputTokens)
 	t.Outputs = wfv1.Outputs{
 		Parameters: outputParameters(b.Command, layout.OutITL, layout.OutTTFT, layout.OutBatch),

@@ -21,6 +21,7 @@ func shape(p plan.Plan) wfv1.Template {
 
 	task := wfv1.DAGTask{Name: pointTemplate, WithParam: global(pBatchSizes), Arguments: arguments(args...)}
 	if p.LoadGenerator == config.Cluster {
+		task.Arguments.Parameters = append(task.Arguments.Parameters, parameter(pSweep, p.Name))
 		task.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}
 	} else {
 		task.Template = pointTemplate

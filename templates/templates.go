@@ -23,6 +23,7 @@ func Objects(c config.Config) []manifest.Object {
 	p := plan.Of(c)
 	objects := pods.Namespace(p)
 	objects = append(objects, pods.Access(p, rules(p))...)
+	objects = append(objects, pods.NetworkPolicies(p)...)
 	if len(p.Deployed()) > 0 {
 		objects = append(objects, serverNames(p))
 	}

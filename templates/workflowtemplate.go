@@ -35,6 +35,7 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		templates = append(templates, point(p))
 	}
 	templates = append(templates, aggregate(p), summary(p))
+	onPlatform(p, templates)
 
 	value := wfv1.WorkflowTemplate{
 		TypeMeta:   metav1.TypeMeta{APIVersion: argoAPI, Kind: "WorkflowTemplate"},
@@ -46,6 +47,8 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 			ArtifactRepositoryRef: repositoryRef(p),
 			SecurityContext:       pods.Security(pods.StepUser),
 			PodSpecPatch:          podSpecPatch,
+			PodPriorityClassName:  p.PriorityClass,
+			ImagePullSecrets:      pods.PullSecrets(p),
 			ActiveDeadlineSeconds: new(p.Deadline()),
 			PodGC:                 &wfv1.PodGC{Strategy: wfv1.PodGCOnPodSuccess},
 			TTLStrategy:           &wfv1.TTLStrategy{SecondsAfterCompletion: new(int32(7 * 24 * time.Hour / time.Second))},

@@ -26,13 +26,15 @@ var samples = map[string]string{
 	"server-image": "other:1", "server-command": "other serve", "server-args": "--other", "server-env": "OTHER=1", "server-model-path": "/other",
 	"server-dtype": "half", "server-cpu": "7", "server-memory": "7Gi", "server-shm": "7Gi", "server-cache-pvc": "other", "server-cache-size": "7Gi",
 	"server-user": "777", "server-runtime-class": "other", "server-priority-class": "other",
+	"load-generator-node-selector": "pool=cpu", "pod-labels": "team=other", "pod-annotations": "a/b=c", "queue-name": "other", "priority-class": "other",
+	"image-pull-secrets": "other", "network-policy": "", "network-policy-ports": "9999",
 	"gpu-cost": "3", "share-process": "", "local": "",
 }
 
 // What a flag needs beside it to mean something.
 var needs = map[string][]string{
 	"api-key-secret-key": {"--api-key-secret-name", "x"}, "hf-secret-key": {"--hf-secret-name", "x"}, "timezone": {"--cron", "0 3 * * 0"},
-	"share-process": {"--local"},
+	"share-process": {"--local"}, "network-policy-ports": {"--network-policy"},
 }
 
 // init makes s3 flags need a bucket and server flags a deployed server, where there is

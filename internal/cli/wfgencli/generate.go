@@ -78,6 +78,14 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 2 for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
+		&cli.GenericFlag{Name: "load-generator-node-selector", Value: &list{}, Usage: "`NAME=VALUE` of the nodes that the load is made on; repeatable"},
+		&cli.GenericFlag{Name: "pod-labels", Value: &list{}, Usage: "`NAME=VALUE` on every pod, servers too; repeatable"},
+		&cli.GenericFlag{Name: "pod-annotations", Value: &list{}, Usage: "`NAME=VALUE` on every pod, servers too; repeatable"},
+		&cli.StringFlag{Name: "queue-name", Usage: "`QUEUE` of Kueue in the namespace, by which every pod is admitted"},
+		&cli.StringFlag{Name: "priority-class", Usage: "PriorityClass of every pod"},
+		&cli.StringSliceFlag{Name: "image-pull-secrets", Usage: "`SECRETS` with credentials of the images' registries"},
+		&cli.BoolFlag{Name: "network-policy", Usage: "write NetworkPolicies that let the pods reach servers, object store, API server and DNS, and nothing else"},
+		&cli.IntSliceFlag{Name: "network-policy-ports", Usage: "further TCP `PORTS` that they may reach, such as that of an artifact repository"},
 		&cli.BoolFlag{Name: "deploy", Usage: "start a server on each accelerator that has no target-url of its own, and end it when it is measured"},
 		&cli.StringFlag{Name: "server-image", Usage: "`IMAGE` of vLLM, or of what takes its arguments; a digest is accepted", DefaultText: defaults.Server.Image},
 		&cli.StringFlag{Name: "server-command", Usage: "`WORDS` of its command", DefaultText: strings.Join(defaults.Server.Command, " ")},
@@ -107,8 +115,23 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		"s3-bucket": &cfg.S3Bucket, "s3-endpoint": &cfg.S3Endpoint, "s3-region": &cfg.S3Region, "s3-prefix": &cfg.S3Prefix, "s3-secret": &cfg.S3Secret,
 		"timezone": &cfg.Timezone, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
 		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
+		"queue-name": &cfg.QueueName, "priority-class": &cfg.PriorityClass,
 	} {
 		setString(c, name, to)
+	}
+	for name, to := range map[string]*map[string]string{
+		"load-generator-node-selector": &cfg.LoadGeneratorNodeSelector, "pod-labels": &cfg.PodLabels, "pod-annotations": &cfg.PodAnnotations,
+	} {
+		setPairs(c, name, to)
+	}
+	if c.IsSet("image-pull-secrets") {
+		cfg.ImagePullSecrets = words(c.StringSlice("image-pull-secrets"))
+	}
+	if c.IsSet("network-policy") {
+		cfg.NetworkPolicy = c.Bool("network-policy")
+	}
+	if c.IsSet("network-policy-ports") {
+		cfg.NetworkPolicyPorts = c.IntSlice("network-policy-ports")
 	}
 	applyServerFlags(c, &cfg.Server)
 	if c.IsSet("deploy") {
@@ -143,12 +166,18 @@ func applyServerFlags(c *cli.Context, s *config.Server) {
 	if c.IsSet("server-args") {
 		s.Args = *c.Generic("server-args").(*list)
 	}
-	if c.IsSet("server-env") {
-		s.Env = map[string]string{}
-		for _, text := range *c.Generic("server-env").(*list) {
-			name, value, _ := strings.Cut(text, "=")
-			s.Env[name] = value
-		}
+	setPairs(c, "server-env", &s.Env)
+}
+
+// setPairs reads NAME=VALUE, each occurrence one.
+func setPairs(c *cli.Context, name string, to *map[string]string) {
+	if !c.IsSet(name) {
+		return
+	}
+	*to = map[string]string{}
+	for _, text := range *c.Generic(name).(*list) {
+		key, value, _ := strings.Cut(text, "=")
+		(*to)[key] = value
 	}
 }
 

@@ -3,6 +3,7 @@ package plain
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ import (
 func Jobs(c config.Config) []manifest.Object {
 	p := plan.Of(c)
 	objects := pods.Namespace(p)
+	objects = append(objects, pods.NetworkPolicies(p)...)
 	objects = append(objects, servers(p)...)
 	objects = append(objects, pods.Access(p, rules(p))...)
 	for _, a := range p.Accelerators {
@@ -104,6 +106,8 @@ func serverOf(p plan.Plan, a plan.Accelerator) server {
 func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 	to := resultsOf(p, a)
 	m := pods.Meta(p, jobName(p, a))
+	labels, annotations := pods.Metadata(p, nil, pods.NotToBeEvicted)
+	maps.Copy(m.Labels, pods.QueueLabels(p))
 	volumes := []corev1.Volume{pods.TmpVolume(), pods.EmptyDir("results")}
 	security := pods.Security(pods.StepUser)
 	if p.Driver == sweep.Guidellm {
@@ -118,9 +122,13 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 			ActiveDeadlineSeconds: new(p.AcceleratorDeadline(1)),
 			PodFailurePolicy:      failurePolicy(),
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: m.Labels, Annotations: pods.NotToBeEvicted},
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
 				Spec: corev1.PodSpec{
 					RestartPolicy:      corev1.RestartPolicyNever,
+					NodeSelector:       p.LoadGeneratorNodeSelector,
+					Tolerations:        p.LoadGeneratorTolerations,
+					PriorityClassName:  p.PriorityClass,
+					ImagePullSecrets:   pods.PullSecrets(p),
 					ServiceAccountName: p.AccountName(),
 					EnableServiceLinks: new(false),
 					SecurityContext:    security,

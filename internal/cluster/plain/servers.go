@@ -4,6 +4,7 @@
 package plain
 
 import (
+	"maps"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -56,6 +57,8 @@ func serverDeployment(p plan.Plan, a plan.Accelerator) manifest.Object {
 		runtime = &s.RuntimeClass
 	}
 	m := ofServer(p, a)
+	labels, annotations := pods.Metadata(p, m.Labels, pods.NotToBeEvicted)
+	maps.Copy(m.Labels, pods.QueueLabels(p))
 	value := appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: m,
@@ -65,12 +68,13 @@ func serverDeployment(p plan.Plan, a plan.Accelerator) manifest.Object {
 			ProgressDeadlineSeconds: new(int32(p.WaitDeadline())),
 			Selector:                &metav1.LabelSelector{MatchLabels: serverSelector(a)},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: m.Labels, Annotations: pods.NotToBeEvicted},
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
 				Spec: corev1.PodSpec{
 					NodeSelector:                 a.Nodes,
 					Affinity:                     pods.Affinity(s),
 					Tolerations:                  s.Tolerations,
-					PriorityClassName:            s.PriorityClass,
+					PriorityClassName:            pods.ServerPriority(p, s),
+					ImagePullSecrets:             pods.PullSecrets(p),
 					RuntimeClassName:             runtime,
 					EnableServiceLinks:           new(false),
 					AutomountServiceAccountToken: new(false),

@@ -22,7 +22,7 @@ func Meta(p plan.Plan, name string) metav1.ObjectMeta {
 func Labels(p plan.Plan) map[string]string {
 	return map[string]string{
 		"app.kubernetes.io/managed-by": "wfgen",
-		"app.kubernetes.io/part-of":    p.Name,
+		PartOfLabel:                    p.Name,
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 // cacheDir is where a server keeps models.
 const cacheDir = "/cache"
 
-// Labels of servers' pods. The names of Kubernetes' own are those that it recommends.
+// Labels of pods. The names of Kubernetes' own are those that it recommends.
 const (
+	PartOfLabel      = "app.kubernetes.io/part-of" // the sweep's name
 	ComponentLabel   = "app.kubernetes.io/component"
 	AcceleratorLabel = "wfgen.dev/accelerator"
 	ServerComponent  = "llm-server"

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/version"
 )
@@ -37,34 +39,43 @@ type Config struct {
 	Method       string        `json:"method,omitempty"`    // of the estimate: wls or two-point
 
 	// Where and how it runs in a cluster.
-	Name                      string            `json:"name,omitempty"`
-	Namespace                 string            `json:"namespace,omitempty"`
-	CreateNamespace           bool              `json:"create-namespace,omitempty"`
-	StepImage                 string            `json:"step-image,omitempty"`     // empty: of this version
-	ImageRegistry             string            `json:"image-registry,omitempty"` // that serves it; empty: where releases are, if this is one
-	GuidellmImage             string            `json:"guidellm-image,omitempty"`
-	HFSecretName              string            `json:"hf-secret-name,omitempty"`
-	HFSecretKey               string            `json:"hf-secret-key,omitempty"`
-	APIKeySecretName          string            `json:"api-key-secret-name,omitempty"`
-	APIKeySecretKey           string            `json:"api-key-secret-key,omitempty"`
-	ServiceAccount            string            `json:"service-account,omitempty"` // empty: the name
-	ServiceAccountAnnotations map[string]string `json:"service-account-annotations,omitempty"`
-	ArtifactRepository        string            `json:"artifact-repository,omitempty"` // ConfigMap, or ConfigMap/key
-	S3Bucket                  string            `json:"s3-bucket,omitempty"`
-	S3Endpoint                string            `json:"s3-endpoint,omitempty"`
-	S3Region                  string            `json:"s3-region,omitempty"`
-	S3Prefix                  string            `json:"s3-prefix,omitempty"`
-	S3Secret                  string            `json:"s3-secret,omitempty"` // empty: the credentials of the ServiceAccount
-	Cron                      []string          `json:"cron,omitempty"`
-	Timezone                  string            `json:"timezone,omitempty"`
-	ParallelAccelerators      int               `json:"parallel-accelerators,omitempty"` // 0: all at once
-	Retries                   int               `json:"retries"`
-	WaitTimeout               string            `json:"wait-timeout,omitempty"`   // a Go duration
-	LoadGenerator             string            `json:"load-generator,omitempty"` // inline or cluster
-	LoadGeneratorCPU          string            `json:"load-generator-cpu,omitempty"`
-	LoadGeneratorMemory       string            `json:"load-generator-memory,omitempty"`
-	Deploy                    bool              `json:"deploy,omitempty"` // start the servers of accelerators without a target-url of their own
-	Server                    Server            `json:"server,omitzero"`  // how they are started
+	Name                      string              `json:"name,omitempty"`
+	Namespace                 string              `json:"namespace,omitempty"`
+	CreateNamespace           bool                `json:"create-namespace,omitempty"`
+	StepImage                 string              `json:"step-image,omitempty"`     // empty: of this version
+	ImageRegistry             string              `json:"image-registry,omitempty"` // that serves it; empty: where releases are, if this is one
+	GuidellmImage             string              `json:"guidellm-image,omitempty"`
+	HFSecretName              string              `json:"hf-secret-name,omitempty"`
+	HFSecretKey               string              `json:"hf-secret-key,omitempty"`
+	APIKeySecretName          string              `json:"api-key-secret-name,omitempty"`
+	APIKeySecretKey           string              `json:"api-key-secret-key,omitempty"`
+	ServiceAccount            string              `json:"service-account,omitempty"` // empty: the name
+	ServiceAccountAnnotations map[string]string   `json:"service-account-annotations,omitempty"`
+	ArtifactRepository        string              `json:"artifact-repository,omitempty"` // ConfigMap, or ConfigMap/key
+	S3Bucket                  string              `json:"s3-bucket,omitempty"`
+	S3Endpoint                string              `json:"s3-endpoint,omitempty"`
+	S3Region                  string              `json:"s3-region,omitempty"`
+	S3Prefix                  string              `json:"s3-prefix,omitempty"`
+	S3Secret                  string              `json:"s3-secret,omitempty"` // empty: the credentials of the ServiceAccount
+	Cron                      []string            `json:"cron,omitempty"`
+	Timezone                  string              `json:"timezone,omitempty"`
+	ParallelAccelerators      int                 `json:"parallel-accelerators,omitempty"` // 0: all at once
+	Retries                   int                 `json:"retries"`
+	WaitTimeout               string              `json:"wait-timeout,omitempty"`   // a Go duration
+	LoadGenerator             string              `json:"load-generator,omitempty"` // inline or cluster
+	LoadGeneratorCPU          string              `json:"load-generator-cpu,omitempty"`
+	LoadGeneratorMemory       string              `json:"load-generator-memory,omitempty"`
+	LoadGeneratorNodeSelector map[string]string   `json:"load-generator-node-selector,omitempty"`
+	LoadGeneratorTolerations  []corev1.Toleration `json:"load-generator-tolerations,omitempty"`
+	PodLabels                 map[string]string   `json:"pod-labels,omitempty"`      // of every pod, servers too
+	PodAnnotations            map[string]string   `json:"pod-annotations,omitempty"` // of every pod, servers too
+	QueueName                 string              `json:"queue-name,omitempty"`      // of Kueue, by which every pod is admitted
+	PriorityClass             string              `json:"priority-class,omitempty"`  // of every pod; a server may have its own
+	ImagePullSecrets          []string            `json:"image-pull-secrets,omitempty"`
+	NetworkPolicy             bool                `json:"network-policy,omitempty"`       // let the pods reach what the sweep needs, and nothing else
+	NetworkPolicyPorts        []int               `json:"network-policy-ports,omitempty"` // further TCP ports that they may reach
+	Deploy                    bool                `json:"deploy,omitempty"`               // start the servers of accelerators without a target-url of their own
+	Server                    Server              `json:"server,omitzero"`                // how they are started
 }
 
 // Accelerator is one GPU type of the configuration. In a file it may be its name

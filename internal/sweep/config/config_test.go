@@ -259,6 +259,18 @@ func TestMistakes(t *testing.T) {
 					Server: Server{Memory: fmt.Sprintf("%dGi", i+1)}})
 			}
 		}, "91 different servers are more than the 90"},
+		{"pod label", func(c *Config) { c.PodLabels = map[string]string{"team": "a b"} }, "pod-labels: team=a b is not a label"},
+		{"pod label of the sweep", func(c *Config) { c.PodLabels = map[string]string{"app.kubernetes.io/part-of": "x"} }, "app.kubernetes.io/part-of is set by"},
+		{"queue as a label", func(c *Config) { c.PodLabels = map[string]string{QueueLabel: "x"} }, "use queue-name"},
+		{"pod annotation", func(c *Config) { c.PodAnnotations = map[string]string{"a b": "c"} }, `pod-annotations: "a b" is not`},
+		{"templated pod annotation", func(c *Config) { c.PodAnnotations = map[string]string{"a": "{{b}}"} }, "pod-annotations: a:"},
+		{"queue", func(c *Config) { c.QueueName = "My Queue" }, `queue-name: "My Queue" is not`},
+		{"priority", func(c *Config) { c.PriorityClass = "Low" }, `priority-class: "Low" is not`},
+		{"pull secret", func(c *Config) { c.ImagePullSecrets = []string{"user:password"} }, `image-pull-secrets: "user:password" is not`},
+		{"nodes of the load", func(c *Config) { c.LoadGeneratorNodeSelector = map[string]string{"a b": "c"} }, "load-generator-node-selector: a b=c"},
+		{"toleration of the load", func(c *Config) { c.LoadGeneratorTolerations = []corev1.Toleration{{Value: "x"}} }, "load-generator-tolerations[0]: without a key"},
+		{"policy port", func(c *Config) { c.NetworkPolicy, c.NetworkPolicyPorts = true, []int{0} }, "network-policy-ports: 0 is not a port"},
+		{"policy port alone", func(c *Config) { c.NetworkPolicyPorts = []int{80} }, "there is no network-policy"},
 		{"annotation", func(c *Config) { c.ServiceAccountAnnotations = map[string]string{"a b": "c"} }, `service-account-annotations: "a b" is not`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -260,21 +260,7 @@ func (s Server) check(m *mistakes, at string) {
 			m.add("%s.env: %s looks like a secret, which would be readable in every object; use hf-secret-name or api-key-secret-name", at, name)
 		}
 	}
-	for i, t := range s.Tolerations {
-		switch {
-		case t.Operator != "" && t.Operator != corev1.TolerationOpExists && t.Operator != corev1.TolerationOpEqual:
-			m.add("%s.tolerations[%d].operator: %q is neither Exists nor Equal", at, i, t.Operator)
-		case t.Key == "" && t.Operator != corev1.TolerationOpExists:
-			m.add("%s.tolerations[%d]: without a key the operator must be Exists", at, i)
-		case t.Key != "" && len(validation.IsQualifiedName(t.Key)) > 0:
-			m.add("%s.tolerations[%d].key: %q is not the key of a taint", at, i, t.Key)
-		case t.Operator == corev1.TolerationOpExists && t.Value != "":
-			m.add("%s.tolerations[%d]: Exists takes no value, found %q", at, i, t.Value)
-		}
-		if !slices.Contains([]corev1.TaintEffect{"", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}, t.Effect) {
-			m.add("%s.tolerations[%d].effect: %q is none of NoSchedule, PreferNoSchedule and NoExecute", at, i, t.Effect)
-		}
-	}
+	checkTolerations(m, at+".tolerations", s.Tolerations)
 	if _, err := s.Affinities(); err != nil {
 		m.add("%s.affinity: not a Kubernetes affinity: %v", at, err)
 	}
@@ -286,6 +272,24 @@ func (s Server) check(m *mistakes, at string) {
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		if text := s.Env[name]; strings.Contains(text, "{{") || strings.Contains(text, "}}") {
 			m.add("%s.env: %s=%q holds {{ or }}, which Argo would replace", at, name, text)
+		}
+	}
+}
+
+func checkTolerations(m *mistakes, at string, tolerations []corev1.Toleration) {
+	for i, t := range tolerations {
+		switch {
+		case t.Operator != "" && t.Operator != corev1.TolerationOpExists && t.Operator != corev1.TolerationOpEqual:
+			m.add("%s[%d].operator: %q is neither Exists nor Equal", at, i, t.Operator)
+		case t.Key == "" && t.Operator != corev1.TolerationOpExists:
+			m.add("%s[%d]: without a key the operator must be Exists", at, i)
+		case t.Key != "" && len(validation.IsQualifiedName(t.Key)) > 0:
+			m.add("%s[%d].key: %q is not the key of a taint", at, i, t.Key)
+		case t.Operator == corev1.TolerationOpExists && t.Value != "":
+			m.add("%s[%d]: Exists takes no value, found %q", at, i, t.Value)
+		}
+		if !slices.Contains([]corev1.TaintEffect{"", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}, t.Effect) {
+			m.add("%s[%d].effect: %q is none of NoSchedule, PreferNoSchedule and NoExecute", at, i, t.Effect)
 		}
 	}
 }

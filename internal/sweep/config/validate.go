@@ -150,6 +150,7 @@ func (c Config) ValidateCluster() error {
 	}
 	checkQuantity(&m, "load-generator-cpu", c.LoadGeneratorCPU)
 	checkQuantity(&m, "load-generator-memory", c.LoadGeneratorMemory)
+	c.checkPods(&m)
 	c.checkTemplating(&m)
 	return errors.Join(m...)
 }
@@ -279,6 +280,9 @@ func (c Config) checkTemplating(m *mistakes) {
 	check("tokenizer", c.Tokenizer)
 	for _, a := range c.Accelerators {
 		check("accelerators: target-url of "+a.Name, a.TargetURL)
+	}
+	for _, key := range sortedKeys(c.PodAnnotations) {
+		check("pod-annotations: "+key, c.PodAnnotations[key])
 	}
 	for _, key := range sortedKeys(c.ServiceAccountAnnotations) {
 		if len(validation.IsQualifiedName(key)) > 0 {

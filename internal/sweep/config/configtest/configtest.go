@@ -99,6 +99,14 @@ func Draw(most int) *rapid.Generator[config.Config] {
 			c.LoadGenerator = config.Cluster
 		}
 
+		if maybe("platform") {
+			c.PodLabels = map[string]string{"team": text(`[a-z0-9]{0,9}`, "label")}
+			c.PodAnnotations = map[string]string{"a.b/c": text(`[ -z|~]{0,20}`, "annotation")}
+			c.QueueName, c.PriorityClass, c.ImagePullSecrets = "queue", "calibration", []string{"registry", "other"}
+			c.LoadGeneratorNodeSelector = map[string]string{"pool": "cpu"}
+			c.LoadGeneratorTolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+			c.NetworkPolicy, c.NetworkPolicyPorts = true, []int{9000, 65535}
+		}
 		if c.Deploy = maybe("deploy"); c.Deploy && maybe("common server") {
 			defaults := c.Server
 			c.Server = server(t)
