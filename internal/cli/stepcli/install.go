@@ -1,16 +1,14 @@
 package stepcli
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/run/store"
 )
 
 func installCommand() *cli.Command {
@@ -44,16 +42,7 @@ func installTo(source, path string) error {
 		return fmt.Errorf("install-to: %w", err)
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(path), ".step-*")
-	if err != nil {
-		return fmt.Errorf("install-to: %w", err)
-	}
-	defer os.Remove(out.Name()) // gone already when all went well
-	_, err = io.Copy(out, in)
-	if err := errors.Join(err, out.Chmod(0o755), out.Close()); err != nil {
-		return fmt.Errorf("install-to %s: %w", path, err)
-	}
-	if err := os.Rename(out.Name(), path); err != nil {
+	if err := store.WriteFile(path, 0o755, in); err != nil {
 		return fmt.Errorf("install-to: %w", err)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"wfgen.dev/internal/cluster/manifest"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/version"
 	"wfgen.dev/templates"
@@ -102,7 +103,7 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "server-runtime-class", Usage: "RuntimeClass of the server's pod, such as nvidia"},
 		&cli.StringFlag{Name: "server-priority-class", Usage: "PriorityClass of the server's pod"},
 		&cli.StringFlag{Name: "format", Value: "yaml", Usage: "yaml: one stream for kubectl apply -f -; dir: a file per object and kustomization.yaml"},
-		&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "`PATH` of the file (yaml; default: stdout) or of the directory (dir)"},
+		&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "`PATH` of the file (yaml; - or none: stdout) or of the directory (dir)"},
 	}
 }
 
@@ -203,7 +204,7 @@ func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object,
 	switch {
 	case format != "yaml" && format != "dir":
 		mistakes = append(mistakes, fmt.Errorf("format: %q is neither yaml nor dir", format))
-	case format == "dir" && output == "":
+	case format == "dir" && (output == "" || output == "-"):
 		mistakes = append(mistakes, errors.New("output: format dir needs a directory to write to"))
 	}
 	if err := usage(mistakes...); err != nil {
@@ -230,7 +231,7 @@ func place(c *cli.Context, format, output, then string, files []file) error {
 	switch {
 	case format == "dir":
 		return writeDir(c, output, then, files)
-	case output != "":
+	case output != "" && output != "-":
 		if err := writeFile(output, stream(files)); err != nil {
 			return err
 		}
@@ -335,16 +336,7 @@ func writeDir(c *cli.Context, dir, then string, files []file) error {
 
 // writeFile writes a file whole or not at all.
 func writeFile(path string, data []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("output: %w", err)
-	}
-	defer os.Remove(temporary.Name()) // gone already when all went well
-	_, err = temporary.Write(data)
-	if err := errors.Join(err, temporary.Chmod(0o644), temporary.Close()); err != nil {
-		return fmt.Errorf("output: %s: %w", path, err)
-	}
-	if err := os.Rename(temporary.Name(), path); err != nil {
+	if err := store.WriteFile(path, 0o644, bytes.NewReader(data)); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
 	return nil

@@ -26,6 +26,7 @@ import (
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/run/scratch"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 )
@@ -77,13 +78,14 @@ type process struct {
 	client    *llm.Client
 	out       store.Store
 	work      string // temporary directory
+	remove    func() // it
 	key       string // of the raw report in out
 	failure   error  // of the driver
 	series    []measurement.Scrape
 	scrapeErr error
 }
 
-func (r *process) close() { _ = os.RemoveAll(r.work) }
+func (r *process) close() { r.remove() }
 
 // start checks what can be checked, makes the load, and keeps what it leaves: report,
 // log and scrapes, whose names begin with name. The error says that it did not come to
@@ -99,11 +101,11 @@ func start(ctx context.Context, d driver.Driver, out store.Store, o Options, nam
 	if err := store.Check(ctx, out); err != nil {
 		return nil, err
 	}
-	work, err := os.MkdirTemp("", "step-bench-")
+	work, remove, err := scratch.Dir("step-bench-")
 	if err != nil {
-		return nil, exit.Errorf(exit.Usage, "no temporary directory: %w", err)
+		return nil, err
 	}
-	r := &process{driver: d, client: client, out: out, work: work, key: path.Join(layout.Reports, name+".json")}
+	r := &process{driver: d, client: client, out: out, work: work, remove: remove, key: path.Join(layout.Reports, name+".json")}
 	if err := r.load(ctx, o, name); err != nil {
 		r.close()
 		return nil, err

@@ -3,13 +3,19 @@
 package exit
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os/exec"
+	"slices"
+	"syscall"
 )
 
 // The exit codes of step and wfgen.
 const (
 	Done     = 0
+	Fault    = 1  // a fault of the program: an error that it did not foresee
 	Usage    = 2  // the command line or the configuration is wrong
 	Drift    = 3  // compare: a parameter moved beyond the band
 	Refused  = 65 // the data cannot be believed: bad report, refused verdict
@@ -40,14 +46,32 @@ func With(code int, err error) error {
 	return &Error{Code: code, Err: err}
 }
 
-// Code is the exit code of err: 0 for nil, 1 for an error that nobody classified.
+// Code is the exit code of err: 0 for nil. An error that nobody classified has the code
+// of its kind where it comes from the system, and otherwise Fault.
 func Code(err error) int {
-	if err == nil {
-		return Done
-	}
 	var e *Error
-	if errors.As(err, &e) {
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return Done
+	case errors.As(err, &e):
 		return e.Code
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return TryAgain
+	case errors.As(err, &errno):
+		if slices.Contains(passing, errno) {
+			return TryAgain
+		}
+		return Usage
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, exec.ErrNotFound):
+		return Usage
 	}
-	return 1
+	return Fault
+}
+
+// passing are the errors of the system that may be gone at the next attempt: of room,
+// of memory, of handles, of a network.
+var passing = []syscall.Errno{
+	syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.EINTR,
+	syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH,
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/retry"
+	"wfgen.dev/internal/run/scratch"
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
@@ -157,11 +157,11 @@ func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []s
 
 // wait runs step wait and returns what it has found out about the server.
 func (r *Runner) wait(ctx context.Context, a plan.Accelerator) (server string, err error) {
-	work, err := os.MkdirTemp("", "wfgen-wait-")
+	work, remove, err := scratch.Dir("wfgen-wait-")
 	if err != nil {
-		return "", exit.Errorf(exit.Usage, "no temporary directory: %w", err)
+		return "", err
 	}
-	defer os.RemoveAll(work)
+	defer remove()
 	w := steps.Wait
 	result, err := r.Step(ctx, w.With(w.Target.Set(a.TargetURL), w.Model.Set(r.Plan.Model), w.Timeout.Set(r.Plan.WaitTimeout),
 		w.BatchSizes.Set(steps.List(r.Plan.BatchSizes)), w.Shapes.Set(steps.List(r.Plan.Shapes)), w.MaxNumSeqs.Set(a.MaxNumSeqs), w.Output.Set(work)))
@@ -200,11 +200,11 @@ func (r *Runner) settled(p sweep.Point, line string, err error, elapsed time.Dur
 // point runs step bench, again when it says that a later attempt may succeed, and
 // moves its files to their places in the run.
 func (r *Runner) point(ctx context.Context, a plan.Accelerator, server string, p sweep.Point) (line string, err error) {
-	work, err := os.MkdirTemp("", "wfgen-point-")
+	work, remove, err := scratch.Dir("wfgen-point-")
 	if err != nil {
-		return "", exit.Errorf(exit.Usage, "no temporary directory: %w", err)
+		return "", err
 	}
-	defer os.RemoveAll(work)
+	defer remove()
 	name := fmt.Sprintf("%s %s batch %d", a.Name, p.Shape, p.BatchSize)
 	var result Result
 	err = retry.Policy{Attempts: r.Plan.Retries + 1}.Do(ctx, func() (err error) {
@@ -258,13 +258,12 @@ func (r *Runner) publish(ctx context.Context, work string, p sweep.Point, counts
 		defer f.Close()
 		return r.Out.Put(ctx, key, f)
 	}
-	reports, err := filepath.Glob(filepath.Join(work, layout.Reports, "*"))
-	if err != nil {
+	reports, err := os.ReadDir(filepath.Join(work, layout.Reports))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	slices.Sort(reports)
 	for _, file := range reports {
-		if err := put(file, path.Join(layout.ReportsOf(r.Run, p.Accelerator, p.Shape), filepath.Base(file))); err != nil {
+		if err := put(filepath.Join(work, layout.Reports, file.Name()), path.Join(layout.ReportsOf(r.Run, p.Accelerator, p.Shape), file.Name())); err != nil {
 			return err
 		}
 	}
@@ -282,6 +281,9 @@ func (r *Runner) Aggregate(ctx context.Context) error {
 	result, err := r.Step(ctx, a.With(a.Output.Set(run), a.Method.Set(r.Plan.Method), a.Latest.Set(r.Out.String()),
 		a.Expect.Set(steps.List(r.Plan.Names())), a.Shapes.Set(steps.List(r.Plan.Shapes))).On(run))
 	fmt.Fprintln(r.Stdout, result.Data)
+	if err == nil {
+		r.tell("estimate", result)
+	}
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/scratch"
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/plan"
@@ -22,11 +23,11 @@ import (
 // one batch size did to it need not happen to the others. The error is one that ends
 // the run.
 func (r *Runner) shared(ctx context.Context, a plan.Accelerator, server string, points []sweep.Point) (rest []sweep.Point, err error) {
-	work, err := os.MkdirTemp("", "wfgen-points-")
+	work, remove, err := scratch.Dir("wfgen-points-")
 	if err != nil {
-		return nil, exit.Errorf(exit.Usage, "no temporary directory: %w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(work)
+	defer remove()
 	begin := time.Now()
 	_, err = r.Step(ctx, r.bench(a, server, work, points...).And(steps.Bench.ShareProcess.Set(true)))
 	interrupted := ctx.Err()

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"wfgen.dev/internal/run/child"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep/catalogue"
@@ -25,7 +26,7 @@ func Simulate(ctx context.Context, step, model string, truth catalogue.Linear4, 
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	// Its own group: Ctrl-C is for the run, which then ends its servers last.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	child.Tie(cmd, true)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"wfgen.dev/internal/run/child"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
 )
@@ -42,13 +43,18 @@ func Program(path string) Stepper {
 		cmd := exec.CommandContext(ctx, path, call.Args()...)
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = 20 * time.Second
+		child.Tie(cmd, false)
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		err := cmd.Run()
 		result := Result{strings.TrimRight(stdout.String(), "\n"), stderr.String()}
 		var ended *exec.ExitError
 		if errors.As(err, &ended) {
-			return result, exit.With(ended.ExitCode(), &stepError{lastSaid(result.Words, call.Name, ended)})
+			code := ended.ExitCode()
+			if code < 0 { // a signal ended it, such as for want of memory
+				code = exit.TryAgain
+			}
+			return result, exit.With(code, &stepError{lastSaid(result.Words, call.Name, ended)})
 		}
 		return result, err
 	}

@@ -34,27 +34,11 @@ func (d *directory) Put(ctx context.Context, key string, r io.Reader) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return writeError(target, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+partial)
-	if err != nil {
-		return writeError(target, err)
-	}
-	defer func() { // after the rename, both do nothing
-		f.Close()
-		os.Remove(f.Name())
-	}()
 	source := &reading{ctx: ctx, r: r}
-	if _, err := io.Copy(f, source); source.err != nil {
+	if err := WriteFile(target, 0o644, source); source.err != nil {
 		return exit.With(exit.TryAgain, fmt.Errorf("cannot write %s: %w", target, source.err))
 	} else if err != nil {
-		return writeError(target, err)
-	}
-	// The file is for whoever reads results, not for this user alone, as the
-	// mode of a temporary file has it.
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return writeError(target, err)
-	}
-	if err := os.Rename(f.Name(), target); err != nil {
-		return writeError(target, err)
+		return err
 	}
 	return syncDirectory(filepath.Dir(target))
 }

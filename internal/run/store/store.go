@@ -20,6 +20,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/minio/minio-go/v7/pkg/s3utils"
+
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
@@ -69,6 +71,9 @@ func at(location string) (Store, error) {
 	if !IsRemote(location) {
 		if location == "" {
 			return nil, exit.Errorf(exit.Usage, "store: no location given; give a directory or s3://bucket/prefix")
+		}
+		if location == "-" {
+			return nil, exit.Errorf(exit.Usage, "store: - is stdout, and several files are written; give a directory (./- for one of that name) or s3://bucket/prefix")
 		}
 		if name, _, found := strings.Cut(location, "://"); found {
 			return nil, exit.Errorf(exit.Usage, "store: %s:// is not supported; give a directory or s3://bucket/prefix", name)
@@ -131,6 +136,9 @@ func parse(location string) (bucket, prefix string, err error) {
 	if bucket == "" {
 		return "", "", exit.Errorf(exit.Usage, "%s: no bucket; give s3://bucket/prefix", location)
 	}
+	if err := s3utils.CheckValidBucketName(bucket); err != nil {
+		return "", "", exit.Errorf(exit.Usage, "store: %q can be no bucket: %w", bucket, err)
+	}
 	prefix = strings.Trim(prefix, "/")
 	if prefix != "" && !fs.ValidPath(prefix) {
 		return "", "", exit.Errorf(exit.Usage, "%s: the prefix holds an empty, . or .. segment; give s3://bucket/prefix", location)
@@ -164,7 +172,10 @@ type reading struct {
 }
 
 func (r *reading) Read(p []byte) (int, error) {
-	n, err := 0, r.ctx.Err()
+	n, err := 0, error(nil)
+	if r.ctx != nil {
+		err = r.ctx.Err()
+	}
 	if err == nil {
 		n, err = r.r.Read(p)
 	}

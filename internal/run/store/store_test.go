@@ -525,16 +525,16 @@ func TestNewRefuses(t *testing.T) {
 		{"", nil, "directory"},
 		{"s3://", nil, "no bucket"},
 		{"s3:///prefix", nil, "no bucket"},
-		{"s3://b/../c", nil, ".."},
-		{"s3://b/a//c", nil, "empty"},
+		{"s3://bucket/../c", nil, ".."},
+		{"s3://bucket/a//c", nil, "empty"},
 		{"gs://b/x", nil, "gs://"},
 		{"s3://key:" + secret + "@b/x", nil, "AWS_ACCESS_KEY_ID"},
-		{"s3://b", map[string]string{"AWS_ENDPOINT_URL": url}, "AWS_ACCESS_KEY_ID"},
-		{"s3://b", map[string]string{"AWS_ENDPOINT_URL": "host:9000"}, "http://host:port"},
-		{"s3://b", map[string]string{"AWS_ENDPOINT_URL": "https://host/b"}, "path"},
-		{"s3://b", map[string]string{"AWS_S3_FORCE_PATH_STYLE": "perhaps"}, "perhaps"},
-		{"s3://b", map[string]string{"AWS_CA_BUNDLE": "/no/such/file"}, "/no/such/file"},
-		{"s3://b", map[string]string{"AWS_CA_BUNDLE": os.Args[0]}, "PEM"},
+		{"s3://bucket", map[string]string{"AWS_ENDPOINT_URL": url}, "AWS_ACCESS_KEY_ID"},
+		{"s3://bucket", map[string]string{"AWS_ENDPOINT_URL": "host:9000"}, "http://host:port"},
+		{"s3://bucket", map[string]string{"AWS_ENDPOINT_URL": "https://host/b"}, "path"},
+		{"s3://bucket", map[string]string{"AWS_S3_FORCE_PATH_STYLE": "perhaps"}, "perhaps"},
+		{"s3://bucket", map[string]string{"AWS_CA_BUNDLE": "/no/such/file"}, "/no/such/file"},
+		{"s3://bucket", map[string]string{"AWS_CA_BUNDLE": os.Args[0]}, "PEM"},
 	} {
 		environment(t, test.env)
 		s, err := New(t.Context(), test.location)
@@ -588,5 +588,73 @@ func TestListLeavesOutWhatIsNoFile(t *testing.T) {
 	keys, err := s.List(t.Context(), "")
 	if want := []string{"a.json", "link.json"}; err != nil || !cmp.Equal(keys, want) {
 		t.Errorf("%q, %v", keys, err)
+	}
+}
+
+// A link is written through, a device in place, and what is there stays when the new
+// cannot be written whole.
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) error { return WriteFile(name, 0o640, strings.NewReader(text)) }
+	read := func(name string) string {
+		data, err := os.ReadFile(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	for _, err := range []error{
+		os.Mkdir(at("else"), 0o755), os.Symlink("else/real", at("link")), os.Symlink("link", at("link-to-link")),
+		os.Symlink("else/none", at("dangling")), os.Symlink("circle", at("circle")), os.Symlink("/dev/null", at("null")),
+		write(at("plain"), "1"), write(at("link"), "2"), write(at("link-to-link"), "3"), write(at("dangling"), "4"), write(at("null"), "5"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := []string{read("plain"), read("else/real"), read("else/none")}; !cmp.Equal(got, []string{"1", "3", "4"}) {
+		t.Errorf("%q", got)
+	}
+	for name, kind := range map[string]fs.FileMode{"plain": 0, "link": fs.ModeSymlink, "link-to-link": fs.ModeSymlink, "dangling": fs.ModeSymlink, "null": fs.ModeSymlink} {
+		if info, err := os.Lstat(at(name)); err != nil || info.Mode().Type() != kind || kind == 0 && info.Mode().Perm() != 0o640 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if err := write("/dev/full", "x"); exit.Code(err) != exit.TryAgain {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+	if info, err := os.Stat("/dev/full"); err != nil || info.Mode()&fs.ModeCharDevice == 0 {
+		t.Fatalf("the device is gone: %v, %v", info, err)
+	}
+	if err := write(at("circle"), "x"); err == nil {
+		t.Error("a circle of links was written")
+	}
+	broken := errors.New("broken")
+	if err := WriteFile(at("plain"), 0o600, io.MultiReader(strings.NewReader("half"), iotest.ErrReader(broken))); !errors.Is(err, broken) || read("plain") != "1" {
+		t.Errorf("%v, %q", err, read("plain"))
+	}
+	pipe := at("pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string)
+	go func() {
+		data, _ := os.ReadFile(pipe)
+		got <- string(data)
+	}()
+	if err := write(pipe, "through"); err != nil || <-got != "through" {
+		t.Errorf("%v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+func TestPlacesThatCannotBe(t *testing.T) {
+	for _, location := range []string{"-", "s3://a/x", "s3://" + strings.Repeat("b", 64) + "/x", "s3://192.168.1.1/x"} {
+		if _, err := New(t.Context(), location); exit.Code(err) != exit.Usage {
+			t.Errorf("%s: exit %d, %v", location, exit.Code(err), err)
+		}
 	}
 }

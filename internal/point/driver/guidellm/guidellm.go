@@ -20,6 +20,7 @@ import (
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/scratch"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -46,11 +47,11 @@ func (g *Guidellm) Run(ctx context.Context, o driver.Options) error {
 	}
 	// guidellm reads a file named .env where it runs and may leave files there,
 	// so it runs in a directory of its own.
-	work, err := os.MkdirTemp("", "guidellm-")
+	work, remove, err := scratch.Dir("step-guidellm-")
 	if err != nil {
-		return exit.Errorf(exit.Usage, "guidellm: no temporary directory: %w", err)
+		return err
 	}
-	defer os.RemoveAll(work)
+	defer remove()
 	secrets := redact.Environment(os.Environ(), nil).And(redact.Of(o.APIKey)).And(redact.From(ctx))
 	report, err := receive(filepath.Join(work, reportName), o.Report, secrets)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"wfgen.dev/internal/run/child"
 )
 
 // process is a command to run in a process group of its own.
@@ -43,13 +45,14 @@ func (p process) run(ctx context.Context) (outcome, error) {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Dir = p.env, p.dir
 	cmd.Stdout, cmd.Stderr = w, w
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	child.Tie(cmd, true)
 	begin := time.Now()
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
 		return outcome{}, err
 	}
+	defer child.Guard(cmd.Process.Pid)()
 	group := func(s syscall.Signal) { _ = syscall.Kill(-cmd.Process.Pid, s) } // an error says that none is left
 
 	read := make(chan struct{})
