@@ -95,6 +95,16 @@ const (
 	Native   = "native"
 )
 
+// What the native driver asks.
+const (
+	AutoEndpoint = "auto" // completions, and chat where the server has no other
+	Completions  = "completions"
+	Chat         = "chat"
+)
+
+// Endpoints are the words that choose one.
+func Endpoints() []string { return []string{AutoEndpoint, Completions, Chat} }
+
 // Methods of the estimate.
 const (
 	WLS      = "wls"       // weighted least squares over all points

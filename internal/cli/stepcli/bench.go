@@ -114,6 +114,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 			Shape:      sweep.Shape{PromptTokens: steps.Bench.PromptTokens.In(c), OutputTokens: steps.Bench.OutputTokens.In(c)},
 			MaxSeconds: steps.Bench.MaxSeconds.In(c), MaxRequests: steps.Bench.MaxRequests.In(c),
 			Spread: steps.Bench.Spread.In(c), Seed: steps.Bench.Seed.In(c), Tokenizer: steps.Bench.Tokenizer.In(c),
+			Endpoint: steps.Bench.Endpoint.In(c),
 		},
 		Accelerator:  steps.Bench.Accelerator.In(c),
 		MaxNumSeqs:   steps.Bench.MaxNumSeqs.In(c),
@@ -128,6 +129,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	var errs []error
 	o.Provenance.Instance, err = instance(steps.Bench.Server.In(c))
 	errs = append(errs, err)
+	errs = append(errs, checkEndpoint(o.Endpoint))
 	sizes, err := sweep.ParseBatchSizes(steps.Bench.BatchSize.In(c))
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--batch-size: %w", err))
@@ -191,6 +193,13 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		o.Seed = int64(binary.LittleEndian.Uint64(b[:]) >> 33)
 	}
 	return o, errors.Join(errs...)
+}
+
+func checkEndpoint(word string) error {
+	if slices.Contains(sweep.Endpoints(), word) {
+		return nil
+	}
+	return fmt.Errorf("--endpoint: %q is none of %s", word, strings.Join(sweep.Endpoints(), ", "))
 }
 
 // instance reads what step wait has found out about the server.

@@ -20,7 +20,8 @@ func preflightCommand() *cli.Command {
 	return &cli.Command{
 		Name:  steps.Preflight.Name,
 		Usage: "ask a server whether it can run the points of a sweep",
-		Description: `Asks /v1/models, /version and /metrics, and says all at once what would spoil points:
+		Description: `Asks /v1/models, /version and /metrics, and for one tiny answer, and says all at once
+what would spoil points: answers that do not stream or are not counted, a wrong key,
 shapes longer than max-model-len, batches that the KV cache does not hold (the server
 would evict requests) or that are above max-num-seqs (they would queue), prefix
 caching, requests of somebody else, a server without metrics.
@@ -69,7 +70,7 @@ func planOf(c *cli.Context) (*preflight.Plan, error) {
 	if steps.Preflight.BatchSizes.In(c) == "" && steps.Preflight.Shapes.In(c) == "" {
 		return nil, nil
 	}
-	p := preflight.Plan{MaxNumSeqs: steps.Preflight.MaxNumSeqs.In(c), Spread: steps.Preflight.Spread.In(c)}
+	p := preflight.Plan{MaxNumSeqs: steps.Preflight.MaxNumSeqs.In(c), Spread: steps.Preflight.Spread.In(c), Endpoint: steps.Preflight.Endpoint.In(c)}
 	var errs []error
 	var err error
 	if p.BatchSizes, err = sweep.ParseBatchSizes(steps.Preflight.BatchSizes.In(c)); err != nil {
@@ -82,6 +83,7 @@ func planOf(c *cli.Context) (*preflight.Plan, error) {
 			errs = append(errs, fmt.Errorf("--batch-sizes: %d is below 1", b))
 		}
 	}
+	errs = append(errs, checkEndpoint(p.Endpoint))
 	texts := list(steps.Preflight.Shapes.In(c))
 	if len(texts) == 0 {
 		errs = append(errs, errors.New("--shapes: none given"))

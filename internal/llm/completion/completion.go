@@ -116,7 +116,7 @@ func Stream(ctx context.Context, s *llm.Client, d Dialect, q Ask, stall time.Dur
 }
 
 func (a *Answer) stream(ctx context.Context, s *llm.Client, d Dialect, q Ask, patience func(time.Duration)) error {
-	resp, err := s.Do(ctx, d.path(), d.body(q))
+	resp, err := s.Do(ctx, d.Path(), d.body(q))
 	if err != nil {
 		return llm.Brief(err)
 	}

@@ -9,21 +9,12 @@ import (
 	"time"
 
 	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/sweep"
 )
-
-// The endpoints that can be asked for.
-const (
-	Auto        = "auto" // completions, and chat where the server has no other
-	Completions = "completions"
-	Chat        = "chat"
-)
-
-// Endpoints are the words that choose one.
-func Endpoints() []string { return []string{Auto, Completions, Chat} }
 
 // Dialect is how a server wants to be asked.
 type Dialect struct {
-	Endpoint string // Completions or Chat
+	Endpoint string // sweep.Completions or sweep.Chat
 
 	// Fields that a strict server refuses and that are therefore left out.
 	WithoutIgnoreEOS    bool // answers end where the model ends them
@@ -32,21 +23,18 @@ type Dialect struct {
 }
 
 // Path of the requests.
-func (d Dialect) path() string {
-	if d.Endpoint == Chat {
+func (d Dialect) Path() string {
+	if d.Endpoint == sweep.Chat {
 		return "/v1/chat/completions"
 	}
 	return "/v1/completions"
 }
 
-// Path of the requests, for a report.
-func (d Dialect) Path() string { return d.path() }
-
 // body is a request that streams. ignore_eos makes vLLM, SGLang and llama.cpp write
 // the asked number of tokens whatever the model would say.
 func (d Dialect) body(q Ask) map[string]any {
 	b := map[string]any{"model": q.Model, "stream": true}
-	if d.Endpoint == Chat {
+	if d.Endpoint == sweep.Chat {
 		b["messages"] = []map[string]string{{"role": "user", "content": q.Prompt}}
 	} else {
 		b["prompt"] = q.Prompt
@@ -70,8 +58,8 @@ func (d Dialect) body(q Ask) map[string]any {
 // every request, since the server counts them. The error is the last refusal.
 func Try(ctx context.Context, s *llm.Client, endpoint string, q Ask, stall time.Duration, tried func(Answer, error)) (Dialect, Answer, error) {
 	d := Dialect{Endpoint: endpoint}
-	if endpoint == Auto || endpoint == "" {
-		d.Endpoint = Completions
+	if endpoint == sweep.AutoEndpoint || endpoint == "" {
+		d.Endpoint = sweep.Completions
 	}
 	var first error
 	for {
@@ -90,10 +78,10 @@ func Try(ctx context.Context, s *llm.Client, endpoint string, q Ask, stall time.
 		case status.Code != http.StatusBadRequest && status.Code != http.StatusUnprocessableEntity:
 			// an endpoint that is not there: a model that is not there is another 404
 			missing := status.Code == http.StatusNotFound && !strings.Contains(text, "model") || status.Code == http.StatusMethodNotAllowed || status.Code == http.StatusNotImplemented
-			if !missing || endpoint == Completions || d.Endpoint == Chat {
+			if !missing || endpoint == sweep.Completions || d.Endpoint == sweep.Chat {
 				return d, a, err
 			}
-			d.Endpoint = Chat
+			d.Endpoint = sweep.Chat
 		case strings.Contains(text, "max_completion_tokens") && !d.MaxCompletionTokens:
 			d.MaxCompletionTokens = true
 		case strings.Contains(text, "ignore_eos") && !d.WithoutIgnoreEOS:
@@ -121,8 +109,8 @@ func (d Dialect) Costs() []string {
 	if d.WithoutIgnoreEOS {
 		lines = append(lines, "the server does not take ignore_eos: answers end where the model ends them, so that they may be shorter than asked for; what is counted decides")
 	}
-	if d.Endpoint == Chat {
-		lines = append(lines, fmt.Sprintf("requests go to %s: the tokens of the chat template are part of every prompt, and are counted", d.path()))
+	if d.Endpoint == sweep.Chat {
+		lines = append(lines, fmt.Sprintf("requests go to %s: the tokens of the chat template are part of every prompt, and are counted", d.Path()))
 	}
 	return lines
 }

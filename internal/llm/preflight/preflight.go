@@ -3,15 +3,20 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/completion"
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
@@ -24,6 +29,7 @@ type Plan struct {
 	BatchSizes []int
 	MaxNumSeqs int     // the most requests that the server runs at once; 0: not known
 	Spread     float64 // fraction by which the native driver lets answers differ in length
+	Endpoint   string  // that the native driver is to ask; empty: what the server has
 }
 
 // Report is what the server can, beside what the plan needs.
@@ -31,6 +37,7 @@ type Report struct {
 	Target     string
 	Model      string
 	Version    string // of the server; empty: not known
+	Endpoint   string // path that answers; empty: none does
 	MaxLen     int    // tokens of a prompt and its answer; 0: not known
 	MaxNumSeqs int    // 0: not known
 	Cache      measurement.Cache
@@ -64,6 +71,9 @@ func Check(ctx context.Context, client *llm.Client, model string, p Plan) (Repor
 			warn("the server does not say its max-model-len: whether the shapes fit is not known")
 		}
 		scrape, err := client.Scrape(ctx, model)
+		if e := r.try(ctx, client, p.Endpoint, err == nil && scrape.ITL != nil && scrape.TTFT != nil); e != nil {
+			return r, e
+		}
 		if err != nil {
 			warn("no server witness: %v; TTFT will be the client's, with the load generator's own delays in it", llm.Brief(err))
 			break
@@ -118,6 +128,62 @@ func Check(ctx context.Context, client *llm.Client, model string, p Plan) (Repor
 	return r, nil
 }
 
+// triedTokens is the length of the answer that is asked for: enough to see how it comes.
+const triedTokens = 16
+
+// try asks for one small answer, which tells what no question does: whether the key is
+// right, how the server wants to be asked, whether it streams, and whether it counts.
+// told says that the server's metrics tell its latencies, so that the client's are not
+// needed. The error is exit.TryAgain where the server did not answer.
+func (r *Report) try(ctx context.Context, client *llm.Client, endpoint string, told bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("it sent nothing for two minutes"))
+	defer cancel()
+	prompt := "the of and to in is was for"
+	q := completion.Ask{Model: r.Model, Prompt: prompt, Tokens: triedTokens}
+	d, a, err := completion.Try(ctx, client, endpoint, q, time.Minute, nil)
+	if err == nil && atOnce(a) { // a busy machine may have been late once
+		a, err = completion.Stream(ctx, client, d, q, time.Minute)
+	}
+	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
+	var status *llm.StatusError
+	switch {
+	case err == nil:
+	case errors.As(err, &status) && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden):
+		problem("%s: %v; give the server's key in STEP_API_KEY", client.Target(), err)
+		return nil
+	case errors.As(err, &status) && status.Code < 500 && status.Code != http.StatusTooManyRequests, completion.Incurable(err):
+		problem("a request of %d tokens: %v", triedTokens, err)
+		return nil
+	default:
+		return exit.Errorf(exit.TryAgain, "%s lists the model and does not answer: %w", client.Target(), err)
+	}
+	r.Endpoint = d.Path()
+	r.Warnings = append(r.Warnings, d.Costs()...)
+	if a.PromptTokens == 0 {
+		problem("the server counts no tokens of a prompt: %v", completion.ErrNoUsage)
+	}
+	switch {
+	case a.Cut():
+		problem("the server cut an answer of %d tokens at %d: it has a limit of its own; raise it", a.Asked, a.OutputTokens)
+	case a.OutputTokens < a.Asked:
+		r.Warnings = append(r.Warnings, fmt.Sprintf("of %d tokens asked for %d came: the server ends answers by itself, and points are of the lengths that are counted", a.Asked, a.OutputTokens))
+	}
+	if atOnce(a) {
+		text := fmt.Sprintf("an answer of %d tokens came in one piece: %s", a.OutputTokens, measurement.BufferedCure)
+		if told {
+			r.Warnings = append(r.Warnings, text+"; the server's own latencies will be taken")
+		} else {
+			problem("%s", text)
+		}
+	}
+	return nil
+}
+
+// atOnce says whether an answer came in one piece.
+func atOnce(a completion.Answer) bool {
+	return a.OutputTokens > 4 && a.FirstTokens > 0.9*float64(a.OutputTokens)
+}
+
 // Err is exit.Unusable with every problem, or nil.
 func (r *Report) Err() error {
 	if len(r.Problems) == 0 {
@@ -153,7 +219,7 @@ func (r *Report) PrintTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, title)
 	for _, row := range [][2]string{
-		{"max-model-len", known(r.MaxLen)}, {"max-num-seqs", known(r.MaxNumSeqs)},
+		{"endpoint", cmp.Or(r.Endpoint, "not known")}, {"max-model-len", known(r.MaxLen)}, {"max-num-seqs", known(r.MaxNumSeqs)},
 		{"KV cache, tokens", known(r.Cache.Tokens)}, {"block, tokens", known(r.Cache.BlockSize)}, {"prefix caching", caching},
 	} {
 		fmt.Fprintf(t, "  %s\t%s\n", row[0], row[1])

@@ -3,12 +3,14 @@ package preflight
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/run/exit"
@@ -18,6 +20,12 @@ import (
 // vllm answers as a server with max-model-len 4096 whose /metrics are those of a
 // real vLLM 0.32.0, changed in one place.
 func vllm(t *testing.T, old, changed string) *llm.Client {
+	t.Helper()
+	return vllmThat(t, old, changed, "")
+}
+
+// vllmThat is vllm with a habit in its answers.
+func vllmThat(t *testing.T, old, changed, habit string) *llm.Client {
 	t.Helper()
 	data, err := os.ReadFile("../testdata/vllm-0.32.0.metrics")
 	if err != nil {
@@ -32,6 +40,8 @@ func vllm(t *testing.T, old, changed string) *llm.Client {
 	}
 	answer("/health", "")
 	answer("/version", `{"version":"0.32.0"}`)
+	mux.HandleFunc("/v1/completions", stream(habit))
+	mux.HandleFunc("/v1/chat/completions", stream(habit))
 	answer("/v1/models", `{"data":[{"id":"tiny","max_model_len":4096}]}`)
 	if changed != "none" {
 		answer("/metrics", strings.ReplaceAll(string(data), old, changed))
@@ -43,6 +53,106 @@ func vllm(t *testing.T, old, changed string) *llm.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// stream answers with the tokens that are asked for, or does what a server does that
+// cannot be measured.
+func stream(habit string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		event := func(data string) {
+			_, _ = io.WriteString(w, "data: "+data+"\n\n")
+			if habit != "held" {
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(3 * time.Millisecond)
+			}
+		}
+		refuse := func(code int, text string) {
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, `{"error":{"message":"`+text+`"}}`)
+		}
+		n := triedTokens
+		switch {
+		case habit == "key":
+			refuse(http.StatusUnauthorized, "no such key")
+			return
+		case habit == "refuses":
+			refuse(http.StatusBadRequest, "no prompts today")
+			return
+		case habit == "broken":
+			refuse(http.StatusInternalServerError, "out of memory")
+			return
+		case habit == "strict" && strings.Contains(string(body), "ignore_eos"):
+			refuse(http.StatusUnprocessableEntity, "unexpected field ignore_eos")
+			return
+		case habit == "chat" && r.URL.Path == "/v1/completions":
+			http.NotFound(w, r)
+			return
+		case habit == "whole":
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"choices":[{"text":"w w w"}],"usage":{"prompt_tokens":8,"completion_tokens":16}}`)
+			return
+		case habit == "stops", habit == "cut":
+			n = 7
+		}
+		for range n {
+			event(`{"choices":[{"text":" w","delta":{}}]}`)
+		}
+		event(`{"choices":[{"text":"","finish_reason":"` + map[bool]string{true: "length", false: "stop"}[habit == "cut"] + `"}]}`)
+		if habit != "uncounted" {
+			event(fmt.Sprintf(`{"choices":[],"usage":{"prompt_tokens":8,"completion_tokens":%d}}`, n))
+		}
+		event("[DONE]")
+	}
+}
+
+// One small answer tells what no question does.
+func TestOneAnswerTells(t *testing.T) {
+	for habit, tc := range map[string]struct {
+		problem, warning string
+		metrics          string // none, or those of vLLM
+		code             int
+	}{
+		"":          {},
+		"key":       {problem: "STEP_API_KEY", code: exit.Unusable},
+		"refuses":   {problem: "no prompts today", code: exit.Unusable},
+		"broken":    {code: exit.TryAgain},
+		"strict":    {warning: "does not take ignore_eos"},
+		"chat":      {warning: "/v1/chat/completions"},
+		"whole":     {problem: "one piece", code: exit.Unusable},
+		"uncounted": {problem: "usage", code: exit.Unusable},
+		"stops":     {warning: "7 came"},
+		"cut":       {problem: "limit of its own", code: exit.Unusable},
+		"held":      {problem: "came in one piece", metrics: "none", code: exit.Unusable},
+	} {
+		t.Run(habit, func(t *testing.T) {
+			r, err := Check(t.Context(), vllmThat(t, "", tc.metrics, habit), "tiny", Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}})
+			if err == nil {
+				err = r.Err()
+			}
+			if exit.Code(err) != tc.code {
+				t.Fatalf("exit %d, want %d: %v", exit.Code(err), tc.code, err)
+			}
+			for _, list := range []struct {
+				got  []string
+				want string
+			}{{r.Problems, tc.problem}, {r.Warnings, tc.warning}} {
+				if text := strings.Join(list.got, "\n"); list.want == "" && tc.metrics == "" && text != "" || !strings.Contains(text, list.want) {
+					t.Errorf("%q, want %q", text, list.want)
+				}
+			}
+		})
+	}
+	// where the server tells its latencies, a proxy that holds answers back only warns
+	const first = "# HELP vllm:num_requests_running"
+	told := ""
+	for _, name := range []string{"inter_token_latency", "time_to_first_token"} {
+		told += "vllm:" + name + "_seconds_sum 1\nvllm:" + name + "_seconds_count 9\n"
+	}
+	r, err := Check(t.Context(), vllmThat(t, first, told+first, "held"), "tiny", Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}})
+	if err != nil || r.Err() != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "the server's own latencies will be taken") {
+		t.Errorf("%v, %v, %q", err, r.Err(), r.Warnings)
+	}
 }
 
 func shapes(t *testing.T, texts ...string) (all []sweep.Shape) {
@@ -125,6 +235,7 @@ func TestPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `http://vllm:8000, tiny, version 0.32.0
+  endpoint          /v1/completions
   max-model-len     4096
   max-num-seqs      4
   KV cache, tokens  262144

@@ -32,16 +32,19 @@ var intended = intent{
 	Spread:     spread,
 }
 
+var endpoint = Flag[string]{Name: "endpoint", Default: sweep.AutoEndpoint, Usage: "what the native driver asks: `completions or chat`, whose template is part of every prompt; auto: completions, and chat where the server has no other"}
+
 // Preflight asks a server whether it can run a sweep.
 var Preflight = define(struct {
 	Command
 	Target, Model, APIKey Flag[string]
+	Endpoint              Flag[string]
 	BatchSizes, Shapes    Flag[string]
 	MaxNumSeqs            Flag[int]
 	Spread                Flag[float64]
 }{
 	Command: Command{Name: "preflight"},
-	Target:  target, Model: model, APIKey: apiKey,
+	Target:  target, Model: model, APIKey: apiKey, Endpoint: endpoint,
 	BatchSizes: intended.BatchSizes, Shapes: intended.Shapes, MaxNumSeqs: intended.MaxNumSeqs, Spread: intended.Spread,
 })
 
@@ -50,6 +53,7 @@ var Preflight = define(struct {
 var Wait = define(struct {
 	Command
 	Target, Model, APIKey Flag[string]
+	Endpoint              Flag[string]
 	Pods, Namespace       Flag[string]
 	Port                  Flag[int]
 	Timeout               Flag[time.Duration]
@@ -63,6 +67,7 @@ var Wait = define(struct {
 	Target:      Flag[string]{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
 	Model:       model,
 	APIKey:      apiKey,
+	Endpoint:    endpoint,
 	Pods:        Flag[string]{Name: "pods", Usage: "`LABELS` of the server's pod, such as app=vllm,accelerator=a100"},
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the pod; this pod's own otherwise"},
 	Port:        Flag[int]{Name: "port", Default: 8000, Usage: "port of the server in its pod"},
@@ -89,6 +94,7 @@ var Bench = define(struct {
 	Attempts                Flag[int]
 	GoOn                    Flag[bool]
 	Driver, Guidellm        Flag[string]
+	Endpoint                Flag[string]
 	Tokenizer               Flag[string]
 	Seed                    Flag[int64]
 	Margin                  Flag[time.Duration]
@@ -112,6 +118,7 @@ var Bench = define(struct {
 	GoOn:         Flag[bool]{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why: what comes after it shall run"},
 	Driver:       Flag[string]{Name: "driver", Default: sweep.Native, Usage: "what makes the load: native or guidellm"},
 	Guidellm:     Flag[string]{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
+	Endpoint:     endpoint,
 	Tokenizer:    Flag[string]{Name: "tokenizer", Usage: "for guidellm: directory or model id of the tokenizer; the model's own otherwise"},
 	Seed:         Flag[int64]{Name: "seed", Usage: "prompts are drawn from it; a different one each time otherwise, since a repeated prompt is answered from the cache"},
 	Margin:       Flag[time.Duration]{Name: "margin", Default: 3 * time.Minute, Usage: "how long beyond --max-seconds the driver may take before it is stopped"},

@@ -75,7 +75,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		return a.PromptTokens, err
 	}
 	tokenize := func(prompt string) (int, error) { return client.Tokenize(ctx, o.Model, prompt) }
-	if o.Endpoint == completion.Chat {
+	if o.Endpoint == sweep.Chat {
 		tokenize = nil // it would not count the template's
 	}
 	prompts, err := calibrate(o.Shape.PromptTokens, random, tokenize, usage)
@@ -84,7 +84,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	}
 	warm := min(o.Shape.OutputTokens, 16)
 	first, err := ask(prompts.prompt(random), warm)
-	if err == nil && dialect.Endpoint == completion.Chat && tokenize != nil {
+	if err == nil && dialect.Endpoint == sweep.Chat && tokenize != nil {
 		prompts, err = calibrate(o.Shape.PromptTokens, random, nil, usage)
 	}
 	if err != nil {
