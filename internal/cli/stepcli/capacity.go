@@ -20,6 +20,7 @@ import (
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 func capacityCommand() *cli.Command {
@@ -98,7 +99,7 @@ func runCapacity(c *cli.Context) error {
 			return nil
 		}
 	}
-	return exit.Errorf(exit.Refused, "no accelerator meets %s: %s", capacity.FormatSLOs(o.SLOs), strings.Join(f.Capacities[0].Verdict.Reasons, "; "))
+	return exit.Errorf(exit.Refused, "no accelerator meets %s: %s", slo.Format(o.SLOs), strings.Join(f.Capacities[0].Verdict.Reasons, "; "))
 }
 
 func writeCapacity(c *cli.Context, out store.Store, f capacity.File, data []byte) error {
@@ -139,7 +140,7 @@ func capacityOptions(c *cli.Context) (capacity.Options, error) {
 		}
 	}
 	var err error
-	o.SLOs, err = capacity.ParseSLOs(c.String("slo"))
+	o.SLOs, err = slo.Parse(c.String("slo"))
 	bad("slo", err)
 	o.MaxNumSeqs, err = numbers(c.String("max-num-seqs"))
 	bad("max-num-seqs", err)

@@ -26,11 +26,12 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // Options say what is asked. The maps are by accelerator, with "" for all others.
 type Options struct {
-	SLOs       []SLO
+	SLOs       []slo.Objective
 	MaxNumSeqs map[string]int     // requests that a server runs at once; otherwise as its arguments say, or the most that was measured
 	Chunk      map[string]int     // tokens of an iteration (max-num-batched-tokens); otherwise as its arguments say, or DefaultChunk
 	Prices     map[string]float64 // money per replica and hour
@@ -88,7 +89,7 @@ func one(p *parameters.Parameters, joint []parameters.Joint, o Options) Capacity
 	}
 	if m.idle == 0 {
 		for _, s := range o.SLOs {
-			if s.Metric != ITL {
+			if s.Metric != slo.ITL {
 				c.Verdict.Refuse(reason.New(reason.Few, "no time to first token is known, which %s is about", s).Cured("measure batch 1"))
 			}
 		}
@@ -123,7 +124,7 @@ type share struct {
 func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []share) {
 	unloaded := p.unloaded(r)
 	for i, s := range p.slos {
-		c.Objectives = append(c.Objectives, Objective{SLO: s, Name: s.Name(), AloneMS: unloaded[i] * s.MS})
+		c.Objectives = append(c.Objectives, Objective{Objective: s, Name: s.Name(), AloneMS: unloaded[i] * s.MS})
 		if unloaded[i] >= 1 {
 			c.Unmet = append(c.Unmet, fmt.Sprintf("%s: a request that has the server for itself takes %s ms, %.3g %% more", s, parameters.Format(unloaded[i]*s.MS), 100*(unloaded[i]-1)))
 		}

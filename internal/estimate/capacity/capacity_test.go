@@ -3,7 +3,6 @@ package capacity
 import (
 	"bytes"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/tests/schematest"
 )
 
@@ -37,28 +37,13 @@ func sample(accelerator string, shape sweep.Shape, alpha, beta, idle float64) pa
 
 var short = sweep.Shape{PromptTokens: 128, OutputTokens: 128}
 
-func slos(t testing.TB, text string) []SLO {
+func slos(t testing.TB, text string) []slo.Objective {
 	t.Helper()
-	list, err := ParseSLOs(text)
+	list, err := slo.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return list
-}
-
-func TestParseSLOs(t *testing.T) {
-	const text = "ttft=250ms,p90.itl=20ms,p99.e2e=1.5s"
-	list := slos(t, text)
-	want := []SLO{{TTFT, "mean", 250}, {ITL, "p90", 20}, {E2E, "p99", 1500}}
-	if !reflect.DeepEqual(list, want) || FormatSLOs(list) != text {
-		t.Errorf("%+v, %s", list, FormatSLOs(list))
-	}
-	_, err := ParseSLOs("ttft=250,p42.itl=1ms,tpot=3ms,itl=1ms,itl=2ms,e2e=-1s,")
-	for _, part := range []string{`"ttft=250"`, `"p42.itl=1ms"`, `"tpot=3ms"`, "itl is given twice", `"e2e=-1s"`, `"": expected`} {
-		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("%v does not name %s", err, part)
-		}
-	}
 }
 
 func TestParseMix(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // Schema names the version of capacity.json.
@@ -21,10 +22,10 @@ const Poisson = "poisson"
 // File is capacity.json: what one replica bears within the objectives, for every model,
 // accelerator and shape. Latencies are in ms, rates are requests per second.
 type File struct {
-	Schema     string     `json:"schema"`
-	SLO        []SLO      `json:"slo"`
-	Capacities []Capacity `json:"capacities"`
-	Fleet      *Fleet     `json:"fleet,omitempty"` // where a traffic was given
+	Schema     string          `json:"schema"`
+	SLO        []slo.Objective `json:"slo"`
+	Capacities []Capacity      `json:"capacities"`
+	Fleet      *Fleet          `json:"fleet,omitempty"` // where a traffic was given
 }
 
 // Capacity is that of one replica. Where the verdict is refused it has no numbers.
@@ -52,7 +53,7 @@ type Capacity struct {
 
 // Objective is what becomes of an objective at the rate.
 type Objective struct {
-	SLO
+	slo.Objective
 	Name    string  `json:"name"`            // as it is asked for: p90.ttft
 	AloneMS float64 `json:"alone_ms"`        // of a request that has the server for itself
 	AtMS    float64 `json:"at_ms,omitempty"` // at the rate

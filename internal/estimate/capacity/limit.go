@@ -2,6 +2,7 @@ package capacity
 
 import (
 	"math"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // mostLoad is the share of the rate at which a server saturates beyond which no rate is
@@ -16,7 +17,7 @@ const (
 
 // problem is one question: how much load does a server bear.
 type problem struct {
-	slos    []SLO
+	slos    []slo.Objective
 	longest float64 // most in flight that was measured
 }
 
@@ -84,7 +85,7 @@ func (s streams) ratios(x float64, _ size) []float64 {
 func (p problem) objectives(o *observed) []float64 {
 	out := make([]float64, len(p.slos), len(p.slos)+2)
 	for i, s := range p.slos {
-		out[i] = s.of(o) / s.MS
+		out[i] = statistic(s, o) / s.MS
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"wfgen.dev/internal/sweep/slo"
 
 	"wfgen.dev/internal/estimate/fit"
 )
@@ -14,7 +15,7 @@ import (
 // Print writes the file for people.
 func Print(w io.Writer, f File) error {
 	p := &printer{w: w}
-	p.line("one replica within %s, requests arriving at random; 95 %% intervals, plan with the low end", FormatSLOs(f.SLO))
+	p.line("one replica within %s, requests arriving at random; 95 %% intervals, plan with the low end", slo.Format(f.SLO))
 	p.line("")
 	prices := false
 	for _, c := range f.Capacities {

@@ -19,6 +19,7 @@ import (
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // sweepsVariable asks for the whole table of docs/capacity.md, with intervals from so many
@@ -126,7 +127,7 @@ func saturated(shape sweep.Shape) (float64, error) {
 type truth struct {
 	shape sweep.Shape
 	load  float64 // of saturation
-	slo   SLO
+	slo   slo.Objective
 	rate  float64 // per second
 }
 
@@ -141,8 +142,8 @@ func truths(shape sweep.Shape, loads []float64, requests int) ([]truth, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range []SLO{{ITL, "mean", 1}, {ITL, "p90", 1}, {TTFT, "mean", 1}, {TTFT, "p90", 1}} {
-			s.MS = s.of(&o)
+		for _, s := range []slo.Objective{{Metric: slo.ITL, Statistic: "mean"}, {Metric: slo.ITL, Statistic: "p90"}, {Metric: slo.TTFT, Statistic: "mean"}, {Metric: slo.TTFT, Statistic: "p90"}} {
+			s.MS = statistic(s, &o)
 			out = append(out, truth{shape, load, s, load * most})
 		}
 	}
@@ -156,7 +157,7 @@ func find(s parameters.Summary, shape sweep.Shape) *parameters.Parameters {
 
 func claim(t testing.TB, s parameters.Summary, x truth) Capacity {
 	t.Helper()
-	c := one(find(s, x.shape), s.Joint, Options{SLOs: []SLO{x.slo}, MaxNumSeqs: map[string]int{"": reality.MaxNumSeqs}, Spread: spread})
+	c := one(find(s, x.shape), s.Joint, Options{SLOs: []slo.Objective{x.slo}, MaxNumSeqs: map[string]int{"": reality.MaxNumSeqs}, Spread: spread})
 	if c.Rate == nil {
 		t.Fatalf("%s, %s: %v", x.shape, x.slo, c.Verdict.Reasons)
 	}
@@ -214,7 +215,7 @@ func TestClaimsHoldTheTruth(t *testing.T) {
 					return
 				}
 				for _, x := range all {
-					c := one(find(s, x.shape), s.Joint, Options{SLOs: []SLO{x.slo}, MaxNumSeqs: map[string]int{"": reality.MaxNumSeqs}, Spread: spread})
+					c := one(find(s, x.shape), s.Joint, Options{SLOs: []slo.Objective{x.slo}, MaxNumSeqs: map[string]int{"": reality.MaxNumSeqs}, Spread: spread})
 					if c.Rate == nil {
 						results[i] = append(results[i], outcome{-1, 0, 0})
 						continue
