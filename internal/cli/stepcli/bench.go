@@ -27,14 +27,17 @@ import (
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/version"
 )
 
 func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name:  steps.Bench.Name,
-		Usage: "run one point: load a server with N streams and measure ITL and TTFT",
-		Description: `Writes into --output: measurement.json, reports/ (the raw report, the log, the
+		Usage: "run one point: load a server with N streams, or at a rate, and measure ITL and TTFT",
+		Description: `With --batch-size, so many streams each send a request when the last one is answered.
+With --rate, requests arrive whatever becomes of those before them; the point says what
+share of them met --slo, and exits with 65 where the server falls behind. Writes into --output: measurement.json, reports/ (the raw report, the log, the
 server's scrapes) and outputs/ (one file per value, for Argo). Exits with 69 when
 the server cannot run the point, 75 when a later attempt may succeed, 65 when the
 point was measured but cannot be used. --server tells what the server runs as, which
@@ -45,6 +48,7 @@ Examples:
   step bench --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --accelerator A100 \
     --batch-size 64 --prompt-tokens 1024 --output-tokens 256 --max-seconds 120 \
     --driver guidellm --output s3://results/a100-b64
+  step bench --target http://vllm:8000 --model llama --rate 3.2 --slo p90.ttft=250ms,itl=20ms --output out
   step bench --target "$(cat out/outputs/target)" --server "$(cat out/outputs/server)" --model llama \
     --batch-size 8 --output out`,
 		Flags: steps.Bench.Flags(),
@@ -130,11 +134,17 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	o.Provenance.Instance, err = instance(steps.Bench.Server.In(c))
 	errs = append(errs, err)
 	errs = append(errs, checkEndpoint(o.Endpoint))
-	sizes, err := sweep.ParseBatchSizes(steps.Bench.BatchSize.In(c))
-	if err != nil {
-		errs = append(errs, fmt.Errorf("--batch-size: %w", err))
+	var sizes []int
+	smallest := 1.0
+	o.Rate, o.Arrivals = steps.Bench.Rate.In(c), steps.Bench.Arrivals.In(c)
+	if !steps.Bench.Rate.Given(c) {
+		if sizes, err = sweep.ParseBatchSizes(steps.Bench.BatchSize.In(c)); err != nil {
+			errs = append(errs, fmt.Errorf("--batch-size: %w; or give --rate", err))
+		}
+		o.BatchSize = slices.Max(append(slices.Clone(sizes), 0))
+		smallest = float64(slices.Min(append(slices.Clone(sizes), o.BatchSize)))
 	}
-	o.BatchSize = slices.Max(append(slices.Clone(sizes), 0))
+	errs = append(errs, openOptions(c, &o))
 	switch {
 	case steps.Bench.ShareProcess.In(c):
 		o.Levels = sizes
@@ -156,7 +166,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		value       float64
 		least, most float64
 	}{
-		{"batch-size", float64(slices.Min(append(slices.Clone(sizes), o.BatchSize))), 1, sweep.MostBatch},
+		{"batch-size", smallest, 1, sweep.MostBatch},
 		{"prompt-tokens", float64(o.Shape.PromptTokens), 1, sweep.MostTokens}, {"output-tokens", float64(o.Shape.OutputTokens), 2, sweep.MostTokens},
 		{"max-seconds", o.MaxSeconds, 0, sweep.MostSeconds}, {"max-requests", float64(o.MaxRequests), 0, math.Inf(1)},
 		{"max-num-seqs", float64(o.MaxNumSeqs), 0, math.Inf(1)}, {"margin", o.Margin.Seconds(), 1, sweep.MostSeconds},
@@ -200,6 +210,34 @@ func checkEndpoint(word string) error {
 		return nil
 	}
 	return fmt.Errorf("--endpoint: %q is none of %s", word, strings.Join(sweep.Endpoints(), ", "))
+}
+
+// openOptions reads the flags of an open loop, and reports every mistake among them.
+func openOptions(c *cli.Context, o *bench.Options) error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.Arrivals != measurement.Poisson && o.Arrivals != measurement.Constant {
+		bad("--arrivals: %q is neither %s nor %s", o.Arrivals, measurement.Poisson, measurement.Constant)
+	}
+	if text := steps.Bench.SLO.In(c); text != "" {
+		var err error
+		if o.SLOs, err = slo.Parse(text); err != nil {
+			bad("--slo: %w", err)
+		}
+	}
+	switch {
+	case !steps.Bench.Rate.Given(c):
+		if o.SLOs != nil || steps.Bench.Arrivals.Given(c) {
+			bad("--slo, --arrivals: are of requests that arrive at a rate; give --rate")
+		}
+	case !(o.Rate > 0 && o.Rate < 1e6):
+		bad("--rate: %v is not a number of requests per second above 0", o.Rate)
+	case steps.Bench.BatchSize.In(c) != "":
+		bad("--rate: and --batch-size are two kinds of load; leave one out")
+	case steps.Bench.Driver.In(c) != sweep.Native || steps.Bench.ShareProcess.In(c):
+		bad("--rate: is for --driver %s; a report of guidellm at a constant or poisson rate can be given to step measure", sweep.Native)
+	}
+	return errors.Join(errs...)
 }
 
 // instance reads what step wait has found out about the server.

@@ -151,6 +151,10 @@ func group(all []Source) (map[key][]Source, []string) {
 	var notes []string
 	for _, m := range all {
 		k := key{m.Model, m.Accelerator, m.Shape}
+		if m.Open != nil {
+			notes = append(notes, fmt.Sprintf("%s, %.4g requests/s: arrived at a rate, so %s checks a capacity and is no point of an estimate", k, m.Open.Rate, m.File))
+			continue
+		}
 		i := slices.IndexFunc(groups[k], func(o Source) bool { return o.BatchSize == m.BatchSize })
 		if i < 0 {
 			groups[k] = append(groups[k], m)

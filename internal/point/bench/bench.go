@@ -29,16 +29,18 @@ import (
 	"wfgen.dev/internal/run/scratch"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // Options is one point and where its files go.
 type Options struct {
-	driver.Options               // Report, Log, Progress and Deadline are filled in by Run
-	Accelerator    string        // the key of the results
-	BatchSizes     []int         // every batch size of the sweep; names the largest one's report throughput
-	Probe          driver.Driver // makes a second witness where the server is none; nil: nobody does
-	ProbeSeconds   float64       // least length of that; 0: none is made
-	MaxNumSeqs     int           // the most requests that the server runs at once; 0: not known
+	driver.Options                 // Report, Log, Progress and Deadline are filled in by Run
+	Accelerator    string          // the key of the results
+	BatchSizes     []int           // every batch size of the sweep; names the largest one's report throughput
+	SLOs           []slo.Objective // that an open loop is held against
+	Probe          driver.Driver   // makes a second witness where the server is none; nil: nobody does
+	ProbeSeconds   float64         // least length of that; 0: none is made
+	MaxNumSeqs     int             // the most requests that the server runs at once; 0: not known
 	Provenance     measurement.Provenance
 	Begin          time.Time     // since when the point costs time; zero: since Run is called
 	Margin         time.Duration // beyond MaxSeconds until the driver is stopped
@@ -52,7 +54,11 @@ type Options struct {
 // exit.Refused error; one that was interrupted leaves measurement.partial.json,
 // which nothing takes for a measurement.
 func Run(ctx context.Context, d driver.Driver, out store.Store, o Options) (measurement.Measurement, error) {
-	r, err := start(ctx, d, out, o, layout.ReportName(o.BatchSize, o.BatchSizes))
+	name := layout.ReportName(o.BatchSize, o.BatchSizes)
+	if o.Rate > 0 {
+		name = layout.OpenReport(o.Rate)
+	}
+	r, err := start(ctx, d, out, o, name)
 	if err != nil {
 		return measurement.Measurement{}, err
 	}
@@ -201,13 +207,13 @@ func (r *process) point(ctx context.Context, m measurement.Measurement, dir stri
 		if m.Requests.Errored > 0 {
 			why += "; the log of the server at " + r.Provenance.Target + " should say more"
 		}
-		return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s", r.Shape, m.BatchSize, why)
+		return m, exit.Errorf(exit.TryAgain, "%s at %s: %s", r.Shape, m.Load(), why)
 	}
 	if len(m.Taken.Void) > 0 {
 		if slices.Contains(m.Taken.Void, restarted) {
-			return m, exit.Errorf(exit.TryAgain, "%s at batch size %d: %s; its log before the restart should say why", r.Shape, m.BatchSize, restarted)
+			return m, exit.Errorf(exit.TryAgain, "%s at %s: %s; its log before the restart should say why", r.Shape, m.Load(), restarted)
 		}
-		return m, exit.Errorf(exit.Refused, "%s at batch size %d cannot be used: %s", r.Shape, m.BatchSize, strings.Join(m.Taken.Void, "; "))
+		return m, exit.Errorf(exit.Refused, "%s at %s cannot be used: %s", r.Shape, m.Load(), strings.Join(m.Taken.Void, "; "))
 	}
 	return m, nil
 }
@@ -265,7 +271,7 @@ func readReport(o Options, key string) ([]measurement.Measurement, error) {
 		return nil, exit.Errorf(exit.TryAgain, "the driver left no report")
 	}
 	defer f.Close()
-	return report.Read(f, key, report.Options{Accelerator: o.Accelerator, Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize})
+	return report.Read(f, key, report.Options{Accelerator: o.Accelerator, Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize, SLOs: o.SLOs})
 }
 
 // goodPerStream is how many requests a stream of guidellm should make: it starts all

@@ -17,6 +17,8 @@ type Options struct {
 	Shape       sweep.Shape
 	BatchSize   int
 	Levels      []int   // batch sizes to run one after another in one process, for one report; empty: BatchSize alone
+	Rate        float64 // requests per second that arrive, whatever becomes of those before them; 0: BatchSize streams make a closed loop
+	Arrivals    string  // of an open loop: measurement.Poisson or measurement.Constant
 	MaxSeconds  float64 // measured length of each level; 0: MaxRequests decides
 	MaxRequests int     // requests in all streams together, of each level; 0: MaxSeconds decides
 	Spread      float64 // output lengths vary by this fraction about Shape's; see OutputTokens

@@ -11,13 +11,25 @@ import (
 // noticeable is by how many percent the witnesses must differ for people to be told.
 const noticeable = 3
 
+// Load is what a point asked of its server, in words.
+func (m Measurement) Load() string {
+	if m.Open != nil {
+		return fmt.Sprintf("%.4g requests/s", m.Open.Rate)
+	}
+	return fmt.Sprintf("batch size %d", m.BatchSize)
+}
+
 // Describe is one line about a measured point, for people.
 func (m Measurement) Describe() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s batch %d", m.Accelerator, m.Shape, m.BatchSize)
 	void := len(m.Taken.Void) > 0
-	if m.Taken.Batch > 0 && !void {
-		fmt.Fprintf(&b, " (measured %.2f)", m.Taken.Batch)
+	switch {
+	case m.Open != nil:
+		fmt.Fprintf(&b, "%s %s %s (%s, %.2f in flight)", m.Accelerator, m.Shape, m.Load(), m.Open.Arrivals, m.Taken.Batch)
+	case m.Taken.Batch > 0 && !void:
+		fmt.Fprintf(&b, "%s %s batch %d (measured %.2f)", m.Accelerator, m.Shape, m.BatchSize, m.Taken.Batch)
+	default:
+		fmt.Fprintf(&b, "%s %s batch %d", m.Accelerator, m.Shape, m.BatchSize)
 	}
 	b.WriteString(": ")
 	for _, v := range []struct {
@@ -45,6 +57,19 @@ func (m Measurement) Describe() string {
 		for _, text := range slices.Sorted(maps.Keys(m.Requests.Errors)) {
 			fmt.Fprintf(&b, "; %d x %s", m.Requests.Errors[text], text)
 		}
+	}
+	if m.Open == nil {
+		return b.String()
+	}
+	for _, a := range m.Open.Objectives {
+		verdict := "met"
+		if !a.Met {
+			verdict = "NOT met"
+		}
+		fmt.Fprintf(&b, "; %s %s: %.4g ms, %.1f %% of the requests within it", a, verdict, a.AttainedMS, 100*a.Share)
+	}
+	if m.Open.Behind {
+		b.WriteString("; the server FALLS BEHIND")
 	}
 	return b.String()
 }

@@ -29,6 +29,9 @@ type Measurement struct {
 	Server *Witness `json:"server,omitempty"` // as the server's /metrics saw it
 	Probe  *Witness `json:"probe,omitempty"`  // as the native driver saw it, for a moment afterwards, at the same batch size
 
+	// Open is there where requests arrived at a rate. BatchSize is then what was measured.
+	Open *Open `json:"open,omitempty"`
+
 	Requests     Requests `json:"requests"`
 	PromptTokens float64  `json:"prompt_tokens"` // counted by the server, mean per request
 	OutputTokens float64  `json:"output_tokens"` // counted by the server, mean per request

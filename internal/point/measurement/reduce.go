@@ -47,8 +47,48 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 	if streams < 1 {
 		return Witness{}, Requests{}, fmt.Errorf("streams: %d is below 1", streams)
 	}
-	var counts Requests
-	var sent []Request // rows that occupied the server, with an end
+	sent, counts, duration, err := sortOut(rows)
+	if err != nil {
+		return Witness{}, counts, err
+	}
+	needed := fmt.Sprintf("a request took %.3g s: let the point run for at least %.3g s, or 3 requests per stream", duration, math.Ceil(30*duration)/10)
+	if len(sent) < streams {
+		return Witness{}, counts, fmt.Errorf("only %d requests were sent in %d streams, so they were never all busy; %s", len(sent), streams, needed)
+	}
+
+	from := sent[streams-1].Start
+	for _, r := range sent[:streams] {
+		from = max(from, r.FirstToken)
+	}
+	lastStart := sent[len(sent)-1].Start
+	to := math.Inf(1)
+	for _, r := range sent {
+		if r.End > lastStart {
+			to = min(to, r.End)
+		}
+	}
+	if math.IsInf(to, 1) || to <= from {
+		return Witness{}, counts, fmt.Errorf("no steady window: the first stream fell idle before all %d were past their first token; %s", streams, needed)
+	}
+
+	var inside []Request
+	for _, r := range sent {
+		if r.Status == Successful && r.Start > from && r.End <= to {
+			inside = append(inside, r)
+		}
+	}
+	counts.InWindow = len(inside)
+	if len(inside) == 0 {
+		return Witness{}, counts, fmt.Errorf("no request lies wholly in the steady window of %.3g s; %s", to-from, needed)
+	}
+	w, err := witness(sent, inside, from, to, duration)
+	w.Requests = counts.Successful
+	return w, counts, err
+}
+
+// sortOut counts what became of the rows, and returns those that occupied the server, by
+// their start and with an end, and the median duration of a request, seconds.
+func sortOut(rows []Request) (sent []Request, counts Requests, duration float64, err error) {
 	var durations []float64
 	last := 0.0 // the last thing known to have happened
 	for _, r := range rows {
@@ -83,47 +123,22 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 		sent = append(sent, r)
 	}
 	if counts.Successful == 0 {
-		return Witness{}, counts, fmt.Errorf("none of %d requests was successful", len(rows))
+		return nil, counts, 0, fmt.Errorf("none of %d requests was successful", len(rows))
 	}
-	duration := median(durations)
-	needed := fmt.Sprintf("a request took %.3g s: let the point run for at least %.3g s, or 3 requests per stream", duration, math.Ceil(30*duration)/10)
-	if len(sent) < streams {
-		return Witness{}, counts, fmt.Errorf("only %d requests were sent in %d streams, so they were never all busy; %s", len(sent), streams, needed)
-	}
-
 	sort.Slice(sent, func(i, j int) bool { return sent[i].Start < sent[j].Start })
-	from := sent[streams-1].Start
-	for _, r := range sent[:streams] {
-		from = max(from, r.FirstToken)
-	}
-	lastStart := sent[len(sent)-1].Start
-	to := math.Inf(1)
-	for _, r := range sent {
-		if r.End > lastStart {
-			to = min(to, r.End)
-		}
-	}
-	if math.IsInf(to, 1) || to <= from {
-		return Witness{}, counts, fmt.Errorf("no steady window: the first stream fell idle before all %d were past their first token; %s", streams, needed)
-	}
+	return sent, counts, median(durations), nil
+}
 
-	var inside []Request
+// witness is made of the requests inside a window (Unix seconds), of all that were sent.
+func witness(sent, inside []Request, from, to, duration float64) (Witness, error) {
 	inFlight := 0.0
 	for _, r := range sent {
 		inFlight += max(0, min(r.End, to)-max(r.Start, from))
-		if r.Status == Successful && r.Start > from && r.End <= to {
-			inside = append(inside, r)
-		}
 	}
-	counts.InWindow = len(inside)
-	if len(inside) == 0 {
-		return Witness{}, counts, fmt.Errorf("no request lies wholly in the steady window of %.3g s; %s", to-from, needed)
-	}
-
 	n := blockCount(to-from, duration)
 	itl, ttft := make([]tally, n), make([]tally, n)
 	waits, gaps := make([]float64, 0, len(inside)), make([]float64, 0, len(inside))
-	block := func(t float64) int { return min(n-1, int(float64(n)*(t-from)/(to-from))) }
+	block := func(t float64) int { return max(0, min(n-1, int(float64(n)*(t-from)/(to-from)))) }
 	for _, r := range inside {
 		wait := 1000 * (r.FirstToken - r.Start)
 		waits = append(waits, wait)
@@ -135,13 +150,12 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 		}
 	}
 	if len(gaps) == 0 {
-		return Witness{}, counts, fmt.Errorf("none of %d requests has two counted output tokens, so there is no inter-token latency; does the server report usage?", len(inside))
+		return Witness{}, fmt.Errorf("none of %d requests has two counted output tokens, so there is no inter-token latency; does the server report usage?", len(inside))
 	}
 	w := Witness{
 		ITL:           estimate(itl, len(gaps)),
 		TTFT:          estimate(ttft, len(inside)),
 		Batch:         inFlight / (to - from),
-		Requests:      counts.Successful,
 		WindowStart:   from,
 		WindowSeconds: to - from,
 		Basis:         BasisRows,
@@ -151,7 +165,7 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 	}
 	w.ITL.Quantiles, w.TTFT.Quantiles = quantiles(gaps), quantiles(waits)
 	w.TTFT.MedianMS = median(waits)
-	return w, counts, nil
+	return w, nil
 }
 
 // Join adds to the server's witness from its answers what its metrics say besides; either

@@ -60,6 +60,7 @@ type backend struct {
 type benchmarks struct {
 	found bool
 	list  []benchmark
+	o     Options // for what must be known before the rows are gone
 }
 
 func (b *benchmarks) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
@@ -67,7 +68,7 @@ func (b *benchmarks) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	var rows []measurement.Request
 	return elements(dec, func() error {
 		set := &rowSet{rows: rows[:0]}
-		bench := benchmark{rows: set}
+		bench := benchmark{rows: set, o: b.o}
 		bench.Requests.Successful = rowList{of: &bench, status: measurement.Successful}
 		bench.Requests.Errored = rowList{of: &bench, status: measurement.Errored}
 		bench.Requests.Incomplete = rowList{of: &bench, status: measurement.Incomplete}
@@ -114,8 +115,9 @@ type benchmark struct {
 	StartTime float64      `json:"start_time"`
 	EndTime   float64      `json:"end_time"`
 
-	console  bool     // made of a console log, not of a report
-	rows     *rowSet  // while it is read
+	console  bool    // made of a console log, not of a report
+	rows     *rowSet // while it is read
+	o        Options
 	streamed streamed // what the rows tell about the server's usage
 	reduced  reduced
 }
@@ -393,6 +395,9 @@ func (s *streamed) usageMissing() bool { return s.checked > 0 && s.withoutUsage 
 type reduced struct {
 	batch      int // asked for; 0: not stated
 	throughput bool
+	arrivals   string  // of an open loop
+	rate       float64 // of an open loop, requests per second
+	open       *measurement.Open
 	client     *measurement.Witness
 	requests   measurement.Requests
 	prompt     float64
@@ -443,6 +448,14 @@ func (b *benchmark) reduce() {
 	case "throughput":
 		out.batch, out.throughput = whole(s.MaxConcurrency), true
 		out.note("a throughput run sends as much as it can: what the server cannot run at once queues, and the wait is inside TTFT; measure with concurrent streams instead")
+	case measurement.Constant, measurement.Poisson:
+		out.arrivals, out.rate = string(kind), s.Rate
+		switch {
+		case !(s.Rate > 0):
+			out.voided("the report names no rate (strategy.rate) for a %s benchmark", kind)
+		case b.console:
+			out.voided("a console log says nothing of the requests of a %s benchmark; give the report", kind)
+		}
 	case "":
 		out.voided("the report names no strategy, so it is not known how many requests ran together")
 	default:
@@ -450,7 +463,7 @@ func (b *benchmark) reduce() {
 		if s.Rate > 0 {
 			rate = fmt.Sprintf(" of %g requests/s", s.Rate)
 		}
-		out.voided("a %s benchmark%s is not a closed loop: its batch size is not held but wanders with the load; measure with concurrent or synchronous", kind, rate)
+		out.voided("a %s benchmark%s is neither a closed loop nor one of even or random arrivals; measure with concurrent, synchronous, constant or poisson", kind, rate)
 	}
 	if out.requests.Successful == 0 {
 		out.voided("%s", nothingSucceeded(out.requests))
@@ -462,7 +475,9 @@ func (b *benchmark) reduce() {
 	if b.console {
 		out.note("read from a console log, which has one decimal: an ITL is known to 0.05 ms at best, so that a beta of 0.02 ms per request is lost, and there are no standard errors")
 		b.fromSummary(out, measurement.BasisConsole)
-	} else if why := b.fromRows(out); why != "" {
+	} else if why := b.fromRows(out); why != "" && out.arrivals != "" {
+		out.voided("%s, and the statistics of a whole %s benchmark hold its start and its end, where the server is not full", why, out.arrivals)
+	} else if why != "" {
 		out.note("made of the report's own statistics, in which start-up and drain are included and with errors as if requests that ran together were one; the reason: %s", why)
 		b.fromSummary(out, measurement.BasisSummary)
 	}
@@ -501,7 +516,7 @@ func (b *benchmark) fromRows(out *reduced) string {
 	if streams < 1 { // a throughput run that does not say its bound
 		streams = max(1, int(math.Round(b.Metrics.Concurrency.Successful.Mean)))
 	}
-	w, counts, err := measurement.Reduce(set.rows, streams)
+	w, counts, open, err := reduce(set.rows, streams, out.arrivals, out.rate, b.o)
 	errors := errorCounts(maps.Clone(want.Errors))
 	for _, reason := range slices.Sorted(maps.Keys(counts.Errors)) {
 		errors.add(reason, counts.Errors[reason])
@@ -514,6 +529,9 @@ func (b *benchmark) fromRows(out *reduced) string {
 	}
 	if err != nil {
 		return err.Error()
+	}
+	if open != nil {
+		out.open, out.batch = open, max(1, int(math.Round(w.Batch)))
 	}
 	out.client, out.requests = &w, counts
 	out.prompt, out.output = set.means()
@@ -671,6 +689,7 @@ func (d *document) measurement(b *benchmark, name string, o Options) measurement
 		Model:        string(cmp.Or(model...)),
 		Accelerator:  o.accelerator(labels["accelerator"]),
 		BatchSize:    r.batch,
+		Open:         r.open,
 		Client:       r.client,
 		Requests:     r.requests,
 		PromptTokens: r.prompt,
@@ -720,6 +739,9 @@ func shape(stated []askedData, given sweep.Shape, notes *[]string, void []string
 // there is nothing to weigh.
 func settle(m *measurement.Measurement, void, voidTTFT []string) {
 	m.Taken = measurement.Taken{Void: void, VoidTTFT: voidTTFT}
+	if m.Open != nil {
+		m.Open.Judge(&m.Taken)
+	}
 	if m.Client == nil {
 		m.Taken.Source = measurement.Auto
 		return

@@ -34,10 +34,12 @@ type NativeHeader struct {
 	Tool        string      `json:"tool"` // version of the driver
 	Model       string      `json:"model"`
 	Accelerator string      `json:"accelerator,omitempty"`
-	Target      string      `json:"target"`   // base URL of the server, without credentials
-	Endpoint    string      `json:"endpoint"` // path of the requests
-	Shape       sweep.Shape `json:"shape"`    // asked for, tokens
-	BatchSize   int         `json:"batch_size"`
+	Target      string      `json:"target"`               // base URL of the server, without credentials
+	Endpoint    string      `json:"endpoint"`             // path of the requests
+	Shape       sweep.Shape `json:"shape"`                // asked for, tokens
+	BatchSize   int         `json:"batch_size,omitempty"` // streams of a closed loop
+	Rate        float64     `json:"rate,omitempty"`       // requests per second of an open loop
+	Arrivals    string      `json:"arrivals,omitempty"`   // of an open loop: poisson or constant
 	Seed        int64       `json:"seed"`
 	StartedAt   float64     `json:"started_at"` // Unix seconds
 }
@@ -212,6 +214,16 @@ func (r *NativeRequest) row(status measurement.Status) measurement.Request {
 	return row
 }
 
+// reduce makes the client's witness of a closed loop of streams or, where they arrive at a
+// rate, of an open one.
+func reduce(rows []measurement.Request, streams int, arrivals string, rate float64, o Options) (measurement.Witness, measurement.Requests, *measurement.Open, error) {
+	if arrivals != "" {
+		return measurement.ReduceOpen(rows, arrivals, rate, o.SLOs)
+	}
+	w, counts, err := measurement.Reduce(rows, streams)
+	return w, counts, nil, err
+}
+
 // native makes the measurement when the whole report has been read.
 func (d *document) native(name string, o Options) ([]measurement.Measurement, error) {
 	if d.End == nil {
@@ -245,7 +257,7 @@ func (d *document) native(name string, o Options) ([]measurement.Measurement, er
 		settle(&m, void, nil)
 		return []measurement.Measurement{m}, nil
 	}
-	w, counts, err := measurement.Reduce(rows.rows, d.BatchSize)
+	w, counts, open, err := reduce(rows.rows, d.BatchSize, d.Arrivals, d.Rate, o)
 	all := rows.errors
 	for reason, n := range counts.Errors {
 		all.add(reason, n)
@@ -261,6 +273,9 @@ func (d *document) native(name string, o Options) ([]measurement.Measurement, er
 		w.Requests += rows.warmup // the server counts them too
 		m.Client = &w
 		m.Server = measurement.TimedWitness(rows.rows, w)
+	}
+	if m.Open = open; open != nil {
+		m.BatchSize = max(1, int(math.Round(w.Batch)))
 	}
 	if start, end := rows.span(); end > start {
 		m.StartedAt, m.Seconds = start, end-start

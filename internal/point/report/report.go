@@ -25,6 +25,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // Options fills in what a report does not say itself. A zero value means that
@@ -32,10 +33,11 @@ import (
 // they win over the report's; Shape and BatchSize are facts of the run, so the
 // report wins where it states them.
 type Options struct {
-	Accelerator string      // as the autoscaler names it
-	Model       string      // as the autoscaler names it; reports often hold a path or an alias
-	Shape       sweep.Shape // tokens asked for
-	BatchSize   int         // requests asked to run together, for reports that do not state it
+	Accelerator string          // as the autoscaler names it
+	Model       string          // as the autoscaler names it; reports often hold a path or an alias
+	Shape       sweep.Shape     // tokens asked for
+	BatchSize   int             // requests asked to run together, for reports that do not state it
+	SLOs        []slo.Objective // that an open loop is held against
 
 	// Beside opens a file that lies beside the report, by its name without a
 	// directory. Some tools write rows into one file and what was asked for into
@@ -67,6 +69,7 @@ func Read(r io.Reader, name string, o Options) ([]measurement.Measurement, error
 	}
 	begins := excerpt(head) // the buffer moves on
 	var doc document
+	doc.Benchmarks.o = o
 	// Duplicate names and broken UTF-8 occur in prompts and tool calls only,
 	// which are skipped; looking for them costs half the speed.
 	dec := jsontext.NewDecoder(buffered, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))

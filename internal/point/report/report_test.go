@@ -272,9 +272,9 @@ func TestStrategies(t *testing.T) {
 		"throughput":           {strategy: map[string]any{"type_": "throughput", "max_concurrency": 64}, batch: 64, note: "queues"},
 		"throughput, given":    {strategy: map[string]any{"type_": "throughput"}, options: Options{BatchSize: 8}, batch: 8, note: "queues"},
 		"throughput, measured": {strategy: map[string]any{"type_": "throughput", "max_concurrency": nil}, batch: 1, note: "taken as the batch size"},
-		"constant":             {strategy: map[string]any{"type_": "constant", "rate": 1.5}, void: "constant benchmark of 1.5 requests/s is not a closed loop"},
-		"poisson":              {strategy: map[string]any{"type_": "poisson", "rate": 2}, void: "not a closed loop"},
-		"later name":           {strategy: map[string]any{"kind": "replay"}, void: "a replay benchmark is not a closed loop"},
+		"constant":             {strategy: map[string]any{"type_": "constant", "rate": 1.5}, void: "the statistics of a whole constant benchmark hold its start and its end"},
+		"poisson":              {strategy: map[string]any{"type_": "poisson"}, void: "names no rate"},
+		"later name":           {strategy: map[string]any{"kind": "replay"}, void: "a replay benchmark is neither a closed loop nor"},
 		"none":                 {strategy: map[string]any{}, void: "names no strategy"},
 		"no streams":           {strategy: map[string]any{"type_": "concurrent"}, void: "number of streams"},
 	} {

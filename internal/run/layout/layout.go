@@ -130,6 +130,9 @@ func ReportName(batch int, sizes []int) string {
 	}
 }
 
+// OpenReport is the base name of the raw report of an open loop, requests per second.
+func OpenReport(rate float64) string { return fmt.Sprintf("rate-%.4g", rate) }
+
 // The files beside a point's raw report begin with its name, and end as follows.
 const (
 	logSuffix     = "-log.txt"

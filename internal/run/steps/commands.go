@@ -83,6 +83,8 @@ var Bench = define(struct {
 	Command
 	Target, Model, APIKey   Flag[string]
 	Accelerator, BatchSize  Flag[string]
+	Rate                    Flag[float64]
+	Arrivals, SLO           Flag[string]
 	ShareProcess            Flag[bool]
 	BatchSizes              Flag[string]
 	PromptTokens            Flag[int]
@@ -104,7 +106,10 @@ var Bench = define(struct {
 	Command: Command{Name: "bench", Again: true, Outputs: []layout.Output{layout.OutITL, layout.OutTTFT, layout.OutBatch, layout.OutCount}},
 	Target:  target, Model: model, APIKey: apiKey,
 	Accelerator:  Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` that the results are keyed by"},
-	BatchSize:    Flag[string]{Name: "batch-size", Required: true, Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
+	BatchSize:    Flag[string]{Name: "batch-size", Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
+	Rate:         Flag[float64]{Name: "rate", Usage: "instead of --batch-size, `REQUESTS` per second that arrive whatever becomes of those before them: no point of an estimate, but a check of one"},
+	Arrivals:     Flag[string]{Name: "arrivals", Default: measurement.Poisson, Usage: "how those arrive: poisson (at random) or constant (at even intervals)"},
+	SLO:          Flag[string]{Name: "slo", Usage: "objectives that those are held against, as `LIST` such as ttft=250ms,p90.itl=20ms"},
 	ShareProcess: Flag[bool]{Name: "share-process", Usage: "run all batch sizes of --batch-size in one guidellm process (0.4 or newer), whose start is then paid for once; each is a point of its own, in b<N>/ below --output"},
 	BatchSizes:   Flag[string]{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
 	PromptTokens: Flag[int]{Name: "prompt-tokens", Default: 128, Usage: "tokens of each prompt"},

@@ -1,5 +1,5 @@
-// Package native is the built-in driver: a closed loop of streams over HTTP that
-// notes when every token arrived. It needs no Python, starts at once, and its
+// Package native is the built-in driver: a closed loop of streams over HTTP, or requests
+// that arrive at a rate. It notes when every token arrived. It needs no Python, starts at once, and its
 // own time in the numbers is a fraction of a millisecond.
 package native
 
@@ -99,18 +99,24 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		ttft, gap := first.Pieces[0].Sub(first.Start), first.Pieces[n-1].Sub(first.Pieces[0])/time.Duration(max(1, first.OutputTokens-1))
 		expected = ttft + gap*time.Duration(o.Shape.OutputTokens-1)
 	}
-	fmt.Fprintf(o.Log, "native driver: %s, %s, %d streams, prompts of %.0f tokens, a request alone takes about %.2f s\n",
-		client.Target(), o.Shape, o.BatchSize, prompts.tokens, expected.Seconds())
+	asked := fmt.Sprintf("%d streams", o.BatchSize)
+	header := report.NativeHeader{
+		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: dialect.Path(),
+		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: measurement.Unix(time.Now()),
+	}
+	if o.Rate > 0 {
+		asked = fmt.Sprintf("%g requests/s (%s)", o.Rate, o.Arrivals)
+		header.BatchSize, header.Rate, header.Arrivals = 0, o.Rate, o.Arrivals
+	}
+	fmt.Fprintf(o.Log, "native driver: %s, %s, %s, prompts of %.0f tokens, a request alone takes about %.2f s\n",
+		client.Target(), o.Shape, asked, prompts.tokens, expected.Seconds())
 
 	file, err := os.Create(o.Report)
 	if err != nil {
 		return exit.Errorf(exit.Usage, "the report cannot be written to %s: %w", filepath.Dir(o.Report), err)
 	}
 	defer file.Close()
-	w, err := report.NewNativeWriter(file, report.NativeHeader{
-		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: dialect.Path(),
-		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: measurement.Unix(time.Now()),
-	})
+	w, err := report.NewNativeWriter(file, header)
 	if err != nil {
 		return err
 	}
@@ -120,11 +126,15 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		}
 	}
 	l := &load{Options: o, stall: stall, client: client, dialect: dialect, prompts: prompts, out: w, cancel: cancel}
-	ramp := expected
-	if o.MaxSeconds > 0 {
-		ramp = min(ramp, time.Duration(o.MaxSeconds*float64(time.Second))/4)
+	if o.Rate > 0 {
+		l.arrive(ctx, expected)
+	} else {
+		ramp := expected
+		if o.MaxSeconds > 0 {
+			ramp = min(ramp, time.Duration(o.MaxSeconds*float64(time.Second))/4)
+		}
+		l.run(ctx, ramp)
 	}
-	l.run(ctx, ramp)
 	cause := context.Cause(ctx)
 	err = w.Close(report.NativeEnd{EndedAt: measurement.Unix(time.Now()), Interrupted: cause != nil})
 	if err = errors.Join(err, file.Close()); err != nil {
@@ -140,7 +150,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	return cause
 }
 
-// load is the closed loop of one point.
+// load is the load of one point.
 type load struct {
 	driver.Options
 	stall   time.Duration

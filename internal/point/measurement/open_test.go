@@ -1,0 +1,92 @@
+package measurement
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep/slo"
+)
+
+// arrivals are requests that arrive at random at a rate per second for so long: 20 ms to
+// the first token, 9 gaps of a time that depends on when it arrived, ms.
+func arrivals(rate, seconds float64, gap func(at float64) float64) []Request {
+	random := rand.New(rand.NewPCG(1, 2))
+	var rows []Request
+	for at := random.ExpFloat64() / rate; at < seconds; at += random.ExpFloat64() / rate {
+		first := 1e9 + at + 0.02
+		last := first + 9*gap(at)/1000
+		rows = append(rows, Request{Start: 1e9 + at, FirstToken: first, LastToken: last, End: last, PromptTokens: 8, OutputTokens: 10})
+	}
+	return rows
+}
+
+func objectives(t *testing.T, text string) []slo.Objective {
+	t.Helper()
+	list, err := slo.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestReduceOpen(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	rows := arrivals(20, 120, func(float64) float64 { return 10 + 10*random.Float64() })
+	w, counts, o, err := ReduceOpen(rows, Poisson, 20, objectives(t, "itl=15.5ms,p90.itl=18ms,ttft=19ms,p99.e2e=1s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 20 arrive a second and stay for 20 + 9*15 ms.
+	if math.Abs(w.ITL.MeanMS-15) > 0.3 || math.Abs(w.TTFT.MeanMS-20) > 1e-3 || math.Abs(w.Batch-o.Sent*0.155) > 0.05 || w.Requests != len(rows) || counts.InWindow < 2200 {
+		t.Errorf("ITL %v, TTFT %v, batch %v, %+v", w.ITL.MeanMS, w.TTFT.MeanMS, w.Batch, counts)
+	}
+	if math.Abs(o.Sent/20-1) > 0.1 || math.Abs(o.Answered/o.Sent-1) > 0.01 || o.Behind {
+		t.Errorf("%+v", o)
+	}
+	want := []struct {
+		met         bool
+		ms, share   float64
+		within, err float64
+	}{{true, 15, 0.55, 0.4, 0.05}, {false, 19, 0.8, 0.3, 0.05}, {false, 20, 0, 0.01, 0.01}, {true, 199, 1, 3, 0.01}}
+	for i, x := range want {
+		a := o.Objectives[i]
+		if a.Met != x.met || math.Abs(a.AttainedMS-x.ms) > x.within || math.Abs(a.Share-x.share) > x.err {
+			t.Errorf("%+v, want %+v", a, x)
+		}
+	}
+	// A request that fails is within no bound.
+	for i := range rows {
+		if i%2 == 0 {
+			rows[i].Status = Errored
+		}
+	}
+	if _, _, o, err := ReduceOpen(rows, Poisson, 20, objectives(t, "p99.e2e=1s")); err != nil || math.Abs(o.Objectives[0].Share-0.5) > 0.02 {
+		t.Errorf("half of them failed: %+v, %v", o, err)
+	}
+}
+
+func TestAServerThatFallsBehind(t *testing.T) {
+	grows := arrivals(20, 60, func(at float64) float64 { return 10 + at*2 })
+	_, _, o, err := ReduceOpen(grows, Constant, 20, nil)
+	if err != nil || !o.Behind {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	var taken Taken
+	if o.Judge(&taken); !taken.Has(reason.Queue) || !strings.Contains(taken.Void[0], "falls behind 20 requests/s") {
+		t.Errorf("%+v", taken)
+	}
+	for seed := range uint64(200) { // chance alone is not behind
+		random := rand.New(rand.NewPCG(seed, 5))
+		rows := arrivals(20, 30+20*random.Float64(), func(float64) float64 { return 60 + 10*random.Float64() })
+		if _, _, o, err := ReduceOpen(rows, Poisson, 20, nil); err != nil || o.Behind {
+			t.Errorf("seed %d: %+v, %v", seed, o, err)
+		}
+	}
+	_, counts, o, err := ReduceOpen(grows[:15], Poisson, 20, nil)
+	if err == nil || !strings.Contains(err.Error(), "20 are needed") || counts.Successful != 15 || o.Rate != 20 {
+		t.Errorf("%+v, %+v, %v", counts, o, err)
+	}
+}
