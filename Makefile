@@ -9,7 +9,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive release test-release e2e test test-guidellm compare-drivers test-vllm test-browser race lint vulnerabilities generate bench argolint clean
+.PHONY: all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-browser race lint vulnerabilities generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -29,6 +29,10 @@ images:
 
 image-archive:
 	cd hack/release && go run . image $(BUILD) -output $(CURDIR)/dist/step-$(VERSION).tar
+
+# the image of step of this version into the nodes of kubectl's cluster (kind, k3d, minikube)
+load-image: image-archive
+	hack/load-image dist/step-$(VERSION).tar
 
 # everything that a version gives away, in dist/VERSION; docs/release.md
 release:

@@ -28,7 +28,7 @@ var samples = map[string]string{
 	"server-user": "777", "server-runtime-class": "other", "server-priority-class": "other",
 	"load-generator-node-selector": "pool=cpu", "pod-labels": "team=other", "pod-annotations": "a/b=c", "queue-name": "other", "priority-class": "other",
 	"image-pull-secrets": "other", "network-policy": "", "network-policy-ports": "9999",
-	"gpu-cost": "3", "share-process": "", "local": "",
+	"simulate": "", "gpu-cost": "3", "share-process": "", "local": "",
 }
 
 // What a flag needs beside it to mean something.

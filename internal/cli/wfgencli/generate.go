@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -77,7 +80,7 @@ func clusterFlags() []cli.Flag {
 		parallelAcceleratorsFlag(),
 		retriesFlag(), waitTimeoutFlag(),
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
-		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 2 for native"},
+		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 0.1 and 0.006 for each request at once for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
 		&cli.GenericFlag{Name: "load-generator-node-selector", Value: &list{}, Usage: "`NAME=VALUE` of the nodes that the load is made on; repeatable"},
 		&cli.GenericFlag{Name: "pod-labels", Value: &list{}, Usage: "`NAME=VALUE` on every pod, servers too; repeatable"},
@@ -87,6 +90,7 @@ func clusterFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "image-pull-secrets", Usage: "`SECRETS` with credentials of the images' registries"},
 		&cli.BoolFlag{Name: "network-policy", Usage: "write NetworkPolicies that let the pods reach servers, object store, API server and DNS, and nothing else"},
 		&cli.IntSliceFlag{Name: "network-policy-ports", Usage: "further TCP `PORTS` that they may reach, such as that of an artifact repository"},
+		simulateFlag(),
 		&cli.BoolFlag{Name: "deploy", Usage: "start a server on each accelerator that has no target-url of its own, and end it when it is measured"},
 		&cli.StringFlag{Name: "server-image", Usage: "`IMAGE` of vLLM, or of what takes its arguments; a digest is accepted", DefaultText: defaults.Server.Image},
 		&cli.StringFlag{Name: "server-command", Usage: "`WORDS` of its command", DefaultText: strings.Join(defaults.Server.Command, " ")},
@@ -196,6 +200,10 @@ func generate(c *cli.Context) error {
 func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object, then func(config.Config) string, checks ...func(config.Config) error) error {
 	cfg, mistakes := readConfig(c)
 	applyClusterFlags(c, &cfg)
+	if c.Bool("simulate") {
+		mistakes = append(mistakes, checkSimulate(c, cfg))
+		cfg = cfg.SimulatedDefaults(func(field string) bool { return unset(c, field) }).SimulatedServers()
+	}
 	mistakes = append(mistakes, cfg.ValidateCluster())
 	for _, check := range checks {
 		mistakes = append(mistakes, check(cfg))
@@ -220,10 +228,40 @@ func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object,
 	if err := place(c, format, output, then(cfg), files); err != nil {
 		return err
 	}
+	if c.Bool("simulate") {
+		if err := writeTruths(c.App.ErrWriter, cfg); err != nil {
+			return err
+		}
+	}
 	if own && !version.Published() && bytes.Contains(stream(files), []byte(cfg.StepImage)) {
 		fmt.Fprintln(c.App.ErrWriter, unpublished(cfg.StepImage))
 	}
 	return nil
+}
+
+// checkSimulate refuses what simulated servers make meaningless.
+func checkSimulate(c *cli.Context, cfg config.Config) error {
+	var errs []error
+	if cfg.TargetURL != "" || slices.ContainsFunc(cfg.Accelerators, func(a config.Accelerator) bool { return a.TargetURL != "" }) {
+		errs = append(errs, errors.New("simulate: the sweep starts its own servers; leave target-url out"))
+	}
+	for _, name := range c.LocalFlagNames() {
+		if strings.HasPrefix(name, "server-") {
+			errs = append(errs, fmt.Errorf("simulate: --%s is for servers that are not simulated; leave it out", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// writeTruths says what simulated servers follow, to be held against what is estimated.
+func writeTruths(w io.Writer, cfg config.Config) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "simulated\talpha\tbeta\tgamma\tdelta\t")
+	for _, a := range cfg.Accelerators {
+		truth := config.Truth(a.Name)
+		fmt.Fprintf(t, "%s\t%.6g\t%.6g\t%.6g\t%.6g\t\n", a.Name, truth.Alpha, truth.Beta, truth.Gamma, truth.Delta)
+	}
+	return t.Flush()
 }
 
 // place writes the files where they are wanted, and says how to deploy them.

@@ -5,13 +5,16 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
+
 	"wfgen.dev/internal/version"
 )
 
@@ -95,6 +98,62 @@ func TestImageOfThisVersion(t *testing.T) {
 		}
 		if says := strings.Contains(stderr, "no registry serves "+test.image); says != test.says {
 			t.Errorf("%s: says %q", test.args, stderr)
+		}
+	}
+}
+
+// Simulated servers come with the sweep, need no GPU and no node of a kind, follow what
+// is said beside them, and fit into a laptop with the load on them.
+func TestSimulateInACluster(t *testing.T) {
+	code, stdout, stderr := wfgen(t, "--simulate", "--accelerators", "H100,Quantum")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	w := workflowTemplate(t, stdout)
+	var cpu resource.Quantity
+	servers := 0
+	for _, template := range w.Spec.Templates {
+		if template.Container == nil || len(template.Container.Command) < 2 || template.Container.Command[1] != "simulate" {
+			continue
+		}
+		servers++
+		if template.NodeSelector != nil || template.Tolerations != nil || len(template.Container.Resources.Limits) > 0 {
+			t.Errorf("%s asks for a node of a kind: %v, %v, %v", template.Name, template.NodeSelector, template.Tolerations, template.Container.Resources.Limits)
+		}
+		if template.Container.Image != version.Image("") {
+			t.Errorf("image %s", template.Container.Image)
+		}
+		cpu.Add(*template.Container.Resources.Requests.Cpu())
+	}
+	for _, template := range w.Spec.Templates {
+		if template.Name == "point" {
+			cpu.Add(*template.Container.Resources.Requests.Cpu())
+			cpu.Add(*template.Container.Resources.Requests.Cpu())
+		}
+	}
+	if servers != 2 || cpu.MilliValue() > 1500 { // of the two cores of a small cluster
+		t.Errorf("%d servers; they and their load ask for %s CPUs", servers, cpu.String())
+	}
+	for _, want := range []string{"--alpha=6.973", "--delta=0.001364", "--seed=2"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no server has %s", want)
+		}
+	}
+	if !regexp.MustCompile(`H100 +6.973 +0.027 +14.82\d? +0.001364`).MatchString(stderr) {
+		t.Errorf("does not say the truth: %s", stderr)
+	}
+	if got := parameter(t, w, "model"); got != "simulated" {
+		t.Errorf("model %s", got)
+	}
+
+	file := write(t, "sweep.yaml", "apiVersion: wfgen.dev/v1\nkind: Sweep\naccelerators: [{name: A100, target-url: 'http://mine:1'}]\n")
+	for args, want := range map[string]string{
+		"--accelerators A100 --simulate --target-url http://x":     "simulate: the sweep starts its own servers",
+		"--simulate --config " + file:                              "simulate: the sweep starts its own servers",
+		"jobs --accelerators A100 --simulate --server-image x/y:z": "simulate: --server-image is for servers that are not simulated",
+	} {
+		if code, _, stderr := wfgen(t, strings.Fields(args)...); code != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit %d: %s", args, code, stderr)
 		}
 	}
 }

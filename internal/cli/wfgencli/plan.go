@@ -119,7 +119,7 @@ func applyCosts(cfg *config.Config, costs []string) error {
 // requestSeconds is how long one request plausibly takes, by the catalogue's
 // figures for an 8B model; what it is used for, the end of a point, needs no more.
 func requestSeconds(accelerator string, shape sweep.Shape, batch int) float64 {
-	t, n := truthOf(accelerator), float64(batch)
+	t, n := config.Truth(accelerator), float64(batch)
 	ttft := t.Gamma + t.Delta*float64(shape.PromptTokens)*n
 	return (ttft + float64(shape.OutputTokens-1)*(t.Alpha+t.Beta*n)) / 1000
 }

@@ -24,14 +24,6 @@ import (
 	"wfgen.dev/internal/sweep/plan"
 )
 
-// What --simulate takes where nothing was said: a sweep that a newcomer waits for.
-const (
-	simulatedModel   = "simulated"
-	simulatedSeconds = 4
-	simulatedOutput  = 64
-	simulatedJitter  = 0.02 // relative scatter of every token, as a quiet GPU shows
-)
-
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "run",
@@ -47,7 +39,7 @@ Examples:
   wfgen run --target A100=http://10.0.0.7:8000 --target H100=http://10.0.0.8:8000 \
     --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B --output s3://results/calibration`,
 		Flags: append(alias(sweepFlags(), "target-url", "target"),
-			&cli.BoolFlag{Name: "simulate", Usage: "measure simulated servers, and compare the estimate with their truth"},
+			simulateFlag(),
 			waitTimeoutFlag(), retriesFlag(),
 			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
 			shareProcessFlag(),
@@ -77,23 +69,11 @@ func runConfig(c *cli.Context) (config.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	fromFile := c.String("config") != ""
-	unset := func(flag string) bool { return !fromFile && !c.IsSet(flag) }
-	if unset("driver") {
+	if unset(c, "driver") {
 		cfg.Driver = sweep.Native
 	}
 	if c.Bool("simulate") {
-		if unset("model") {
-			cfg.Model = simulatedModel
-		}
-		if unset("max-seconds") && unset("max-requests") {
-			cfg.MaxSeconds = simulatedSeconds
-		}
-		if unset("output-tokens") {
-			for i := range cfg.Shapes {
-				cfg.Shapes[i].OutputTokens = simulatedOutput
-			}
-		}
+		cfg = cfg.SimulatedDefaults(func(field string) bool { return unset(c, field) })
 	}
 	setString(c, "wait-timeout", &cfg.WaitTimeout)
 	setInt(c, "retries", &cfg.Retries)
@@ -102,6 +82,13 @@ func runConfig(c *cli.Context) (config.Config, error) {
 		errs = append(errs, fmt.Errorf("--parallel: %d is below 1", n))
 	}
 	return cfg, usage(append(errs, cfg.Validate())...)
+}
+
+// unset says whether nobody said anything of a flag, nor a file of the field of its name.
+func unset(c *cli.Context, flag string) bool { return c.String("config") == "" && !c.IsSet(flag) }
+
+func simulateFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "simulate", Usage: "measure simulated servers, whose truth is known"}
 }
 
 // checkTargets refuses a run without a server for each accelerator.
@@ -240,8 +227,8 @@ func simulateServers(ctx context.Context, program string, r *local.Runner) (trut
 	}
 	length := plan.LongestRequest(r.Plan.Shapes...)
 	for i, a := range r.Plan.Accelerators {
-		truths[a.Name] = truthOf(a.Name)
-		url, end, err := local.Simulate(ctx, program, r.Plan.Model, truths[a.Name], r.Plan.ServerLimit(a), length, simulatedJitter, int64(i)+1)
+		truths[a.Name] = config.Truth(a.Name)
+		url, end, err := local.Simulate(ctx, program, r.Plan.Model, truths[a.Name], r.Plan.ServerLimit(a), length, config.SimulatedJitter, int64(i)+1)
 		if err != nil {
 			return nil, stop, err
 		}
@@ -249,16 +236,6 @@ func simulateServers(ctx context.Context, program string, r *local.Runner) (trut
 		r.Plan.Accelerators[i].TargetURL = url
 	}
 	return truths, stop, nil
-}
-
-// truthOf is what the simulated server of an accelerator follows: the
-// catalogue's figures, or those of an A100 for one that it does not know.
-func truthOf(name string) catalogue.Linear4 {
-	a, ok := catalogue.Find(name)
-	if !ok {
-		a, _ = catalogue.Find("A100")
-	}
-	return a.Simulated()
 }
 
 // writeTruth prints the parameters that the simulated servers followed beside

@@ -5,6 +5,7 @@
 package pods
 
 import (
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -54,7 +55,9 @@ func Resources(cpu, memory string) corev1.ResourceRequirements {
 
 // LoadResources are what the pod asks for that makes the load.
 func LoadResources(p plan.Plan) corev1.ResourceRequirements {
-	cpu, memory := "2", "512Mi" // step: one goroutine per stream
+	// step itself takes a fifth of a core for 64 streams of 8 ms, a third for 256. Twice
+	// that and a little: what is asked for is what it gets on a busy node.
+	cpu, memory := fmt.Sprintf("%dm", 100+6*p.LargestBatch()), "512Mi"
 	if p.Driver == sweep.Guidellm {
 		cpu, memory = "4", "4Gi" // several Python processes
 	}

@@ -82,8 +82,15 @@ func serverArgs(a plan.Accelerator, z Sizes) []string {
 
 // Server is the container of an accelerator's server.
 func Server(p plan.Plan, a plan.Accelerator, z Sizes) corev1.Container {
-	gpus := *resource.NewQuantity(int64(a.Count), resource.DecimalSI)
 	s := a.Server
+	resources := corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(s.CPU), corev1.ResourceMemory: resource.MustParse(s.Memory)},
+	}
+	if a.Resource != "" { // a simulated server has no GPU
+		gpus := *resource.NewQuantity(int64(a.Count), resource.DecimalSI)
+		resources.Requests[corev1.ResourceName(a.Resource)] = gpus
+		resources.Limits = corev1.ResourceList{corev1.ResourceName(a.Resource): gpus}
+	}
 	z, env := z.variables()
 	return corev1.Container{
 		Image:           s.Image,
@@ -92,10 +99,7 @@ func Server(p plan.Plan, a plan.Accelerator, z Sizes) corev1.Container {
 		Args:            serverArgs(a, z),
 		Env:             append(env, serverEnv(p, s)...),
 		Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: config.ServerPort}},
-		Resources: corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(s.CPU), corev1.ResourceMemory: resource.MustParse(s.Memory), corev1.ResourceName(a.Resource): gpus},
-			Limits:   corev1.ResourceList{corev1.ResourceName(a.Resource): gpus},
-		},
+		Resources:       resources,
 		VolumeMounts: []corev1.VolumeMount{
 			tmpMount(),
 			{Name: "cache", MountPath: cacheDir},

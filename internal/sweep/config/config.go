@@ -89,6 +89,7 @@ type Accelerator struct {
 	MaxNumSeqs   int               `json:"max-num-seqs,omitempty"` // of its own server; 0: the common one
 	GPUCost      float64           `json:"gpu-cost,omitempty"`     // money per GPU and hour; 0: not known
 	Server       Server            `json:"server,omitzero"`        // what differs from the common server, where it is deployed
+	Simulated    bool              `json:"-"`                      // its server is simulated: no GPU, any node
 }
 
 // UnmarshalJSON reads a name alone, or an object that describes the accelerator.

@@ -144,8 +144,12 @@ func (c Config) ServerOf(a Accelerator) Server {
 	return s
 }
 
-// GPU is the extended resource by which a pod asks for the accelerator.
+// GPU is the extended resource by which a pod asks for the accelerator, empty for a
+// simulated one.
 func (a Accelerator) GPU() string {
+	if a.Simulated {
+		return ""
+	}
 	if a.Resource == "" {
 		known, _ := catalogue.Find(a.Name)
 		return known.Resource
@@ -153,8 +157,11 @@ func (a Accelerator) GPU() string {
 	return a.Resource
 }
 
-// Nodes are the labels of the nodes that have the accelerator.
+// Nodes are the labels of the nodes that have the accelerator; a simulated one runs on any.
 func (a Accelerator) Nodes() map[string]string {
+	if a.Simulated {
+		return nil
+	}
 	if known, ok := catalogue.Find(a.Name); ok && len(a.NodeSelector) == 0 {
 		return map[string]string{known.Label: known.Value}
 	}
@@ -202,7 +209,7 @@ func (c Config) checkServers(m *mistakes) {
 	for _, a := range c.Accelerators {
 		if c.Deploys(a) {
 			a.Server.check(m, "accelerators: server of "+a.Name)
-			if known, ok := catalogue.Find(a.Name); ok && known.Resource != "nvidia.com/gpu" && c.ServerOf(a).Image == DefaultServerImage {
+			if known, ok := catalogue.Find(a.Name); ok && !a.Simulated && known.Resource != "nvidia.com/gpu" && c.ServerOf(a).Image == DefaultServerImage {
 				m.add("accelerators: server of %s.image: %s runs on NVIDIA GPUs alone; give one for %s", a.Name, DefaultServerImage, known.Resource)
 			}
 		}

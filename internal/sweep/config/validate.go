@@ -193,7 +193,7 @@ func (c Config) checkAccelerators(m *mistakes) {
 				m.add("accelerators: node-selector %s=%s of %s is not a node label", key, value, a.Name)
 			}
 		}
-		if _, known := catalogue.Find(a.Name); known || a.Name == "" || len(a.NodeSelector) > 0 && a.Resource != "" {
+		if _, known := catalogue.Find(a.Name); known || a.Name == "" || a.Simulated || len(a.NodeSelector) > 0 && a.Resource != "" {
 			continue
 		}
 		if near := catalogue.Nearest(a.Name); near != "" {
