@@ -1,6 +1,7 @@
 package stepcli
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -14,10 +15,12 @@ import (
 	"wfgen.dev/internal/cluster/kube"
 	"wfgen.dev/internal/estimate/aggregate"
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
@@ -103,7 +106,14 @@ func runAggregate(c *cli.Context) error {
 	for _, n := range s.Notes {
 		fmt.Fprintln(c.App.ErrWriter, n)
 	}
-	if err := aggregate.Write(c.Context, s, in.Measurements, out, latest); err != nil {
+	var report bytes.Buffer
+	if err := page.HTML(&report, contentOf(s, in)); err != nil {
+		return err
+	}
+	if err := out.Put(c.Context, layout.Page, &report); err != nil {
+		return err
+	}
+	if err := aggregate.Write(c.Context, s, out, latest); err != nil {
 		return err
 	}
 	if err := aggregate.Print(c.App.Writer, s, steps.Aggregate.Verbose.In(c)); err != nil {

@@ -2,9 +2,11 @@ package stepcli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
@@ -13,12 +15,15 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/estimate/aggregate"
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/compare"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/page"
+	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 )
 
@@ -34,9 +39,10 @@ func reportCommand() *cli.Command {
 		Name:      "report",
 		Usage:     "make a page that one can look at",
 		ArgsUsage: "PATH...",
-		Description: `Reads measurements, raw reports, parameters and summaries, in any mixture, from
-files, directories and s3:// prefixes, and makes a report of them: the verdict of
-every accelerator and shape, all of them side by side, and then the evidence: the
+		Description: `Reads measurements, raw reports, parameters, summaries and capacity.json, in any
+mixture, from files, directories and s3:// prefixes, and makes a report of them: the
+verdict of every accelerator and shape, what one replica bears within the objectives,
+where step capacity was asked, all of them side by side, and then the evidence: the
 points with their errors, the line with its interval, what was left out and why, the
 course of every point in time, what the witnesses said, where the numbers come from
 and how to measure them again.
@@ -95,7 +101,14 @@ func runReport(c *cli.Context) error {
 		return exit.Errorf(exit.Refused, "%s: no measurement, report, parameters or summary found", strings.Join(c.Args().Slice(), ", "))
 	}
 	summary := aggregate.Shown(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto})
-	content := aggregate.Content(summary, in.Measurements)
+	content := contentOf(summary, in)
+	for _, at := range c.Args().Slice() {
+		f, err := capacityAt(c.Context, at)
+		if err != nil {
+			return err
+		}
+		content.Capacity = append(content.Capacity, f.Capacities...)
+	}
 	if before := c.String("compare"); before != "" {
 		old, err := summaryAt(c.Context, before)
 		if err != nil {
@@ -121,6 +134,36 @@ func runReport(c *cli.Context) error {
 		return err
 	}
 	return writeTo(c, c.String("output"), &b)
+}
+
+// contentOf is what a report of a summary shows.
+func contentOf(s parameters.Summary, in aggregate.Inputs) page.Content {
+	c := page.Content{Summary: s}
+	for _, m := range in.Measurements {
+		c.Measurements = append(c.Measurements, m.Measurement)
+	}
+	return c
+}
+
+// capacityAt reads capacity.json, named itself or by what holds it; empty where there is
+// none.
+func capacityAt(ctx context.Context, location string) (capacity.File, error) {
+	switch ext := path.Ext(location); {
+	case path.Base(location) == layout.Capacity:
+	case ext == ".json":
+		return capacity.File{}, nil
+	default:
+		location = strings.TrimRight(location, "/") + "/" + layout.Capacity
+	}
+	r, err := store.OpenPath(ctx, location)
+	if errors.Is(err, fs.ErrNotExist) {
+		return capacity.File{}, nil
+	}
+	if err != nil {
+		return capacity.File{}, err
+	}
+	defer r.Close()
+	return capacity.Decode(r, location)
 }
 
 // writeTo writes a file, an object, or stdout for -, whole or not at all.

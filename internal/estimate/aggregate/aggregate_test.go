@@ -225,7 +225,7 @@ func TestLoadFindsEverythingOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := Estimate(in, defaults)
-	if err := Write(ctx, s, in.Measurements, out, out); err != nil {
+	if err := Write(ctx, s, out, out); err != nil {
 		t.Fatal(err)
 	}
 
@@ -331,7 +331,7 @@ func TestWrite(t *testing.T) {
 		return string(data)
 	}
 	good := Estimate(Inputs{Measurements: series("A100", 7, nil)}, defaults)
-	if err := Write(ctx, good, nil, out, out); err != nil {
+	if err := Write(ctx, good, out, out); err != nil {
 		t.Fatal(err)
 	}
 	const latest = "latest/org--model/A100/128-128.json"
@@ -348,7 +348,7 @@ func TestWrite(t *testing.T) {
 
 	// A refused verdict leaves no number, and latest as it was.
 	bad := Estimate(Inputs{Measurements: series("A100", 7, func(m *measurement.Measurement) { m.Server.Preemptions = new(3.0) })}, defaults)
-	if err := Write(ctx, bad, nil, out, out); err != nil {
+	if err := Write(ctx, bad, out, out); err != nil {
 		t.Fatal(err)
 	}
 	if read("outputs/alpha") != "" || read("outputs/verdict") != "refused" || !strings.Contains(read("outputs/reasons"), "evicted") || read(latest) != before {

@@ -96,9 +96,9 @@ func Described(data map[string]*string) string {
 			set++
 		}
 	}
-	text := counted(set, "set") + " of parameters, and the summary"
+	text := parameters.Counted(set, "set") + " of parameters, and the summary"
 	if removed > 0 {
-		text += fmt.Sprintf("; %s refused, and not in it", counted(removed, "set"))
+		text += fmt.Sprintf("; %s refused, and not in it", parameters.Counted(removed, "set"))
 	}
 	return text
 }

@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"wfgen.dev/internal/estimate/fit"
-	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
 )
 
@@ -26,7 +25,7 @@ const (
 // plain report would have said.
 func Print(w io.Writer, s parameters.Summary, verbose bool) error {
 	t := &table{w: w}
-	t.wrapped("", strings.ToUpper(string(s.Verdict))+": "+page.Answer(s))
+	t.wrapped("", strings.ToUpper(string(s.Verdict))+": "+s.Answer())
 	if len(s.Parameters) > 0 {
 		t.line("")
 		t.overview(s)
@@ -56,7 +55,7 @@ func Print(w io.Writer, s parameters.Summary, verbose bool) error {
 	}
 	if s.Totals.Points > 0 {
 		t.line("")
-		t.line("%s, %.1f min measured, %.1f min of overhead", counted(s.Totals.Points, "point"), s.Totals.Seconds/60, s.Totals.OverheadSeconds/60)
+		t.line("%s, %.1f min measured, %.1f min of overhead", parameters.Counted(s.Totals.Points, "point"), s.Totals.Seconds/60, s.Totals.OverheadSeconds/60)
 	}
 	return t.err
 }
@@ -136,7 +135,7 @@ func (t *table) one(p parameters.Parameters) {
 		if d.line == nil {
 			continue
 		}
-		text := fmt.Sprintf("%s: %s up to batch %.4g, largest error %.2f %%, RMSE %.4f ms", d.name, counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.LargestErrorPercent, d.line.RMSEMS)
+		text := fmt.Sprintf("%s: %s up to batch %.4g, largest error %.2f %%, RMSE %.4f ms", d.name, parameters.Counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.LargestErrorPercent, d.line.RMSEMS)
 		if d.line.R2 != nil {
 			text += fmt.Sprintf(", R2 %.4f", *d.line.R2)
 		}
@@ -197,7 +196,7 @@ func (t *table) joint(j parameters.Joint) {
 		}
 	}
 	t.columns(rows)
-	text := fmt.Sprintf("ITL: %s", counted(j.PointsUsed, "point"))
+	text := fmt.Sprintf("ITL: %s", parameters.Counted(j.PointsUsed, "point"))
 	for _, e := range []struct {
 		name  string
 		value *float64
@@ -450,11 +449,4 @@ func Refusals(s parameters.Summary) string {
 		bad = append(bad[:enough], fmt.Sprintf("and %d more", n-enough))
 	}
 	return strings.Join(bad, "; ")
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

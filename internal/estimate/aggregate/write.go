@@ -8,21 +8,19 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
-	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 )
 
 // Write puts the results into out, and the accepted parameters under latest in
-// that store unless it is nil. The report shows the measurements, where there are any:
+// that store unless it is nil:
 //
 //	<accelerator>/parameters/<shape>.json
 //	summary.json
-//	report/index.html
 //	parameters.json             when there is exactly one set
 //	outputs/<name>              one value each, for Argo
-func Write(ctx context.Context, s parameters.Summary, ms []Source, out, latest store.Store) error {
+func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) error {
 	for _, p := range s.Parameters {
 		data, err := p.Encode()
 		if err != nil {
@@ -52,27 +50,11 @@ func Write(ctx context.Context, s parameters.Summary, ms []Source, out, latest s
 			return err
 		}
 	}
-	var report bytes.Buffer
-	if err := page.HTML(&report, Content(s, ms)); err != nil {
-		return err
-	}
-	if err := out.Put(ctx, layout.Page, &report); err != nil {
-		return err
-	}
 	data, err := s.Encode()
 	if err != nil {
 		return err
 	}
 	return out.Put(ctx, layout.Summary, bytes.NewReader(data)) // last: it says that all else is there
-}
-
-// Content is what a report of the summary shows.
-func Content(s parameters.Summary, ms []Source) page.Content {
-	c := page.Content{Summary: s}
-	for _, m := range ms {
-		c.Measurements = append(c.Measurements, m.Measurement)
-	}
-	return c
 }
 
 // output is one set of parameters in the output parameter of all.

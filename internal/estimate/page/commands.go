@@ -13,7 +13,7 @@ import (
 // commands measure the same again, as far as the files tell: one for each model.
 func commands(s parameters.Summary, ms []measurement.Measurement) []command {
 	var list []command
-	for _, model := range distinct(s.Parameters, func(p parameters.Parameters) string { return p.Model }) {
+	for _, model := range parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Model }) {
 		of := slices.DeleteFunc(slices.Clone(s.Parameters), func(p parameters.Parameters) bool { return p.Model != model })
 		var sizes []int
 		for _, p := range of {
@@ -29,11 +29,11 @@ func commands(s parameters.Summary, ms []measurement.Measurement) []command {
 			}
 		}
 		args := []string{"--model", model,
-			"--accelerators", strings.Join(distinct(of, func(p parameters.Parameters) string { return p.Accelerator }), ","),
-			"--shapes", strings.Join(distinct(of, func(p parameters.Parameters) string { return p.Shape.String() }), ","),
+			"--accelerators", strings.Join(parameters.Distinct(of, func(p parameters.Parameters) string { return p.Accelerator }), ","),
+			"--shapes", strings.Join(parameters.Distinct(of, func(p parameters.Parameters) string { return p.Shape.String() }), ","),
 		}
 		if len(sizes) > 0 {
-			args = append(args, "--batch-sizes", strings.Join(distinct(sizes, strconv.Itoa), ","))
+			args = append(args, "--batch-sizes", strings.Join(parameters.Distinct(sizes, strconv.Itoa), ","))
 		}
 		if seconds > 0 {
 			args = append(args, "--max-seconds", strconv.Itoa(int(math.Ceil(seconds))), "--driver", driver)

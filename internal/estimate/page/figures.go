@@ -262,7 +262,7 @@ func (l latency) words(points []parameters.Point, used, out int) string {
 		text = fmt.Sprintf("%s ms at batch %s.", parameters.Brief(l.of(*first).MS), batch(first.Batch))
 	}
 	if l.line != nil && l.at != nil {
-		text += fmt.Sprintf(" The line lies within %.2g %% of the %s that it was fitted to.", l.line.LargestErrorPercent, counted(l.line.PointsUsed, "point"))
+		text += fmt.Sprintf(" The line lies within %.2g %% of the %s that it was fitted to.", l.line.LargestErrorPercent, parameters.Counted(l.line.PointsUsed, "point"))
 	} else {
 		text += " No line is published."
 	}
@@ -270,7 +270,7 @@ func (l latency) words(points []parameters.Point, used, out int) string {
 		text += fmt.Sprintf(" Between the batches %s and %s it bends: the line holds below.", batch(l.line.LinearTo), batch(*l.line.BendFrom))
 	}
 	if out > 0 && used > 0 {
-		text += fmt.Sprintf(" %s left out (diamonds).", counted(out, "point"))
+		text += fmt.Sprintf(" %s left out (diamonds).", parameters.Counted(out, "point"))
 	}
 	return text
 }
@@ -529,11 +529,4 @@ func shortened(s string, n int) string {
 		return string(r[:n-1]) + "…"
 	}
 	return s
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -18,7 +18,7 @@ func Markdown(w io.Writer, c Content) error {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("### %s", literal(title(s)))
 	line("")
-	line("**%s** %s", strings.ToUpper(string(s.Verdict)), literal(Answer(s)))
+	line("**%s** %s", strings.ToUpper(string(s.Verdict)), literal(s.Answer()))
 	line("")
 	if about := about(s); about != "" {
 		line("%s", literal(about))
@@ -35,6 +35,22 @@ func Markdown(w io.Writer, c Content) error {
 			row = append(row, strings.TrimSpace(x.Value+" "+x.Within))
 		}
 		line("| %s |", strings.Join(row, " | "))
+	}
+	if len(c.Capacity) > 0 {
+		line("")
+		line("| one replica within %s | requests/s | in flight | cost of 1M tokens |", literal(objectives(c.Capacity)))
+		line("|---|---|---|---|")
+		for _, one := range c.Capacity {
+			b := bearingOf(one, n)
+			row := []string{literal(b.Name)}
+			for _, x := range []cell{b.Rate, b.InFlight, b.Cost} {
+				if x.Within != "" {
+					x.Value += " (" + x.Within + ")"
+				}
+				row = append(row, x.Value)
+			}
+			line("| %s |", strings.Join(row, " | "))
+		}
 	}
 	if all := concerns(s, n); len(all) > 0 {
 		line("")

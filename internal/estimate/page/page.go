@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/compare"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
@@ -28,6 +29,7 @@ import (
 // Content is what a report is made of.
 type Content struct {
 	Summary      parameters.Summary
+	Capacity     []capacity.Capacity       // where objectives were given
 	Measurements []measurement.Measurement // what the pictures of time and distribution are made of; without them these are left out
 
 	Before  string           // what Changes compares with, as the user named it
@@ -66,6 +68,8 @@ type view struct {
 	Level         fit.Level
 	Concerns      []concern
 	Sections      []section
+	Capacity      []bearing
+	Objectives    string // that the capacity is for
 	Comparison    []figure
 	Sets          []set
 	Joint         []joint
@@ -122,6 +126,14 @@ type joint struct {
 
 type term struct{ Name, Value, Interval, Unit string }
 
+// bearing is what one replica bears within the objectives.
+type bearing struct {
+	Name                                            string
+	Level                                           fit.Level
+	Rate, InFlight, Most, OutputTokens, Cost, Limit cell
+	Why                                             []string
+}
+
 // origin is one value of one field of the provenance, and what has it.
 type origin struct {
 	Field, Value, Of string
@@ -142,7 +154,7 @@ type changed struct{ Name, Old, New, Change, Interval string }
 func viewOf(c Content) view {
 	s := c.Summary
 	names := namesOf(s)
-	v := view{Style: template.CSS(style), Level: s.Verdict, Answer: Answer(s), Title: title(s), About: about(s), Keys: "accelerator"} //nolint:gosec // it is ours
+	v := view{Style: template.CSS(style), Level: s.Verdict, Answer: s.Answer(), Title: title(s), About: about(s), Keys: "accelerator"} //nolint:gosec // it is ours
 	if names.shapes {
 		v.Keys = "accelerator, shape"
 	}
@@ -152,6 +164,11 @@ func viewOf(c Content) view {
 	}
 	v.Concerns = concerns(s, names)
 	v.Comparison = comparison(s, names)
+	for _, one := range c.Capacity {
+		v.Capacity = append(v.Capacity, bearingOf(one, names))
+	}
+	v.Objectives = objectives(c.Capacity)
+	v.Comparison = append(v.Comparison, comparedCapacity(c.Capacity, names)...)
 	for _, j := range s.Joint {
 		v.Joint = append(v.Joint, jointOf(j))
 	}
@@ -165,6 +182,7 @@ func viewOf(c Content) view {
 		section
 		there bool
 	}{
+		{section{"capacity", "Capacity"}, len(v.Capacity) > 0},
 		{section{"comparison", "Side by side"}, len(v.Comparison) > 0},
 		{section{"evidence", "Evidence"}, len(v.Sets) > 0},
 		{section{"joint", "All shapes together"}, len(v.Joint) > 0},
@@ -191,19 +209,21 @@ func namesOf(s parameters.Summary) names {
 	return n
 }
 
-func (n names) of(p parameters.Parameters) string {
-	name := p.Accelerator
+func (n names) of(p parameters.Parameters) string { return n.join(p.Model, p.Accelerator, p.Shape) }
+
+func (n names) join(model, accelerator string, shape sweep.Shape) string {
+	name := accelerator
 	if n.models {
-		name = p.Model + " on " + name
+		name = model + " on " + name
 	}
 	if n.shapes {
-		name += ", " + p.Shape.String()
+		name += ", " + shape.String()
 	}
 	return name
 }
 
 func title(s parameters.Summary) string {
-	models := distinct(s.Parameters, func(p parameters.Parameters) string { return p.Model })
+	models := parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Model })
 	switch len(models) {
 	case 0:
 		return "Latency parameters"
@@ -214,69 +234,20 @@ func title(s parameters.Summary) string {
 	}
 }
 
-// Answer is the verdict in a sentence or two.
-func Answer(s parameters.Summary) string {
-	count := map[fit.Level]int{}
-	for _, p := range s.Parameters {
-		count[p.Verdict.Level]++
-	}
-	var parts []string
-	if len(s.Parameters) == 1 {
-		parts = append(parts, map[fit.Level]string{
-			fit.Accepted: "The parameters can be used as they are.",
-			fit.Warned:   "The parameters can be used with the warnings below in mind.",
-			fit.Refused:  "Nothing is published: the reasons are below.",
-		}[s.Parameters[0].Verdict.Level])
-	} else if n := len(s.Parameters); n > 0 {
-		var words []string
-		sets := "sets of parameters "
-		for _, l := range []struct {
-			level fit.Level
-			word  string
-		}{{fit.Accepted, "accepted"}, {fit.Warned, "published with a warning"}, {fit.Refused, "refused"}} {
-			switch count[l.level] {
-			case 0:
-			case n:
-				words = append(words, fmt.Sprintf("All %d %sare %s", n, sets, l.word))
-			default:
-				words = append(words, fmt.Sprintf("%d of %d %s%s %s", count[l.level], n, sets, isAre(count[l.level]), l.word))
-			}
-			if count[l.level] > 0 {
-				sets = ""
-			}
-		}
-		parts = append(parts, strings.Join(words, ", ")+".")
-	}
-	if n := len(s.Failures); n > 0 {
-		parts = append(parts, fmt.Sprintf("%s without parameters: %s.", counted(n, "part"), few(distinct(s.Failures, func(f parameters.Failure) string { return f.Accelerator }), 8)))
-	}
-	if len(parts) == 0 {
-		return "Nothing was measured."
-	}
-	return strings.Join(parts, " ")
-}
-
-func isAre(n int) string {
-	if n == 1 {
-		return "is"
-	}
-	return "are"
-}
-
 // about is what was measured, and when.
 func about(s parameters.Summary) string {
 	var parts []string
-	if a := distinct(s.Parameters, func(p parameters.Parameters) string { return p.Accelerator }); len(a) > 0 {
-		parts = append(parts, few(a, 6))
+	if a := parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Accelerator }); len(a) > 0 {
+		parts = append(parts, parameters.Few(a, 6))
 	}
-	if shapes := distinct(s.Parameters, func(p parameters.Parameters) string { return p.Shape.String() }); len(shapes) > 0 {
-		parts = append(parts, few(shapes, 6)+" tokens")
+	if shapes := parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Shape.String() }); len(shapes) > 0 {
+		parts = append(parts, parameters.Few(shapes, 6)+" tokens")
 	}
 	if from, to := measuredWhen(s.Parameters); to > 0 {
 		parts = append(parts, period(from, to))
 	}
 	if s.Totals.Points > 0 {
-		parts = append(parts, fmt.Sprintf("%s, %s of load", counted(s.Totals.Points, "point"), duration(s.Totals.Seconds)))
+		parts = append(parts, fmt.Sprintf("%s, %s of load", parameters.Counted(s.Totals.Points, "point"), duration(s.Totals.Seconds)))
 	}
 	return strings.Join(parts, " · ")
 }
@@ -489,7 +460,7 @@ func jointOf(j parameters.Joint) joint {
 		}
 	}
 	if len(j.Terms) > 0 && len(parts) > 0 {
-		v.Text = fmt.Sprintf("%s of %s. %s.", counted(j.PointsUsed, "point"), counted(j.Shapes, "shape"), strings.Join(parts, ", "))
+		v.Text = fmt.Sprintf("%s of %s. %s.", parameters.Counted(j.PointsUsed, "point"), parameters.Counted(j.Shapes, "shape"), strings.Join(parts, ", "))
 	}
 	for _, t := range j.Terms {
 		one := term{Name: j.Fit + "." + t.Name, Value: parameters.Brief(t.Value), Unit: t.Unit, Interval: "–"}
@@ -512,7 +483,7 @@ func comparison(s parameters.Summary, n names) []figure {
 	}
 	groups := map[sweep.Shape][]parameters.Parameters{}
 	var order []sweep.Shape
-	accelerators := len(distinct(s.Parameters, func(p parameters.Parameters) string { return p.Model + "\n" + p.Accelerator }))
+	accelerators := len(parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Model + "\n" + p.Accelerator }))
 	for _, p := range s.Parameters {
 		shape := p.Shape
 		if accelerators == 1 {
@@ -597,8 +568,8 @@ func provenance(s parameters.Summary, n names) []origin {
 				having[v] = append(having[v], n.of(p))
 			}
 		}
-		for _, v := range distinct(s.Parameters, func(p parameters.Parameters) string { return f.of(p.Provenance) }) {
-			of := few(having[v], 5)
+		for _, v := range parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return f.of(p.Provenance) }) {
+			of := parameters.Few(having[v], 5)
 			if len(having[v]) == len(s.Parameters) {
 				of = "all"
 			}
@@ -624,25 +595,4 @@ func changeOf(r compare.Result) change {
 		c.Rows = append(c.Rows, row)
 	}
 	return c
-}
-
-// distinct are the different values, in order of appearance, without empty ones.
-func distinct[T any](list []T, of func(T) string) []string {
-	var values []string
-	seen := map[string]bool{}
-	for _, x := range list {
-		if v := of(x); v != "" && !seen[v] {
-			seen[v] = true
-			values = append(values, v)
-		}
-	}
-	return values
-}
-
-// few joins at most n of the texts, and counts the others.
-func few(list []string, n int) string {
-	if len(list) > n {
-		return strings.Join(list[:n], ", ") + fmt.Sprintf(" and %d more", len(list)-n)
-	}
-	return strings.Join(list, ", ")
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/html"
 
 	"wfgen.dev/internal/estimate/aggregate"
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/compare"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/page"
@@ -112,7 +113,32 @@ func mixed(t testing.TB) page.Content {
 		in.Measurements = append(in.Measurements, aggregate.Source{Measurement: m, File: "m.json"})
 	}
 	c.Summary = aggregate.Estimate(in, options)
+	c.Capacity = bears()
 	return c
+}
+
+// bears is what step capacity says of three accelerators.
+func bears() []capacity.Capacity {
+	estimate := func(value float64) *capacity.Estimate {
+		return &capacity.Estimate{Value: value, Low: new(0.9 * value), High: new(1.1 * value)}
+	}
+	objective := func(name string, ms float64) capacity.Objective {
+		o := capacity.Objective{Name: name}
+		o.MS = ms
+		return o
+	}
+	of := func(accelerator string, rate float64) capacity.Capacity {
+		c := capacity.Capacity{Model: "org/model-8B", Accelerator: accelerator, Shape: sweep.Shape{PromptTokens: 128, OutputTokens: 64},
+			Objectives: []capacity.Objective{objective("ttft", 40), objective("itl", 7)}, Verdict: fit.Verdict{Level: fit.Accepted}, Binding: "itl"}
+		if rate == 0 {
+			c.Verdict = fit.Verdict{Level: fit.Refused, Reasons: []string{"no load meets the objectives"}}
+			return c
+		}
+		c.Rate, c.InFlight, c.MostInFlight, c.OutputTokens = estimate(rate), estimate(rate/3), estimate(rate/2), estimate(64*rate)
+		c.CostPerMillion, c.SaturationRate = estimate(10/rate), 1.5*rate
+		return c
+	}
+	return []capacity.Capacity{of("A100", 30), of("H100", 50), of("T4", 0)}
 }
 
 // fleet is 30 accelerators at 5 shapes.
@@ -147,6 +173,13 @@ func hostileContent(t testing.TB) page.Content {
 		m.Model, m.Accelerator, m.Driver.Name, m.Notes = hostile, hostile+m.Accelerator, hostile, []string{hostile}
 	}
 	c.Summary.Failures = []parameters.Failure{{Accelerator: hostile, Reasons: []string{hostile}}}
+	for i := range c.Capacity {
+		x := &c.Capacity[i]
+		x.Accelerator, x.Binding, x.Verdict.Reasons = hostile, hostile, []string{hostile}
+		for j := range x.Objectives {
+			x.Objectives[j].Name = hostile
+		}
+	}
 	c.Before, c.Notes = hostile, []string{hostile}
 	c.Changes = []compare.Result{{What: hostile, Model: "linear4", Warnings: []string{hostile}, Drift: []string{hostile}, Changes: []compare.Change{{Name: hostile, Old: 1, New: 2, Percent: 100, Low: math.NaN(), High: math.NaN()}}}}
 	return c
@@ -222,7 +255,7 @@ func TestOrder(t *testing.T) {
 	at := 0
 	for _, want := range []string{
 		"<title>Latency parameters of org/model-8B", "REFUSED", "MI300X", // an answer
-		"no node has amd.com/gpu", "Side by side", "ITL at batch", "The evidence", "ITL over the batch size", "TTFT over the batch size", "Residuals", "ITL over the run", "ITL among requests", "TTFT among requests",
+		"no node has amd.com/gpu", "What one replica bears within ttft ≤ 40 ms, itl ≤ 7 ms", "of saturation", "Side by side", "ITL at batch", "What its tokens cost", "The evidence", "ITL over the batch size", "TTFT over the batch size", "Residuals", "ITL over the run", "ITL among requests", "TTFT among requests",
 		"Measured and predicted", "The witnesses beside each other", "Left out, and why",
 		"Where the numbers come from", "How to do it again", "wfgen run --model org/model-8B --accelerators A100,H100", "What changed since last week", "alpha",
 	} {
@@ -390,7 +423,7 @@ func TestMarkdown(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
-	if n := strings.Count(text, "\n"); n > 30 {
+	if n := strings.Count(text, "\n"); n > 35 {
 		t.Errorf("%d lines are more than the answer", n)
 	}
 	b.Reset()

@@ -11,7 +11,6 @@ import (
 	"io"
 	"math"
 	"strconv"
-	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/point/measurement"
@@ -248,35 +247,6 @@ func Format(x float64) string {
 	}
 	digits := max(0, 5-int(math.Floor(math.Log10(math.Abs(x)))))
 	return strconv.FormatFloat(x, 'f', digits, 64)
-}
-
-// Brief writes a number for people: four significant digits, without an exponent where
-// it can be read without.
-func Brief(x float64) string {
-	if a := math.Abs(x); a != 0 && (a >= 1e6 || a < 1e-6) {
-		return strconv.FormatFloat(x, 'g', 3, 64)
-	}
-	digits := 0
-	if x != 0 {
-		digits = max(0, 3-int(math.Floor(math.Log10(math.Abs(x)))))
-	}
-	text := strconv.FormatFloat(x, 'f', digits, 64)
-	if strings.Contains(text, ".") {
-		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
-	}
-	if text == "-0" {
-		return "0"
-	}
-	return text
-}
-
-// Within writes half of an interval, relative to the value: ±3.4 %.
-func Within(value, low, high float64) string {
-	percent := math.Abs(50 * (high - low) / value)
-	if percent >= 10 {
-		return fmt.Sprintf("±%.0f %%", percent)
-	}
-	return fmt.Sprintf("±%.2g %%", percent)
 }
 
 // Encode is the file: indented JSON, the schema filled in. It refuses what Decode
