@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/estimate/aggregate"
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/render"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -36,6 +37,15 @@ Formats:
   sim                 configuration of llm-d-inference-sim that replays one accelerator
                       at one shape, for versions that take durations such as 7030us
                       (those with latency-calculator); --max-batch-size is max-num-seqs
+  planner             benchmarks to upload to llm-d-planner 0.3: one record for each measured
+                      point, so it takes a run's directory, with measurements
+  benchmark-report    Benchmark Report v0.2.1 (llm-d-benchmark), one YAML document per point
+  aibrix              profile of one accelerator for the GPU optimizer of AIBrix 0.7, and for
+                      Mélange: requests/s within --slo by output and input tokens
+  dynamo              raw data of prefill and decode for the planner of Dynamo 1.6, of four
+                      prompt lengths or more
+  csv                 one row per model, accelerator and shape
+  prometheus          gauges in text format, for a pushgateway or a textfile collector
 
 Examples:
   step render --format variantautoscaling out/parameters.json | kubectl apply -f -
@@ -48,7 +58,10 @@ Examples:
 			&cli.StringFlag{Name: "max-batch-size", Usage: "the server's max-num-seqs, as `N` or A100=N,H100=N; the largest batch of the estimate otherwise"},
 			&cli.StringFlag{Name: "acc-count", Usage: "GPUs of one replica, as `N` or A100=N,H100=N; 1 otherwise"},
 			&cli.StringFlag{Name: "shape", Usage: "which `SHAPE` such as 128/128, where there are several"},
-			&cli.StringFlag{Name: "runs-on", Usage: "`ACCELERATOR` that the variant runs on now; needed where there are several"},
+			&cli.StringFlag{Name: "runs-on", Usage: "`ACCELERATOR` that the variant runs on now, or that a file of one is for; needed where there are several"},
+			&cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=200ms,itl=20ms (see step capacity); for aibrix"},
+			&cli.StringFlag{Name: "price", Usage: "money per replica and hour, as `PRICE` or A100=2.5,H100=4; for aibrix"},
+			&cli.StringFlag{Name: "kv-tokens", Usage: "tokens that the KV cache of one replica holds, as `N` or A100=N,H100=N; otherwise as the measurements say; for dynamo"},
 			&cli.StringFlag{Name: "scale-target", Usage: "`DEPLOYMENT` that is scaled"},
 			&cli.StringFlag{Name: "slo-class", Usage: "`NAME/KEY` of the ConfigMap with the service level objectives"},
 		},
@@ -71,6 +84,16 @@ func runRender(c *cli.Context) error {
 	// The same parameters may lie in a file of their own and in a summary.
 	s := aggregate.Estimate(aggregate.Inputs{Parameters: in.Parameters, Joint: in.Joint}, aggregate.Options{})
 	o.Joint = s.Joint
+	for _, m := range in.Measurements {
+		o.Points = append(o.Points, m.Measurement)
+	}
+	if len(o.SLOs) > 0 {
+		prices, err := prices(c.String("price"))
+		if err != nil {
+			return exit.With(exit.Usage, fmt.Errorf("--price: %w", err))
+		}
+		o.Capacities = capacity.Of(s, capacity.Options{SLOs: o.SLOs, MaxNumSeqs: o.MaxBatch, Prices: prices}).Capacities
+	}
 	o.Note = func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
 	text, err := render.Render(c.String("format"), s.Parameters, o)
 	if err != nil {
@@ -95,6 +118,14 @@ func renderOptions(c *cli.Context) (render.Options, error) {
 	}
 	if o.Count, err = numbers(c.String("acc-count")); err != nil {
 		errs = append(errs, fmt.Errorf("--acc-count: %w", err))
+	}
+	if o.KVTokens, err = numbers(c.String("kv-tokens")); err != nil {
+		errs = append(errs, fmt.Errorf("--kv-tokens: %w", err))
+	}
+	if text := c.String("slo"); text != "" {
+		if o.SLOs, err = capacity.ParseSLOs(text); err != nil {
+			errs = append(errs, fmt.Errorf("--slo: %w", err))
+		}
 	}
 	if text := c.String("shape"); text != "" {
 		shape, err := sweep.ParseShape(text)

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -26,8 +28,13 @@ type Options struct {
 	SLOName     string         // ConfigMap of service level objectives; empty: no reference
 	SLOKey      string         // key in it
 
-	Joint []parameters.Joint // models of all shapes, which inferno takes
-	Note  func(string)       // told what a reader of a format without comments must know; nil: nobody
+	KVTokens map[string]int // by accelerator, "" for all: tokens that the KV cache of one replica holds; otherwise as the server says
+
+	Joint      []parameters.Joint        // models of all shapes, which inferno and dynamo take
+	Points     []measurement.Measurement // for formats of measured points
+	SLOs       []capacity.SLO            // for formats of capacity
+	Capacities []capacity.Capacity       // within the SLOs
+	Note       func(string)              // told what a reader of a format without comments must know; nil: nobody
 }
 
 func (o Options) note(format string, args ...any) {
@@ -42,6 +49,12 @@ var formats = map[string]func([]parameters.Parameters, Options) ([]byte, error){
 	"inferno":            inferno,
 	"router":             router,
 	"sim":                sim,
+	"planner":            planner,
+	"aibrix":             aibrix,
+	"dynamo":             dynamo,
+	"benchmark-report":   benchmarkReport,
+	"csv":                csvTable,
+	"prometheus":         prometheus,
 }
 
 // Formats lists the formats.

@@ -198,14 +198,25 @@ func readYAML(in *input) ([]measurement.Measurement, error) {
 	if err != nil {
 		return nil, err
 	}
-	converted, err := yaml.YAMLToJSON(data)
-	if err != nil {
-		return nil, foreign(in.name, "is broken YAML: %v; was it written to its end?", err)
+	var found []measurement.Measurement
+	for _, document := range bytes.Split(append([]byte("\n"), data...), []byte("\n---")) {
+		if len(bytes.TrimSpace(document)) == 0 {
+			continue
+		}
+		converted, err := yaml.YAMLToJSON(document)
+		if err != nil {
+			return nil, foreign(in.name, "is broken YAML: %v; was it written to its end?", err)
+		}
+		if converted[0] != '{' && converted[0] != '[' {
+			return nil, foreign(in.name, "is no report: it begins with %s", excerpt(bytes.TrimSpace(document)))
+		}
+		ms, err := Read(bytes.NewReader(converted), in.name, in.o)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, ms...)
 	}
-	if len(converted) == 0 || converted[0] != '{' && converted[0] != '[' {
-		return nil, foreign(in.name, "is no report: %s", excerpt(in.text))
-	}
-	return Read(bytes.NewReader(converted), in.name, in.o)
+	return found, nil
 }
 
 // bareNumbers makes null of NaN and Infinity, which Python writes and JSON does not
