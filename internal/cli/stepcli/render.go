@@ -13,6 +13,7 @@ import (
 	"wfgen.dev/internal/estimate/render"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 func renderCommand() *cli.Command {
@@ -123,7 +124,7 @@ func renderOptions(c *cli.Context) (render.Options, error) {
 		errs = append(errs, fmt.Errorf("--kv-tokens: %w", err))
 	}
 	if text := c.String("slo"); text != "" {
-		if o.SLOs, err = capacity.ParseSLOs(text); err != nil {
+		if o.SLOs, err = slo.Parse(text); err != nil {
 			errs = append(errs, fmt.Errorf("--slo: %w", err))
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // one is the parameters of the only model and accelerator, or of the one that
@@ -71,12 +72,12 @@ func aibrix(ps []parameters.Parameters, o Options) ([]byte, error) {
 	for i, s := range o.SLOs {
 		percentile, known := percentiles[s.Statistic]
 		if !known || i > 0 && percentile != a.SLOs.Percentile {
-			return nil, exit.Errorf(exit.Usage, "--slo: a profile has one statistic for all objectives, and these are %s", capacity.FormatSLOs(o.SLOs))
+			return nil, exit.Errorf(exit.Usage, "--slo: a profile has one statistic for all objectives, and these are %s", slo.Format(o.SLOs))
 		}
 		a.SLOs.Percentile = percentile
 		seconds := s.MS / 1e3
 		switch s.Metric {
-		case capacity.TTFT:
+		case slo.TTFT:
 			a.SLOs.TTFT = &seconds
 		case "itl":
 			a.SLOs.TPOT = &seconds
@@ -124,7 +125,7 @@ func aibrix(ps []parameters.Parameters, o Options) ([]byte, error) {
 		return nil, exit.Errorf(exit.Usage, "a profile is a whole matrix of outputs by inputs; shapes to measure: %s", strings.Join(missing, ", "))
 	}
 	o.note("For AIBrix 0.7: redis-cli -x SET aibrix:profile_%s_DEPLOYMENT < FILE; Mélange takes the same tputs and indexes.", ps[0].Model)
-	o.note("tputs are requests/s of arrivals at random that meet %s, the safe end of the interval; 0 where no load does.", capacity.FormatSLOs(o.SLOs))
+	o.note("tputs are requests/s of arrivals at random that meet %s, the safe end of the interval; 0 where no load does.", slo.Format(o.SLOs))
 	if a.Cost == 0 {
 		o.note("cost is 0: give the price of a replica and hour with --price")
 	}

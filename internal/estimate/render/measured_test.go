@@ -15,6 +15,7 @@ import (
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // point is a measurement of the sample's law at a batch size.
@@ -194,7 +195,7 @@ func TestDynamo(t *testing.T) {
 
 func TestAIBrix(t *testing.T) {
 	ps := grid([]int{256, 512}, []int{128, 256})
-	slos, err := capacity.ParseSLOs("ttft=200ms,itl=20ms")
+	slos, err := slo.Parse("ttft=200ms,itl=20ms")
 	if err != nil {
 		t.Fatal(err)
 	}

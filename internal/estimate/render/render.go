@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // Options of the formats.
@@ -32,7 +33,7 @@ type Options struct {
 
 	Joint      []parameters.Joint        // models of all shapes, which inferno and dynamo take
 	Points     []measurement.Measurement // for formats of measured points
-	SLOs       []capacity.SLO            // for formats of capacity
+	SLOs       []slo.Objective           // for formats of capacity
 	Capacities []capacity.Capacity       // within the SLOs
 	Note       func(string)              // told what a reader of a format without comments must know; nil: nobody
 }

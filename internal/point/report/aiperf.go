@@ -353,7 +353,7 @@ func (e *aiperfExport) facts(r *run) {
 	}
 	switch {
 	case rate > 0:
-		r.open = fmt.Sprintf("%g requests/s, %s", rate, cmp.Or(string(arrival), "evenly or at random"))
+		r.arriving(rate, string(arrival))
 	case concurrency > 0:
 		r.batch = whole(concurrency)
 	}

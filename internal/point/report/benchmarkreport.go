@@ -181,7 +181,7 @@ func readBenchmarkReport(in *input) ([]measurement.Measurement, error) {
 	if _, err := fmt.Sscan(string(load.Concurrency), &streams); err == nil && streams > 0 {
 		r.batch = streams
 	} else if load.Rate > 0 {
-		r.open = fmt.Sprintf("%g requests/s", load.Rate)
+		r.arriving(load.Rate, "")
 	}
 	return []measurement.Measurement{r.measurement(in.name, in.o)}, nil
 }

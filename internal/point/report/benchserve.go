@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -40,6 +41,7 @@ type benchServe struct {
 	// both
 	Backend     text     `json:"backend"`
 	Rate        scalar   `json:"request_rate"` // inf: as soon as there is room
+	Burstiness  *float64 `json:"burstiness"`   // vLLM: 1 is Poisson
 	Concurrency *float64 `json:"max_concurrency"`
 	Duration    float64  `json:"duration"`
 	Completed   float64  `json:"completed"`
@@ -203,9 +205,14 @@ func (b *benchServe) run(tool string) *run {
 			r.voided("all requests were sent at once (no --max-concurrency and no --request-rate): they queue, and the batch drains instead of being held; give --max-concurrency")
 		}
 	default:
-		r.open = rate + " requests/s"
+		kind := "bursts"
+		if b.Burstiness == nil || *b.Burstiness == 1 { // SGLang knows no other
+			kind = measurement.Poisson
+		}
+		perSecond, _ := strconv.ParseFloat(rate, 64) // what is no number is 0, which is refused
+		r.arriving(perSecond, kind)
 		if b.Concurrency != nil {
-			r.open += fmt.Sprintf(", at most %g at once", *b.Concurrency)
+			r.note("at most %g requests ran at once: those above it waited at the client", *b.Concurrency)
 		}
 	}
 	n := whole(b.Completed)
@@ -276,7 +283,7 @@ func (b *benchServe) rows() *rowSet {
 // where that cannot be, or does not take as long as the run did.
 func (b *benchServe) begin(r *run) string {
 	set := r.rows
-	if r.open != "" || r.batch < 1 || set.dropped || set.count[measurement.Errored] > 0 {
+	if r.arrivals != "" || r.batch < 1 || set.dropped || set.count[measurement.Errored] > 0 {
 		return "the file does not say when each request was sent"
 	}
 	ends := make(endings, 0, r.batch)

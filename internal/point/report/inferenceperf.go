@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"math"
 	"regexp"
@@ -190,7 +189,7 @@ func (in *input) inferencePerfStages(rows []measurement.Request) ([]inferencePer
 			r.batch = whole(s.Concurrency)
 		} else {
 			n = int(math.Round(s.Rate * s.Seconds))
-			r.open = fmt.Sprintf("%g requests/s, %s", s.Rate, cmp.Or(c.Load.Type, "constant"))
+			r.arriving(s.Rate, cmp.Or(c.Load.Type, measurement.Constant))
 		}
 		if n > len(rows) || n < 1 || i == len(c.Load.Stages)-1 && n != len(rows) {
 			return nil, foreign(in.name, "does not hold the requests that config.yaml beside it asks for (stage %d: %d, left: %d); was the run interrupted? Give its stage_N_lifecycle_metrics.json", i, n, len(rows))
@@ -301,7 +300,7 @@ func readInferencePerfStage(in *input) ([]measurement.Measurement, error) {
 	case f.Load.Concurrency > 0:
 		r.batch = whole(f.Load.Concurrency)
 	case f.Load.Rate > 0:
-		r.open = fmt.Sprintf("%g requests/s, %s", f.Load.Rate, cmp.Or(c.Load.Type, "constant or poisson"))
+		r.arriving(f.Load.Rate, c.Load.Type)
 	case len(c.Load.Stages) > 1:
 		r.voided("the file mixes %d stages; give the stage_N_lifecycle_metrics.json beside it", len(c.Load.Stages))
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"strings"
 
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
@@ -20,7 +21,6 @@ type run struct {
 	tool, version              string
 	model, accelerator, target string
 	asked                      sweep.Shape // tokens of every request; zero: not stated
-	open                       string      // how requests arrived where no closed loop held their number, in words
 
 	rows      *rowSet      // nil: the format has none
 	itl, ttft distribution // the tool's own statistics, ms
@@ -36,10 +36,10 @@ func (r *run) measurement(name string, o Options) measurement.Measurement {
 	case len(r.void) > 0:
 	case r.requests.Successful == 0 && (r.rows == nil || r.rows.count[measurement.Successful] == 0):
 		r.voided("%s", nothingSucceeded(r.requests))
-	case r.open == "" && streams < 1:
+	case r.arrivals == "" && streams < 1:
 		r.voided("%s does not say in this file how many requests it kept in flight; give it with --batch-size", r.tool)
 	default:
-		r.reduce(streams)
+		r.reduce(streams, o)
 	}
 	m := measurement.Measurement{
 		Schema:       measurement.Schema,
@@ -47,6 +47,7 @@ func (r *run) measurement(name string, o Options) measurement.Measurement {
 		Accelerator:  o.accelerator(r.accelerator),
 		BatchSize:    streams,
 		Client:       r.client,
+		Open:         r.open,
 		Requests:     r.requests,
 		PromptTokens: r.prompt,
 		OutputTokens: r.output,
@@ -67,10 +68,8 @@ func (r *run) measurement(name string, o Options) measurement.Measurement {
 	default:
 		void = append(void, fmt.Sprintf("%s does not state one shape in this file; give it with --shape PROMPT/OUTPUT, such as 128/128", r.tool))
 	}
-	if r.open != "" && r.client != nil {
+	if r.open != nil {
 		m.BatchSize = max(1, int(math.Round(r.client.Batch)))
-		r.note("an open loop (%s): the batch size is what ran together in the mean, %.4g requests, and wandered about it", r.open, r.client.Batch)
-		r.voidTTFT = append(r.voidTTFT, "an open loop: a request that arrives at random waits for the iteration that runs, which the line of a closed loop does not hold")
 	}
 	if failed, n := r.requests.Errored, r.requests.Successful+r.requests.Errored; failed*100 > n && len(void) == 0 {
 		r.note("%d of %d requests failed: %s", failed, n, describe(r.requests.Errors))
@@ -83,6 +82,17 @@ func (r *run) measurement(name string, o Options) measurement.Measurement {
 	return m
 }
 
+// arriving makes an open loop of the run: so many requests per second.
+func (r *run) arriving(rate float64, kind string) {
+	r.arrivals, r.rate = strings.ToLower(kind), rate
+	switch {
+	case !(rate > 0):
+		r.voided("the report names no rate of arrivals")
+	case r.arrivals != measurement.Poisson && r.arrivals != measurement.Constant:
+		r.voided("requests arrived at %g a second, %s; only %s and %s arrivals say what a server does with them", rate, cmp.Or(kind, "and the file does not say how"), measurement.Poisson, measurement.Constant)
+	}
+}
+
 // accelerator is the name to go by, where a report states one or none.
 func (o Options) accelerator(stated string) string {
 	if o.Accelerator == sweep.Unknown {
@@ -92,10 +102,10 @@ func (o Options) accelerator(stated string) string {
 }
 
 // reduce makes the client's witness.
-func (r *run) reduce(streams int) {
+func (r *run) reduce(streams int, o Options) {
 	why := r.noRows
 	if r.rows != nil {
-		if why = r.fromRows(streams); why == "" {
+		if why = r.fromRows(streams, o); why == "" {
 			return
 		}
 	}
@@ -106,6 +116,10 @@ func (r *run) reduce(streams int) {
 		r.voided("%s", why)
 		return
 	}
+	if r.arrivals != "" {
+		r.voided("%s, and the statistics of a whole open loop hold its start and its end, where the server is not full", cmp.Or(why, "the file has no rows"))
+		return
+	}
 	if why != "" {
 		why = "; the reason: " + why
 	}
@@ -114,7 +128,7 @@ func (r *run) reduce(streams int) {
 }
 
 // fromRows reduces the rows, and says why not where they cannot be used.
-func (r *run) fromRows(streams int) string {
+func (r *run) fromRows(streams int, o Options) string {
 	set := r.rows
 	n := set.count[0] + set.count[1] + set.count[2]
 	switch {
@@ -123,10 +137,7 @@ func (r *run) fromRows(streams int) string {
 	case r.noRows != "":
 		return r.noRows
 	}
-	if r.open != "" {
-		streams = 1 // the window is that of the arrivals
-	}
-	w, counts, err := measurement.Reduce(set.rows, streams)
+	w, counts, open, err := reduce(set.rows, max(1, streams), r.arrivals, r.rate, o)
 	reasons := set.errors
 	for reason, n := range counts.Errors {
 		reasons.add(reason, n)
@@ -140,7 +151,7 @@ func (r *run) fromRows(streams int) string {
 	if err != nil {
 		return err.Error()
 	}
-	r.client, r.requests = &w, counts
+	r.client, r.requests, r.open = &w, counts, open
 	r.prompt, r.output = set.means()
 	start, end := set.span()
 	r.seconds = end - start
@@ -159,7 +170,7 @@ const earliestUnix = 1e9
 func (r *run) fromStatistics(streams int) {
 	n := r.requests.Successful
 	w := measurement.Witness{Requests: n, WindowStart: r.startedAt, WindowSeconds: r.seconds, Basis: measurement.BasisSummary, Batch: positive(r.measured)}
-	if w.Batch == 0 && r.open == "" {
+	if w.Batch == 0 {
 		w.Batch = float64(streams)
 		r.note("how many requests ran together in the mean is not in the file: the %d asked for are taken", streams)
 	}
@@ -171,9 +182,6 @@ func (r *run) fromStatistics(streams int) {
 		r.voidTTFT = append(r.voidTTFT, "the file holds no TTFT here")
 	} else if w.TTFT, reason = r.ttft.estimate("TTFT", n, w.Batch, &r.reduced); reason != "" {
 		r.voidTTFT = append(r.voidTTFT, reason)
-	}
-	if w.Batch == 0 {
-		r.voided("an open loop (%s) whose file does not say how many requests ran together in the mean", r.open)
 	}
 	if w.ITL != nil || w.TTFT != nil {
 		r.client = &w
