@@ -213,6 +213,17 @@ func writeMeasurements(ctx context.Context, out store.Store, usable []measuremen
 		files[key], from[key] = data, m.Provenance.Report
 		keys = append(keys, key)
 	}
+	for _, key := range keys {
+		before, err := out.Open(ctx, key)
+		if err != nil {
+			continue // nothing there, or the writing will say why not
+		}
+		old, err := measurement.Decode(before, key)
+		before.Close()
+		if now, _ := measurement.Decode(bytes.NewReader(files[key]), key); err == nil && old.Model != now.Model {
+			bad("%s in %s is of model %s and would be overwritten by %s; give each an --output of its own", key, out, old.Model, now.Model)
+		}
+	}
 	if len(mistakes) > 0 {
 		return exit.Errorf(exit.Usage, "%s", strings.Join(mistakes, "\n"))
 	}

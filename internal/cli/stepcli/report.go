@@ -64,7 +64,7 @@ Examples:
 			&cli.StringFlag{Name: "compare", Usage: "an earlier run at `PATH`: the report says what has changed since"},
 			&cli.StringFlag{Name: "band", Value: "5%", Usage: "change that --compare tolerates, such as 5% or 0.05"},
 			&cli.StringFlag{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
-			&cli.StringFlag{Name: "accelerator", Value: "unknown", Usage: "`NAME` of the accelerator, for raw reports, which do not hold it"},
+			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
 		},
 		Action: runReport,
 	}

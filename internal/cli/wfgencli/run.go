@@ -44,7 +44,7 @@ Examples:
 			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
 			shareProcessFlag(),
 			&cli.BoolFlag{Name: "force", Usage: "measure again what the run has measured already"},
-			&cli.StringFlag{Name: "run", Usage: "`NAME` of the run; an unfinished run of the same plan is gone on with, or a new one named by the time"},
+			&cli.StringFlag{Name: "run", Usage: "`NAME` of the run; an unfinished run of the same plan is resumed, or a new one named by the time begins"},
 			&cli.StringFlag{Name: "output", Value: "out", Usage: "directory or s3://bucket/prefix"},
 			&cli.StringFlag{Name: "step", Usage: "`PATH` of the step program; otherwise beside wfgen, in this checkout, or in PATH"},
 		),
@@ -120,6 +120,11 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 		return err
 	}
 	r.Step = local.Program(program)
+	ctx, release, err := r.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	left := 0
 	for _, points := range pending {
 		left += len(points)
@@ -139,6 +144,9 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 
 	failures, err := r.Measure(ctx, pending)
 	bar.stop()
+	if lost := context.Cause(ctx); lost != nil && c.Context.Err() == nil {
+		return exit.Errorf(exit.TryAgain, "the run was lost: %w", lost)
+	}
 	if ctx.Err() != nil {
 		say(fmt.Sprintf("interrupted; what was measured is kept in %s\nresume with the same command and --run %s, or estimate from what there is: step aggregate %s --output %s",
 			r.Location(), r.Run, r.Location(), r.Location()))
@@ -181,7 +189,7 @@ func prepare(c *cli.Context, cfg config.Config, say func(string)) (*local.Runner
 	if err := store.Check(ctx, out); err != nil {
 		return nil, nil, err
 	}
-	run, resumed, err := local.NameRun(ctx, out, s, c.String("run"), time.Now())
+	run, resumed, err := local.NameRun(ctx, out, plan.Of(cfg), c.String("run"), time.Now())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -115,7 +115,7 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 	measured, again := alreadyMeasured(keys), report.Companions(keys)
 	for _, key := range keys {
 		own := key == layout.Summary || key == layout.OneParameters
-		if !report.Readable(key) || again(key) || layout.BesideReport(key) || measured(key) || own && sameLocation(location, output) {
+		if !report.Readable(key) || again(key) || layout.BesideReport(key) || layout.Ours(key) || measured(key) || own && sameLocation(location, output) {
 			continue
 		}
 		files = append(files, file{name: strings.TrimRight(location, "/") + "/" + key, open: func(ctx context.Context) (io.ReadCloser, error) {
@@ -143,11 +143,15 @@ func sameLocation(a, b string) bool {
 	return strings.TrimRight(a, "/") == strings.TrimRight(b, "/")
 }
 
-// alreadyMeasured tells which keys are raw reports that lie beside the
-// measurements that were made of them.
+// alreadyMeasured tells which keys are raw reports that lie beside the measurements that
+// were made of them, or that step left in a directory of reports, with their log: one
+// without a measurement is of a point that failed or was refused, and stays so.
 func alreadyMeasured(keys []string) func(key string) bool {
-	parents := map[string]bool{}
+	parents, logs := map[string]bool{}, map[string]bool{}
 	for _, key := range keys {
+		if report, ok := layout.OfLog(key); ok {
+			logs[report] = true
+		}
 		if path.Base(key) == layout.Measurement {
 			parents[path.Dir(key)] = true
 		}
@@ -157,7 +161,7 @@ func alreadyMeasured(keys []string) func(key string) bool {
 	}
 	return func(key string) bool {
 		for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
-			if path.Base(dir) == layout.Reports && parents[path.Dir(dir)] {
+			if path.Base(dir) == layout.Reports && (parents[path.Dir(dir)] || logs[strings.TrimSuffix(key, path.Ext(key))]) {
 				return true
 			}
 		}
@@ -232,6 +236,9 @@ func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error
 		for _, m := range ms {
 			if m.Model == "" {
 				return Inputs{}, exit.Errorf(exit.Usage, "%s: the report does not name its model; give it with --model", f.name)
+			}
+			if m.Accelerator == "" {
+				return Inputs{}, exit.Errorf(exit.Usage, "%s: the report does not name its accelerator; give it with --accelerator", f.name)
 			}
 			in.Measurements = append(in.Measurements, Source{Measurement: m, File: f.name, Report: true})
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
@@ -16,17 +17,21 @@ import (
 // Write puts the results into out, and the accepted parameters under latest in
 // that store unless it is nil:
 //
-//	<accelerator>/parameters/<shape>.json
+//	<accelerator>/parameters/<shape>.json    below <model>/ where there are several models
 //	summary.json
 //	parameters.json             when there is exactly one set
 //	outputs/<name>              one value each, for Argo
 func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) error {
+	several := slices.ContainsFunc(s.Parameters, func(p parameters.Parameters) bool { return p.Model != s.Parameters[0].Model })
 	for _, p := range s.Parameters {
 		data, err := p.Encode()
 		if err != nil {
 			return err
 		}
 		keys := []string{layout.ParametersOf(p.Accelerator, p.Shape)}
+		if several {
+			keys[0] = layout.OfModel(p.Model, keys[0])
+		}
 		if len(s.Parameters) == 1 {
 			keys = append(keys, layout.OneParameters)
 		}

@@ -1,6 +1,8 @@
 // Package layout names the files of a run. The names are the same in a bucket
 // that Argo fills, in one that step writes, and in a directory on one machine:
 //
+//	runs/<run>/plan.json
+//	runs/<run>/claims/<token>.json
 //	runs/<run>/summary.json
 //	runs/<run>/capacity.json
 //	runs/<run>/report/index.html
@@ -32,6 +34,8 @@ const (
 	Page         = "report/index.html" // what people look at
 	Summaries    = "summaries"         // directory: <accelerator>.json, small, what the summary of a run is made of
 	Latest       = "latest"
+	Plan         = "plan.json" // what a run on one machine was begun with
+	claims       = "claims"    // directory: a file of each process that holds or held the run
 
 	// OneParameters is the name that a user of the two-run recipe looks for, where
 	// there is exactly one set of parameters.
@@ -86,6 +90,14 @@ func SharedPoint(batch int) string { return fmt.Sprintf("b%d", batch) }
 // Run is the prefix of one run.
 func Run(run string) string { return path.Join("runs", run) }
 
+// ClaimsOf is the prefix of the files that say which process holds a run.
+func ClaimsOf(run string) string { return path.Join(Run(run), claims) }
+
+// Ours tells the files of a run, by their keys in it, that hold no results.
+func Ours(key string) bool {
+	return path.Base(key) == Plan || path.Base(path.Dir(key)) == claims
+}
+
 // Accelerator is the prefix of one accelerator in a run.
 func Accelerator(run, accelerator string) string { return path.Join(Run(run), segment(accelerator)) }
 
@@ -106,6 +118,9 @@ func ParametersFile(s sweep.Shape) string { return s.Slug() + ".json" }
 func ParametersOf(accelerator string, s sweep.Shape) string {
 	return path.Join(segment(accelerator), Parameters, ParametersFile(s))
 }
+
+// OfModel is the place of a key where results of several models lie in one directory.
+func OfModel(model, key string) string { return path.Join(segment(model), key) }
 
 // LatestOf is the key of the newest accepted parameters.
 func LatestOf(model, accelerator string, s sweep.Shape) string {
@@ -149,17 +164,33 @@ func Scrapes(report string) string { return path.Join(Reports, report+scrapesSuf
 // Probe is the report of the probe after a point.
 func Probe(report string) string { return path.Join(Reports, report+probeSuffix) }
 
+// OfLog is the path of a report without its ending, where key is the path of its log.
+func OfLog(key string) (report string, ok bool) { return strings.CutSuffix(key, logSuffix) }
+
 // BesideReport says whether a file of a directory of reports is not itself the report
 // of a point.
 func BesideReport(name string) bool {
 	return strings.HasSuffix(name, logSuffix) || strings.HasSuffix(name, scrapesSuffix) || strings.HasSuffix(name, probeSuffix)
 }
 
-// segment makes a name safe as one path segment: org/model stays readable as org--model.
+// segment makes a name one segment of a path, different for different names: org/model
+// stays readable as org--model, and what would be taken for that is spelled out, as is
+// what paths or URLs give a meaning of their own.
 func segment(name string) string {
-	name = strings.ReplaceAll(name, "/", "--")
 	if name == "." || name == ".." {
-		return "_" + name
+		return strings.Replace(name, ".", "%2E", 1)
 	}
-	return name
+	var b strings.Builder
+	for i := range len(name) {
+		beside := i > 0 && (name[i-1] == '-' || name[i-1] == '/') || i+1 < len(name) && name[i+1] == '/'
+		switch c := name[i]; {
+		case c == '/':
+			b.WriteString("--")
+		case c == '-' && beside, c == '%', c == '\\', c < ' ', c == 0x7f:
+			fmt.Fprintf(&b, "%%%02X", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

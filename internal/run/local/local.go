@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/retry"
@@ -40,6 +41,21 @@ type Runner struct {
 
 	mu       sync.Mutex
 	failures []string
+	servers  map[string]measurement.Measurement // by accelerator: one that later ones must be alike
+}
+
+// Begin takes the run for this process, until release is called, and records what it is
+// begun with. The context ends when the run is lost to another process.
+func (r *Runner) Begin(ctx context.Context) (held context.Context, release func(), err error) {
+	held, release, err = Hold(ctx, r.Out, r.Run)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := r.writePlan(held); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return held, release, nil
 }
 
 // Progress is told what happens; its methods are called from several goroutines.
@@ -83,9 +99,6 @@ func (r *Runner) Pending(ctx context.Context) (map[string][]sweep.Point, error) 
 // does not stop the others; the failures are returned in words. The error is
 // that of the context, or of the store.
 func (r *Runner) Measure(ctx context.Context, pending map[string][]sweep.Point) (failures []string, err error) {
-	if err := r.writePlan(ctx); err != nil {
-		return nil, err
-	}
 	slots := make(chan struct{}, max(1, r.Parallel))
 	errs := make([]error, len(r.Plan.Accelerators))
 	var all sync.WaitGroup
@@ -269,6 +282,9 @@ func (r *Runner) publish(ctx context.Context, work string, p sweep.Point, counts
 	}
 	if !counts {
 		return nil
+	}
+	if err := r.sameServer(ctx, work, p); err != nil {
+		return err
 	}
 	return put(filepath.Join(work, layout.Measurement), layout.MeasurementOf(r.Run, p))
 }

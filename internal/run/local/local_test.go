@@ -3,9 +3,11 @@ package local
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -169,6 +171,11 @@ func measure(ctx context.Context, t *testing.T, r *Runner) (failures []string, e
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, release, err := r.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
 	return r.Measure(ctx, pending)
 }
 
@@ -306,12 +313,11 @@ func TestInterruptionKeepsWhatIsMeasured(t *testing.T) {
 	if want := len(r.Plan.Accelerators[0].Points) - 1; err != nil || len(pending["A100"]) != want {
 		t.Errorf("pending %v, %v; the first point is measured", pending, err)
 	}
-	s := r.Plan.Sweep()
-	name, resumed, err := NameRun(t.Context(), r.Out, s, "", time.Now())
+	name, resumed, err := NameRun(t.Context(), r.Out, r.Plan, "", time.Now())
 	if err != nil || name != "r" || !resumed {
 		t.Errorf("the next run is %q, resumed %v, %v", name, resumed, err)
 	}
-	other := s
+	other := r.Plan
 	other.Model = "another"
 	if name, resumed, err = NameRun(t.Context(), r.Out, other, "", time.Now()); err != nil || name == "r" || resumed {
 		t.Errorf("another model resumes %q, resumed %v, %v", name, resumed, err)
@@ -403,9 +409,18 @@ func TestAMeasurementThatDoesNotCountIsNotPublished(t *testing.T) {
 	r, _, _, _ := runner(t, small())
 	p := r.Plan.Accelerators[0].Points[0]
 	work := t.TempDir()
-	if err := write(work, layout.Measurement, []byte("{}")); err != nil {
-		t.Fatal(err)
+	put := func(version string) {
+		m := measurement.Measurement{Model: "m", Accelerator: p.Accelerator, Shape: p.Shape, BatchSize: p.BatchSize}
+		m.Provenance.ServerVersion = version
+		data, err := measurement.Encode(m)
+		if err == nil {
+			err = write(work, layout.Measurement, data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	put("0.9")
 	for _, counts := range []bool{false, true} {
 		if err := r.publish(t.Context(), work, p, counts); err != nil {
 			t.Fatal(err)
@@ -415,17 +430,112 @@ func TestAMeasurementThatDoesNotCountIsNotPublished(t *testing.T) {
 			t.Errorf("counts %v: the run holds %v, %v", counts, have, err)
 		}
 	}
+	// The points after it, in this process or another, are of the same server.
+	put("0.10")
+	r.servers = nil
+	if err := r.publish(t.Context(), work, r.Plan.Accelerators[0].Points[1], true); exit.Code(err) != exit.Refused || !strings.Contains(err.Error(), "version 0.10, not 0.9") {
+		t.Errorf("a point of another server: exit %d, %v", exit.Code(err), err)
+	}
 }
 
 func TestRunNames(t *testing.T) {
 	r, _, _, _ := runner(t, small())
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	if name, resumed, err := NameRun(t.Context(), r.Out, r.Plan.Sweep(), "", now); err != nil || name != "20260102-030405" || resumed {
+	if name, resumed, err := NameRun(t.Context(), r.Out, r.Plan, "", now); err != nil || name != "20260102-030405" || resumed {
 		t.Errorf("%q, %v, %v", name, resumed, err)
 	}
 	for _, name := range []string{"a/b", "..", "a b"} {
-		if _, _, err := NameRun(t.Context(), r.Out, r.Plan.Sweep(), name, now); exit.Code(err) != exit.Usage {
+		if _, _, err := NameRun(t.Context(), r.Out, r.Plan, name, now); exit.Code(err) != exit.Usage {
 			t.Errorf("%q is taken: %v", name, err)
 		}
+	}
+}
+
+// A run is held by one process; what a dead one left does not hold it.
+func TestARunIsHeldByOneProcess(t *testing.T) {
+	r, _, _, _ := runner(t, small())
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, release, err := Hold(t.Context(), r.Out, r.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Hold(t.Context(), r.Out, r.Run); exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), fmt.Sprintf("process %d on %s", os.Getpid(), host)) {
+		t.Errorf("held twice: %v", err)
+	}
+	if err := r.writePlan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if name, resumed, err := NameRun(t.Context(), r.Out, r.Plan, "", time.Now()); err != nil || resumed {
+		t.Errorf("%s, which is held, is resumed: %v", name, err)
+	}
+	release()
+
+	now := time.Now().Unix()
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		what string
+		claim
+		holds bool
+	}{
+		{"a dead process here", claim{Host: host, PID: ended.Process.Pid, Beat: now}, false},
+		{"a silent one elsewhere", claim{Host: "elsewhere", PID: 1, Beat: now - 3600}, false},
+		{"one that let go", claim{Host: "elsewhere", PID: 1, Beat: now, Released: true}, false},
+		{"one elsewhere", claim{Host: "elsewhere", PID: 1, Beat: now}, true},
+	} {
+		tc.Schema = claimSchema
+		data, err := json.Marshal(tc.claim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Out.Put(t.Context(), layout.ClaimsOf(r.Run)+"/other.json", bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+		_, release, err := Hold(t.Context(), r.Out, r.Run)
+		if (err != nil) != tc.holds {
+			t.Errorf("%s: %v", tc.what, err)
+		}
+		if err == nil {
+			release()
+		}
+	}
+}
+
+// Whatever tells data apart is in the plan; what an older version did not record is not
+// compared.
+func TestARunIsNotMixedWithAnother(t *testing.T) {
+	r, _, _, _ := runner(t, small())
+	if _, err := measure(t.Context(), t, r); err != nil {
+		t.Fatal(err)
+	}
+	for what, edit := range map[string]func(*plan.Plan){
+		"model":                func(p *plan.Plan) { p.Model = "another" },
+		"max-seconds":          func(p *plan.Plan) { p.MaxSeconds++ },
+		"shape":                func(p *plan.Plan) { p.Shapes = []config.Shape{{Shape: sweep.Shape{PromptTokens: 32, OutputTokens: 8}}} },
+		"batch size":           func(p *plan.Plan) { p.BatchSizes = []int{1, 4} },
+		"batch sizes":          func(p *plan.Plan) { p.BatchSizes = []int{1, 2, 4, 8} },
+		"tokenizer":            func(p *plan.Plan) { p.Tokenizer = "other" },
+		"target of A100":       func(p *plan.Plan) { p.Accelerators[0].TargetURL = "http://other:1" },
+		"max-num-seqs of A100": func(p *plan.Plan) { p.Accelerators[0].MaxNumSeqs = 77 },
+	} {
+		p := r.Plan
+		p.Accelerators = slices.Clone(p.Accelerators)
+		edit(&p)
+		if _, _, err := NameRun(t.Context(), r.Out, p, r.Run, time.Now()); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), what+" ") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if name, resumed, err := NameRun(t.Context(), r.Out, p, "", time.Now()); err != nil || resumed {
+			t.Errorf("%s: %s is resumed, %v", what, name, err)
+		}
+	}
+	old := recordOf(r.Plan)
+	old.Targets, old.MaxNumSeqs, old.Tokenizer, old.Version = nil, nil, nil, ""
+	if list := old.differences(recordOf(r.Plan)); len(list) > 0 {
+		t.Errorf("a plan of the version before: %q", list)
 	}
 }

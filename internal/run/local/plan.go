@@ -6,59 +6,121 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/plan"
+	"wfgen.dev/internal/version"
 )
 
-const planFile = "plan.json"
-
-// record is what a run was started with; a run is resumed only with the same.
+// record is what a run was started with; a run is resumed only with the same. What is
+// absent was not recorded by the version that began the run.
 type record struct {
-	Schema       string        `json:"schema"`
-	Model        string        `json:"model"`
-	Accelerators []string      `json:"accelerators"`
-	Shapes       []sweep.Shape `json:"shapes"`
-	BatchSizes   []int         `json:"batch_sizes"`
-	MaxSeconds   int           `json:"max_seconds"`
-	MaxRequests  int           `json:"max_requests"`
-	Driver       string        `json:"driver"`
+	Schema       string            `json:"schema"`
+	Model        string            `json:"model"`
+	Accelerators []string          `json:"accelerators"`
+	Shapes       []sweep.Shape     `json:"shapes"`
+	BatchSizes   []int             `json:"batch_sizes"`
+	MaxSeconds   int               `json:"max_seconds"`
+	MaxRequests  int               `json:"max_requests"`
+	Driver       string            `json:"driver"`
+	Targets      map[string]string `json:"targets,omitempty"`      // by accelerator; empty: a simulated server
+	MaxNumSeqs   map[string]int    `json:"max_num_seqs,omitempty"` // by accelerator; 0: not known
+	Tokenizer    *string           `json:"tokenizer,omitempty"`
+	Version      string            `json:"version,omitempty"` // of the program
 }
 
 const planSchema = "wfgen.dev/plan/v1"
 
-func recordOf(s sweep.Sweep) record {
-	p := record{Schema: planSchema, Model: s.Model, Shapes: s.Shapes, BatchSizes: s.BatchSizes,
-		MaxSeconds: s.MaxSeconds, MaxRequests: s.MaxRequests, Driver: s.Driver}
-	for _, a := range s.Accelerators {
-		p.Accelerators = append(p.Accelerators, a.Name)
+func recordOf(p plan.Plan) record {
+	s := p.Sweep()
+	r := record{Schema: planSchema, Model: s.Model, Shapes: s.Shapes, BatchSizes: s.BatchSizes,
+		MaxSeconds: s.MaxSeconds, MaxRequests: s.MaxRequests, Driver: s.Driver,
+		Targets: map[string]string{}, MaxNumSeqs: map[string]int{}, Tokenizer: &p.Tokenizer, Version: version.Version()}
+	for _, a := range p.Accelerators {
+		r.Accelerators = append(r.Accelerators, a.Name)
+		r.Targets[a.Name], r.MaxNumSeqs[a.Name] = redact.URL(a.TargetURL), a.MaxNumSeqs
 	}
-	return p
+	return r
+}
+
+// differences names what a run was begun with and is not wanted now. Points may be added
+// to a run, which then has more of the same; what has been measured cannot be left out.
+func (r record) differences(wanted record) []string {
+	list := append(missing("accelerator", r.Accelerators, wanted.Accelerators), missing("shape", r.Shapes, wanted.Shapes)...)
+	list = append(list, missing("batch size", r.BatchSizes, wanted.BatchSizes)...)
+	if had, wants := slices.Max(append([]int{0}, r.BatchSizes...)), slices.Max(append([]int{0}, wanted.BatchSizes...)); wants > had {
+		list = append(list, fmt.Sprintf("batch sizes up to %d, whose report is named %s, not %d", had, layout.ReportName(had, r.BatchSizes), wants))
+	}
+	differ := func(what string, had, wants any) {
+		if !reflect.DeepEqual(had, wants) {
+			list = append(list, fmt.Sprintf("%s %v, not %v", what, had, wants))
+		}
+	}
+	differ("model", r.Model, wanted.Model)
+	differ("driver", r.Driver, wanted.Driver)
+	differ("max-seconds", r.MaxSeconds, wanted.MaxSeconds)
+	differ("max-requests", r.MaxRequests, wanted.MaxRequests)
+	for _, a := range r.Accelerators {
+		target, had := r.Targets[a]
+		if wants, has := wanted.Targets[a]; had && has {
+			differ("target of "+a, target, wants)
+		}
+		limit, had := r.MaxNumSeqs[a]
+		if wants, has := wanted.MaxNumSeqs[a]; had && has {
+			differ("max-num-seqs of "+a, limit, wants)
+		}
+	}
+	if r.Tokenizer != nil && wanted.Tokenizer != nil {
+		differ("tokenizer", fmt.Sprintf("%q", *r.Tokenizer), fmt.Sprintf("%q", *wanted.Tokenizer))
+	}
+	if r.Version != "" && wanted.Version != "" {
+		differ("version", r.Version, wanted.Version)
+	}
+	return list
+}
+
+// missing names what was measured and is not wanted.
+func missing[T comparable](what string, had, wants []T) (list []string) {
+	for _, one := range had {
+		if !slices.Contains(wants, one) {
+			list = append(list, fmt.Sprintf("%s %v, which is not among those of now", what, one))
+		}
+	}
+	return list
+}
+
+// same tells a record of the same points.
+func (r record) same(wanted record) bool {
+	return len(r.differences(wanted)) == 0 && len(wanted.differences(r)) == 0
 }
 
 func (r *Runner) writePlan(ctx context.Context) error {
-	data, err := json.MarshalIndent(recordOf(r.Plan.Sweep()), "", "  ")
+	data, err := json.MarshalIndent(recordOf(r.Plan), "", "  ")
 	if err != nil {
 		return err
 	}
-	return r.Out.Put(ctx, path.Join(layout.Run(r.Run), planFile), bytes.NewReader(append(data, '\n')))
+	return r.Out.Put(ctx, path.Join(layout.Run(r.Run), layout.Plan), bytes.NewReader(append(data, '\n')))
 }
 
-// NameRun decides which run this is. A name that was given is taken, unless that
-// run measured another model or with another driver. Otherwise the newest run of
-// the same plan that has no summary yet is gone on with; else a new one begins.
-func NameRun(ctx context.Context, out store.Store, s sweep.Sweep, given string, now time.Time) (name string, resumed bool, err error) {
-	wanted := recordOf(s)
+// NameRun decides which run this is. A name that was given is taken, unless that run was
+// begun with anything else. Otherwise the newest run of the same plan that has no summary
+// yet and that nobody holds is resumed; else a new one begins.
+func NameRun(ctx context.Context, out store.Store, p plan.Plan, given string, now time.Time) (name string, resumed bool, err error) {
+	wanted := recordOf(p)
 	if given != "" {
-		if strings.ContainsAny(given, "/\\ ") || given == "." || given == ".." {
+		if strings.ContainsAny(given, "/\\ ") || given == "." || given == ".." || !redact.Plain(given) || len(given) > 200 {
 			return "", false, exit.Errorf(exit.Usage, "--run: %q cannot name a directory", given)
 		}
 		have, err := readPlan(ctx, out, given)
@@ -68,12 +130,12 @@ func NameRun(ctx context.Context, out store.Store, s sweep.Sweep, given string, 
 		if err != nil {
 			return "", false, err
 		}
-		if have.Model != wanted.Model || have.Driver != wanted.Driver {
-			return "", false, exit.Errorf(exit.Usage, "--run: %s measured %s with driver %s, not %s with %s; choose another name",
-				given, have.Model, have.Driver, wanted.Model, wanted.Driver)
+		if list := have.differences(wanted); len(list) > 0 {
+			return "", false, exit.Errorf(exit.Usage, "--run: %s was begun with %s; choose another name", given, strings.Join(list, "; "))
 		}
 		return given, true, nil
 	}
+	host, _ := os.Hostname()
 	keys, err := out.List(ctx, "runs")
 	if err != nil {
 		return "", false, err
@@ -86,7 +148,7 @@ func NameRun(ctx context.Context, out store.Store, s sweep.Sweep, given string, 
 			continue
 		}
 		switch parts[2] {
-		case planFile:
+		case layout.Plan:
 			runs = append(runs, parts[1])
 		case layout.Summary:
 			finished[parts[1]] = true
@@ -97,7 +159,7 @@ func NameRun(ctx context.Context, out store.Store, s sweep.Sweep, given string, 
 		if finished[run] {
 			continue
 		}
-		if have, err := readPlan(ctx, out, run); err == nil && reflect.DeepEqual(have, wanted) {
+		if have, err := readPlan(ctx, out, run); err == nil && have.same(wanted) && holder(ctx, out, run, "", host) == nil {
 			return run, true, nil
 		}
 	}
@@ -106,13 +168,13 @@ func NameRun(ctx context.Context, out store.Store, s sweep.Sweep, given string, 
 
 func readPlan(ctx context.Context, out store.Store, run string) (record, error) {
 	var p record
-	key := path.Join(layout.Run(run), planFile)
+	key := path.Join(layout.Run(run), layout.Plan)
 	f, err := out.Open(ctx, key)
 	if err != nil {
 		return p, err
 	}
 	defer f.Close()
-	if err := json.NewDecoder(f).Decode(&p); err != nil || p.Schema != planSchema {
+	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(&p); err != nil || p.Schema != planSchema {
 		return p, exit.Errorf(exit.Refused, "%s in %s is not a plan of this version (%v)", key, out, fmt.Sprint(err))
 	}
 	return p, nil

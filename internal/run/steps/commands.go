@@ -152,7 +152,7 @@ var Aggregate = define(struct {
 	ConfigMap:   Flag[string]{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets the results, made where there is none"},
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
 	Model:       Flag[string]{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
-	Accelerator: Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` of the accelerator, for raw reports, which do not hold it"},
+	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
 	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
 })
 
