@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -226,5 +227,18 @@ func TestAIBrix(t *testing.T) {
 	}
 	if _, err := Render("aibrix", ps, Options{}); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "--slo") {
 		t.Errorf("without objectives: %v", err)
+	}
+}
+
+// TestDocumented holds docs/formats.md to the formats that are written.
+func TestDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range Formats() {
+		if !strings.Contains(string(text), "\n| "+f+" | ") {
+			t.Errorf("docs/formats.md has no row for %s", f)
+		}
 	}
 }

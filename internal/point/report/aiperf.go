@@ -362,7 +362,7 @@ func (e *aiperfExport) facts(r *run) {
 func isAIPerf(h *head) bool { return !h.list && h.has("aiperf_version") }
 
 func isGenAIPerf(h *head) bool {
-	return !h.list && h.has("time_to_first_token") && h.has("request_latency") || !h.list && h.has("request_throughput", "request_latency", "input_config")
+	return !h.list && !isAIPerf(h) && h.has("request_latency") && (h.has("time_to_first_token") || h.has("request_throughput", "input_config"))
 }
 
 func readAIPerf(in *input) ([]measurement.Measurement, error) { return in.aiperf("aiperf") }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"io"
 	"runtime"
 	"testing"
 
@@ -21,6 +22,22 @@ func FuzzRead(f *testing.F) {
 		`{"start":1.004,"first_token_ms":2,"end_ms":4,"gaps_us":[2000],"output_tokens":2,"status":"successful"}],"end":{}}`))
 	f.Add([]byte(`{"benchmarks":[{"config":{"strategy":{"type_":"concurrent","streams":1}},"metrics":{"request_totals":{"successful":1},` +
 		`"inter_token_latency_ms":{"successful":{"mean":1}}},"requests":{"successful":[{"info":{"timings":{"request_start":1}}}]}}]}`))
+	for _, name := range []string{"aiperf-0.13.0/concurrency_1/profile_export.jsonl", "aiperf-0.13.0/concurrency_1/profile_export_aiperf.csv",
+		"inference-perf-0.7.0/stage_0_lifecycle_metrics.json", "inference-perf-0.7.0/inference-perf.partial.stage_0.yaml", "vllm-0.32.0/det-1.json"} {
+		tool, err := openTool(f.Context(), "testdata/tools/"+name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		data, err := io.ReadAll(tool)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte("concurrency,prompt_tokens,output_tokens,itl_ms,ttft_ms\n1,2,3,4.5,6\n8,2,3,NaN,1e308\n"))
+	f.Add([]byte(`{"backend":"vllm","completed":2,"mean_e2e_latency_ms":9,"request_rate":Infinity,"max_concurrency":1,"duration":0.02,"input_lens":[1,1],` +
+		`"output_lens":[2,2],"ttfts":[0.005,0.005],"itls":[[0.005],[0.005]],"errors":["",""]}`))
+	f.Add([]byte(`[{"start_time":1,"end_time":2,"request":"","info":{"response_metrics":{"output_tokens":2,"output_token_times":[1.5,1.9]}}}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		all, err := Read(bytes.NewReader(data), "r.json", Options{})
 		if err != nil {
