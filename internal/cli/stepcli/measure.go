@@ -78,7 +78,7 @@ func measure(c *cli.Context) error {
 		return err
 	}
 	for _, name := range names {
-		found, err := measureFile(c.Context, c.App.Reader, name, read, o)
+		found, err := measureFile(c.Context, name, read, o)
 		if err != nil && len(names) == 1 && !listed[name] {
 			return err
 		}
@@ -171,10 +171,7 @@ func reportsAt(c *cli.Context) (names []string, listed map[string]bool, err erro
 
 type reader = func(io.Reader, string, report.Options) ([]measurement.Measurement, error)
 
-func measureFile(ctx context.Context, stdin io.Reader, name string, read reader, o report.Options) ([]measurement.Measurement, error) {
-	if name == "-" {
-		return read(stdin, "stdin", o)
-	}
+func measureFile(ctx context.Context, name string, read reader, o report.Options) ([]measurement.Measurement, error) {
 	f, err := store.OpenPath(ctx, name)
 	if err != nil {
 		return nil, err

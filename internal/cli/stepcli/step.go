@@ -14,13 +14,14 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/version"
 )
 
 // Run runs step with args, which do not hold the program's name, and returns
 // its exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return clikit.Run(ctx, newApp(), steps.Prefix, args, stdin, stdout, stderr)
+	return clikit.Run(store.WithStdin(ctx, stdin), newApp(), steps.Prefix, args, stdin, stdout, stderr)
 }
 
 func newApp() *cli.App {

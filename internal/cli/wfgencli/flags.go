@@ -1,6 +1,7 @@
 package wfgencli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
 )
@@ -22,7 +24,7 @@ var defaults = config.Default()
 // them.
 func sweepFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.PathFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`; flags win over it (wfgen init writes one)"},
+		&cli.PathFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE`, - for stdin, or s3://bucket/key; flags win over it (wfgen init writes one)"},
 		&cli.StringSliceFlag{Name: "accelerators", Aliases: []string{"a"}, Usage: "`NAMES` of the GPU types, such as A100,H100"},
 		&cli.StringFlag{Name: "model", Usage: "`NAME` of the model as the servers list it", DefaultText: defaults.Model},
 		&cli.StringSliceFlag{Name: "target-url", Usage: "`URL` of the servers, {accelerator} standing for the name in lower case; or NAME=URL for one of them, repeatable"},
@@ -98,12 +100,21 @@ func readConfig(c *cli.Context) (config.Config, []error) {
 	cfg, mistakes := config.Default(), []error(nil)
 	if path := c.Path("config"); path != "" {
 		var err error
-		if cfg, err = config.Load(path); err != nil {
+		if cfg, err = loadConfig(c.Context, path); err != nil {
 			mistakes = append(mistakes, err)
 		}
 	}
 	mistakes = append(mistakes, applySweepFlags(c, &cfg)...)
 	return cfg, append(mistakes, cfg.Validate())
+}
+
+func loadConfig(ctx context.Context, path string) (config.Config, error) {
+	f, err := store.OpenPath(ctx, path)
+	if err != nil {
+		return config.Default(), fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	return config.Read(f, path)
 }
 
 // usage makes one error of all mistakes, nil of none.

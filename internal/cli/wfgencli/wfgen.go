@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/version"
 )
 
@@ -31,5 +32,5 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			initCommand(),
 		},
 	}
-	return clikit.Run(ctx, app, "WFGEN", args, stdin, stdout, stderr)
+	return clikit.Run(store.WithStdin(ctx, stdin), app, "WFGEN", args, stdin, stdout, stderr)
 }

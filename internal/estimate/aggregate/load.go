@@ -59,10 +59,7 @@ func Load(ctx context.Context, locations []string, output string, o *report.Opti
 	for i, f := range files {
 		switch e := errs[i]; {
 		case e == nil:
-			in.Measurements = append(in.Measurements, read[i].Measurements...)
-			in.Parameters = append(in.Parameters, read[i].Parameters...)
-			in.Joint = append(in.Joint, read[i].Joint...)
-			in.Failures = append(in.Failures, read[i].Failures...)
+			in.add(read[i])
 		case f.direct || exit.Code(e) != exit.Refused:
 			fatal = append(fatal, e)
 		default:
@@ -87,6 +84,9 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 	single := file{name: location, direct: true, open: func(ctx context.Context) (io.ReadCloser, error) {
 		return store.OpenPath(ctx, location)
 	}}
+	if location == store.Stdin {
+		return []file{single}, nil
+	}
 	if store.IsRemote(location) {
 		if report.Readable(location) {
 			return []file{single}, nil
@@ -173,6 +173,43 @@ func alreadyMeasured(keys []string) func(key string) bool {
 // write it.
 var schemaAt = regexp.MustCompile(`^\s*\{\s*"schema"\s*:\s*"(wfgen\.dev/[^"]+)"`)
 
+// listAt finds the beginning of a list of them, as step measure prints one.
+var listAt = regexp.MustCompile(`^\s*\[\s*\{\s*"schema"\s*:\s*"wfgen\.dev/`)
+
+// readList reads each element of a list as a file of its own.
+func (f file) readList(ctx context.Context, whole io.Reader) (in Inputs, err error) {
+	list := json.NewDecoder(whole)
+	if _, err := list.Token(); err != nil {
+		return in, exit.Errorf(exit.Refused, "%s: %w", f.name, err)
+	}
+	for i := 1; list.More(); i++ {
+		var element json.RawMessage
+		if err := list.Decode(&element); err != nil {
+			return in, exit.Errorf(exit.Refused, "%s: element %d of the list is cut or broken: %w", f.name, i, err)
+		}
+		one := file{name: fmt.Sprintf("%s, element %d", f.name, i), open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(element)), nil
+		}}
+		found, err := one.read(ctx, nil)
+		if err != nil {
+			return in, err
+		}
+		in.add(found)
+	}
+	if _, err := list.Token(); err != nil {
+		return in, exit.Errorf(exit.Refused, "%s: the list has no end: %w", f.name, err)
+	}
+	return in, nil
+}
+
+// add joins what two files hold.
+func (in *Inputs) add(more Inputs) {
+	in.Measurements = append(in.Measurements, more.Measurements...)
+	in.Parameters = append(in.Parameters, more.Parameters...)
+	in.Joint = append(in.Joint, more.Joint...)
+	in.Failures = append(in.Failures, more.Failures...)
+}
+
 func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error) {
 	body, err := f.open(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -190,6 +227,9 @@ func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error
 		return in, exit.With(exit.TryAgain, fmt.Errorf("%s: %w", f.name, err))
 	}
 	whole := io.MultiReader(bytes.NewReader(head), body)
+	if listAt.Match(head) {
+		return f.readList(ctx, whole)
+	}
 	schema := ""
 	if m := schemaAt.FindSubmatch(head); m != nil {
 		schema = string(m[1])

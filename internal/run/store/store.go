@@ -94,9 +94,25 @@ func at(location string) (Store, error) {
 // IsRemote tells whether location is in an object store rather than on this machine.
 func IsRemote(location string) bool { return strings.HasPrefix(location, scheme) }
 
-// OpenPath reads one file, given by its path or as s3://bucket/key.
+// Stdin names the standard input where a file is expected.
+const Stdin = "-"
+
+type stdin struct{}
+
+// WithStdin gives a command its standard input, which OpenPath then opens.
+func WithStdin(ctx context.Context, in io.Reader) context.Context {
+	return context.WithValue(ctx, stdin{}, in)
+}
+
+// OpenPath reads one file, given by its path, as s3://bucket/key, or as - for the
+// standard input of the context, which can be read once.
 // errors.Is(err, fs.ErrNotExist) tells that it is not there.
 func OpenPath(ctx context.Context, name string) (io.ReadCloser, error) {
+	if name == Stdin {
+		if in, ok := ctx.Value(stdin{}).(io.Reader); ok && in != nil {
+			return io.NopCloser(in), nil
+		}
+	}
 	if !IsRemote(name) {
 		return openFile(name)
 	}

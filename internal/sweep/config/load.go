@@ -42,14 +42,19 @@ func Load(path string) (Config, error) {
 		return Default(), fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, mostBytes+1))
+	return Read(f, path)
+}
+
+// Read is Load of what is open already.
+func Read(r io.Reader, name string) (Config, error) {
+	data, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
 	if err != nil {
 		return Default(), fmt.Errorf("configuration: %w", err)
 	}
 	if len(data) > mostBytes {
-		return Default(), fmt.Errorf("configuration: %s is longer than %d bytes, which no configuration is", path, mostBytes)
+		return Default(), fmt.Errorf("configuration: %s is longer than %d bytes, which no configuration is", name, mostBytes)
 	}
-	return parse(path, data)
+	return parse(name, data)
 }
 
 func parse(path string, data []byte) (Config, error) {
