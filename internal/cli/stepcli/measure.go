@@ -178,7 +178,7 @@ func measureFile(ctx context.Context, name string, read reader, o report.Options
 	}
 	defer f.Close()
 	o.Beside = report.BesidePath(ctx, name, store.OpenPath)
-	return read(f, name, o)
+	return read(f, store.Called(name), o)
 }
 
 // writeMeasurements writes all or, where one cannot be named or stands for the

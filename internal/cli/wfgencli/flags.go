@@ -114,7 +114,7 @@ func loadConfig(ctx context.Context, path string) (config.Config, error) {
 		return config.Default(), fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
-	return config.Read(f, path)
+	return config.Read(f, store.Called(path))
 }
 
 // usage makes one error of all mistakes, nil of none.

@@ -81,7 +81,7 @@ type file struct {
 
 // find lists the files at a location.
 func find(ctx context.Context, location, output string) ([]file, error) {
-	single := file{name: location, direct: true, open: func(ctx context.Context) (io.ReadCloser, error) {
+	single := file{name: store.Called(location), direct: true, open: func(ctx context.Context) (io.ReadCloser, error) {
 		return store.OpenPath(ctx, location)
 	}}
 	if location == store.Stdin {

@@ -97,6 +97,14 @@ func IsRemote(location string) bool { return strings.HasPrefix(location, scheme)
 // Stdin names the standard input where a file is expected.
 const Stdin = "-"
 
+// Called is what errors call a file that OpenPath opens.
+func Called(name string) string {
+	if name == Stdin {
+		return "stdin"
+	}
+	return name
+}
+
 type stdin struct{}
 
 // WithStdin gives a command its standard input, which OpenPath then opens.
