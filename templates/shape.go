@@ -9,7 +9,7 @@ import (
 )
 
 // shape runs the points of one shape one after another, in the order of the list
-// of batch sizes: ascending, so that what fails for lack of capacity fails last.
+// of batch sizes (sweep.Order).
 func shape(p plan.Plan) wfv1.Template {
 	args := []wfv1.Parameter{parameter(pModel, global(pModel)), parameter(pBatchSize, "{{item}}"), parameter(pBatchSizes, global(pBatchSizes))}
 	args = append(args, forward(pTargetURL, pAccelerator, pPromptTokens, pOutputTokens)...)

@@ -100,7 +100,7 @@ func parameters(p plan.Plan) []wfv1.Parameter {
 	describe := func(name, value, description string) wfv1.Parameter {
 		return wfv1.Parameter{Name: name, Value: wfv1.AnyStringPtr(value), Description: wfv1.AnyStringPtr(description)}
 	}
-	sizes, err := json.Marshal(slices.Sorted(slices.Values(p.BatchSizes)))
+	sizes, err := json.Marshal(sweep.Order(p.BatchSizes))
 	if err != nil {
 		panic(err) // integers
 	}
@@ -119,7 +119,7 @@ func parameters(p plan.Plan) []wfv1.Parameter {
 	list = append(list,
 		describe(pPromptTokens, strconv.Itoa(first.PromptTokens), "Tokens of each prompt."+also),
 		describe(pOutputTokens, strconv.Itoa(first.OutputTokens), "Tokens of each answer."+also),
-		describe(pBatchSizes, string(sizes), "How many requests run together, a point each: a JSON list, ascending, none above the server's max-num-seqs."),
+		describe(pBatchSizes, string(sizes), "How many requests run together, a point each: a JSON list in the order in which they run, which should not rise with the batch; none above the server's max-num-seqs."),
 		describe(pMaxSeconds, strconv.Itoa(p.MaxSeconds), "Length of a point in seconds; 0 when max-requests limits it."),
 		describe(pMaxRequests, strconv.Itoa(p.MaxRequests), "Requests of a point, all streams together; 0 for as many as max-seconds allow."),
 	)

@@ -16,6 +16,7 @@ import (
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -43,23 +44,24 @@ func run(w io.Writer, dir string) error {
 	p := &printer{w: w}
 	p.line("### Per shape: Llama-3.1-8B on a GPU, %d shapes", len(shapes))
 	p.line("")
-	p.line("| shape | points used | linear to | bends before | ITL: wls | ITL: two-point | TTFT: wls | TTFT: two-point | beta |")
-	p.line("|---|---|---|---|---|---|---|---|---|")
+	p.line("| shape | points used | linear to | bends before | ITL: wls | ITL: two-point | TTFT: wls | TTFT: two-point | ITL: wls of 1..%d, all its points | beta |", most)
+	p.line("|---|---|---|---|---|---|---|---|---|---|")
 	var mean shapeResult
 	for _, s := range shapes {
 		bend := "-"
 		if s.bend > 0 {
 			bend = fmt.Sprintf("%.0f", s.bend)
 		}
-		p.line("| %s | %d | %.0f | %s | %s | %s | %s | %s | %s |", s.shape, s.used, s.linearTo, bend,
-			percent(s.itl), percent(s.itlTwo), percent(s.ttft), percent(s.ttftTwo), parameters.Format(s.fit.Beta.Value))
+		p.line("| %s | %d | %.0f | %s | %s | %s | %s | %s | %s | %s |", s.shape, s.used, s.linearTo, bend,
+			percent(s.itl), percent(s.itlTwo), percent(s.ttft), percent(s.ttftTwo), percent(s.within), parameters.Format(s.fit.Beta.Value))
 		n := float64(len(shapes))
 		mean.itl += s.itl / n
 		mean.itlTwo += s.itlTwo / n
 		mean.ttft += s.ttft / n
 		mean.ttftTwo += s.ttftTwo / n
+		mean.within += s.within / n
 	}
-	p.line("| mean | | | | %s | %s | %s | %s | |", percent(mean.itl), percent(mean.itlTwo), percent(mean.ttft), percent(mean.ttftTwo))
+	p.line("| mean | | | | %s | %s | %s | %s | %s | |", percent(mean.itl), percent(mean.itlTwo), percent(mean.ttft), percent(mean.ttftTwo), percent(mean.within))
 	for _, t := range []struct {
 		title string
 		rows  []row
@@ -67,7 +69,7 @@ func run(w io.Writer, dir string) error {
 		points := pointsOf(t.rows)
 		p.line("")
 		p.line("### All shapes together: %s", t.title)
-		p.joint(fit.FitIteration3(points), fit.FitEngine(points))
+		p.joint(points)
 	}
 	return p.err
 }
@@ -82,7 +84,11 @@ type shapeResult struct {
 	linearTo, bend             float64 // bend: 0 where none was found
 	reached                    float64 // largest load that did not saturate the server
 	itl, itlTwo, ttft, ttftTwo float64
+	within                     float64 // of ITL over all points up to most, by a line that was asked to be for them
 }
+
+// most is the batch up to which a server of this size is asked to be linear.
+const most = 128
 
 func perShape(rows []row) []shapeResult {
 	points := map[sweep.Shape][]fit.Point{}
@@ -110,8 +116,8 @@ func perShape(rows []row) []shapeResult {
 	var results []shapeResult
 	for _, shape := range shapes {
 		ps := points[shape]
-		f := fit.FitLinear4(ps, fit.WLS)
-		two := fit.FitLinear4(recipe[shape], fit.TwoPoint)
+		f := fit.FitLinear4(ps, fit.Options{Method: fit.WLS})
+		two := fit.FitLinear4(recipe[shape], fit.Options{Method: fit.TwoPoint})
 		r := shapeResult{shape: shape, fit: f, used: len(f.ITL.Used), reached: reached[shape]}
 		for _, i := range f.ITL.Used {
 			r.linearTo = max(r.linearTo, ps[i].Batch)
@@ -124,6 +130,13 @@ func perShape(rows []row) []shapeResult {
 			r.ttft += math.Abs(f.TTFT.Residuals[i]) / n
 			r.ttftTwo += math.Abs((two.Gamma.Value+two.Delta.Value*ps[i].PromptTokens*ps[i].Batch)/ps[i].TTFT.MS-1) / n
 		}
+		var asked []int
+		for i, p := range ps {
+			if p.Batch <= most {
+				asked = append(asked, i)
+			}
+		}
+		r.within, _ = errorsOver(fit.FitLinear4(ps, fit.Options{Method: fit.WLS, From: 1, To: most}).ITL.Residuals, asked)
 		if f.ITL.BendFrom != nil {
 			r.bend = *f.ITL.BendFrom
 		}
@@ -138,17 +151,17 @@ func pointsOf(rows []row) []fit.Point {
 	for i, r := range rows {
 		points[i] = r.point
 		if r.saturated {
-			points[i].Void = "its requests queued"
+			points[i].Void = new(reason.New(reason.Queue, "its requests queued"))
 		}
 	}
 	return points
 }
 
-// errorsOver is how far a joint model's ITL is off over the points: mean and largest.
-func errorsOver(j fit.Joint, used []int) (mean, worst float64) {
-	for _, i := range used {
-		e := math.Abs(j.Residuals[i])
-		mean += e / float64(len(used))
+// errorsOver is how far a model is off over the points: mean and largest.
+func errorsOver(residuals []float64, points []int) (mean, worst float64) {
+	for _, i := range points {
+		e := math.Abs(residuals[i])
+		mean += e / float64(len(points))
 		worst = max(worst, e)
 	}
 	return mean, worst
@@ -166,12 +179,23 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-func (p *printer) joint(iteration3, engine fit.Joint) {
+func (p *printer) joint(points []fit.Point) {
+	var within []int // all that the models are asked to be for: what queued is not
+	for i, q := range points {
+		switch {
+		case q.Void != nil:
+		case q.Batch <= most:
+			within = append(within, i)
+		default:
+			points[i].Void = new(reason.New(reason.Other, "above batch %d", most))
+		}
+	}
+	iteration3, engine := fit.FitIteration3(points), fit.FitEngine(points)
 	p.line("")
-	p.line("| model | fitted to | ITL: mean error | largest | over all %d points | a shape left out | TTFT: mean error | condition |", len(engine.Used))
+	p.line("| model | fitted to | ITL: mean error | largest | over all %d points up to batch %d | a shape left out | TTFT: mean error | condition |", len(within), most)
 	p.line("|---|---|---|---|---|---|---|---|")
 	for _, j := range []fit.Joint{iteration3, engine} {
-		mean, worst := errorsOver(j, engine.Used)
+		mean, worst := errorsOver(j.Residuals, within)
 		p.line("| %s | %d points, %d shapes | %s | %s | %s (largest %s) | %s | %s | %.1f |", j.Model, len(j.Used), j.Shapes,
 			percent(j.MeanError), percent(j.WorstError), percent(mean), percent(worst), percent(j.LeftOut), percent(j.MeanTTFT), j.Condition)
 	}

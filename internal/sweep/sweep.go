@@ -52,10 +52,21 @@ type Point struct {
 	Accelerator string `json:"accelerator"`
 	Shape       Shape  `json:"shape"`
 	BatchSize   int    `json:"batch_size"`
+	Again       int    `json:"again,omitempty"` // how often it was measured before in the same sweep
 }
 
-// Name is unique within one accelerator's part of a run: 128-128-b8.
-func (p Point) Name() string { return fmt.Sprintf("%s-b%d", p.Shape.Slug(), p.BatchSize) }
+// Name is unique within one accelerator's part of a run: 128-128-b8, and
+// 128-128-b8-again for the same point measured once more.
+func (p Point) Name() string {
+	name := fmt.Sprintf("%s-b%d", p.Shape.Slug(), p.BatchSize)
+	switch {
+	case p.Again == 1:
+		name += "-again"
+	case p.Again > 1:
+		name += fmt.Sprintf("-again%d", p.Again)
+	}
+	return name
+}
 
 // Sweep is everything measured for one model.
 type Sweep struct {
@@ -229,17 +240,42 @@ func (s Sweep) Validate() error {
 }
 
 // Points lists the points of one accelerator in the order in which they are
-// measured: batch sizes ascending within each shape, cheapest first, so that
-// what fails for lack of capacity fails last.
+// measured: shape by shape, the batch sizes in Order, and the first of a shape again at
+// its end, which tells how much the server has changed meanwhile and how well its
+// points repeat. Two sizes are the two-run recipe, which has no more than two runs, and
+// points that share a process are measured once.
 func (s Sweep) Points(accelerator string) []Point {
-	sizes := slices.Sorted(slices.Values(s.BatchSizes))
+	sizes := Order(s.BatchSizes)
 	var points []Point
 	for _, shape := range s.Shapes {
 		for _, b := range sizes {
 			points = append(points, Point{Accelerator: accelerator, Shape: shape, BatchSize: b})
 		}
+		if len(sizes) > 2 && !s.ShareProcess {
+			points = append(points, Point{Accelerator: accelerator, Shape: shape, BatchSize: sizes[0], Again: 1})
+		}
 	}
 	return points
+}
+
+// Order is the order in which the batch sizes of a shape are measured: there and back,
+// up over every second size from the smallest and down over the others. What a server
+// changes steadily, as one that heats up does, falls on small and large batches alike,
+// and is not taken for what a batch costs. The smallest is first: what fails every
+// point fails a cheap one, and the largest, which may fail for lack of capacity, comes
+// after the smaller ones that do not.
+func Order(sizes []int) []int {
+	sorted := slices.Sorted(slices.Values(sizes))
+	var up, down []int
+	for i, b := range sorted {
+		if i%2 == 0 {
+			up = append(up, b)
+		} else {
+			down = append(down, b)
+		}
+	}
+	slices.Reverse(down)
+	return append(up, down...)
 }
 
 // ParseBatchSizes reads 1,2,4 or the JSON list [1,2,4] that a workflow parameter holds.

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -17,17 +18,56 @@ func valid() Sweep {
 	}
 }
 
-func TestPointsAscendWithinEachShape(t *testing.T) {
-	var names []string
-	for _, p := range valid().Points("A100") {
-		names = append(names, p.Name())
+func TestPointsGoThereAndBackWithinEachShape(t *testing.T) {
+	names := func(s Sweep) string {
+		var names []string
+		for _, p := range s.Points("A100") {
+			names = append(names, p.Name())
+		}
+		return strings.Join(names, " ")
 	}
-	want := "128-128-b1 128-128-b8 128-128-b64 1024-64-b1 1024-64-b8 1024-64-b64"
-	if got := strings.Join(names, " "); got != want {
+	s := valid()
+	want := "128-128-b1 128-128-b64 128-128-b8 128-128-b1-again 1024-64-b1 1024-64-b64 1024-64-b8 1024-64-b1-again"
+	if got := names(s); got != want {
 		t.Errorf("points %s\nwant   %s", got, want)
 	}
-	if err := valid().Validate(); err != nil {
+	if err := s.Validate(); err != nil {
 		t.Error(err)
+	}
+	s.Shapes, s.BatchSizes = s.Shapes[:1], []int{64, 1}
+	if got := names(s); got != "128-128-b1 128-128-b64" {
+		t.Errorf("the two-run recipe: %s", got)
+	}
+	s.BatchSizes, s.Driver, s.ShareProcess = []int{1, 8, 64}, Guidellm, true
+	if got := names(s); strings.Contains(got, "again") {
+		t.Errorf("one process: %s", got)
+	}
+}
+
+// What a server changes steadily over a sweep must not look like what a batch costs.
+func TestOrderKeepsDriftFromBatch(t *testing.T) {
+	for n := 3; n <= 20; n++ {
+		var sizes []int
+		for i := range n {
+			sizes = append(sizes, i+1)
+		}
+		order := Order(sizes)
+		if order[0] != 1 || len(order) != n {
+			t.Fatalf("%d sizes: %v", n, order)
+		}
+		order = append(order, order[0]) // again
+		product, mean := 0.0, 0.0
+		for _, b := range order {
+			mean += float64(b) / float64(len(order))
+		}
+		xx, tt := 0.0, 0.0
+		for i, b := range order {
+			at, x := float64(i)-float64(n)/2, float64(b)-mean
+			product, xx, tt = product+at*x, xx+x*x, tt+at*at
+		}
+		if r := product / math.Sqrt(xx*tt); math.Abs(r) > 0.35 {
+			t.Errorf("%v: batch and time are correlated by %.2f", order, r)
+		}
 	}
 }
 

@@ -191,12 +191,17 @@ func writeMeasurements(ctx context.Context, out store.Store, usable []measuremen
 		}
 	}
 	files := map[string][]byte{}
-	from := map[string]string{}
+	from, began := map[string]string{}, map[string]float64{}
 	var keys []string
 	for _, m := range usable {
 		point := sweep.Point{Accelerator: m.Accelerator, Shape: m.Shape, BatchSize: m.BatchSize}
 		// The place that it has in a run, below the run.
-		key := strings.TrimPrefix(layout.MeasurementOf("", point), layout.Run("")+"/")
+		place := func() string { return strings.TrimPrefix(layout.MeasurementOf("", point), layout.Run("")+"/") }
+		key := place()
+		for from[key] == m.Provenance.Report && from[key] != "" && began[key] != m.StartedAt { // measured again
+			point.Again++
+			key = place()
+		}
 		data, err := measurement.Encode(m)
 		if err != nil {
 			bad("%s: cannot be written: %v", m.Provenance.Report, err)
@@ -207,7 +212,7 @@ func writeMeasurements(ctx context.Context, out store.Store, usable []measuremen
 				other, m.Provenance.Report, m.Accelerator, key)
 			break
 		}
-		files[key], from[key] = data, m.Provenance.Report
+		files[key], from[key], began[key] = data, m.Provenance.Report, m.StartedAt
 		keys = append(keys, key)
 	}
 	for _, key := range keys {

@@ -147,7 +147,9 @@ func TestVerdictsOfPoints(t *testing.T) {
 				m.Server.QueueMS = new(500.0)
 				m.Server.TTFT.MeanMS += 500
 			}
-		}, defaults, fit.Accepted, ""},
+		}, defaults, fit.Warned, "batch 64 is left out: requests queued"},
+		{"another length than the label's", func(m *measurement.Measurement) { m.OutputTokens = 40 }, defaults, fit.Refused, "had 40 tokens"},
+		{"a somewhat other length", func(m *measurement.Measurement) { m.OutputTokens = 110 }, defaults, fit.Warned, "110 tokens"},
 		{"foreign traffic everywhere", func(m *measurement.Measurement) { m.Server.Requests *= 2 }, defaults, fit.Refused, "somebody else"},
 		{"seconds", func(m *measurement.Measurement) {
 			for _, e := range []*measurement.Estimate{m.Client.ITL, m.Client.TTFT, m.Server.ITL, m.Server.TTFT} {
@@ -187,10 +189,18 @@ func TestQueuedPointCountsForITLOnly(t *testing.T) {
 func TestTheSamePointTwice(t *testing.T) {
 	old := series("A100", 9, func(m *measurement.Measurement) { m.StartedAt -= 1e6 })
 	fresh := series("A100", 7, nil)
-	s := Estimate(Inputs{Measurements: append(slices.Clone(fresh), old...)}, defaults)
-	if a := *s.Parameters[0].Alpha; a < 6.99 || a > 7.01 || len(s.Notes) != 7 || !strings.Contains(s.Notes[0], "measured twice") {
-		t.Errorf("alpha %v, notes %q", a, s.Notes)
+	// Runs that agree are all used; the fit says how far they do.
+	again := series("A100", 7.03, func(m *measurement.Measurement) { m.StartedAt += 1e4 })
+	s := Estimate(Inputs{Measurements: append(slices.Clone(fresh), again...)}, defaults)
+	if p := s.Parameters[0]; *p.Alpha < 7.005 || *p.Alpha > 7.03 || len(p.Fit.Points) != 14 || p.Fit.Diagnostics.ITL.PointsUsed != 14 || len(s.Notes) != 0 {
+		t.Errorf("alpha %v of %d points, notes %q", *p.Alpha, p.Fit.Diagnostics.ITL.PointsUsed, s.Notes)
 	}
+	// One run, and what overlaps with it in time, is there once.
+	same := series("A100", 7, func(m *measurement.Measurement) { m.StartedAt += 0.5 })
+	if s := Estimate(Inputs{Measurements: append(slices.Clone(fresh), same...)}, defaults); len(s.Parameters[0].Fit.Points) != 7 || len(s.Notes) != 7 || !strings.Contains(s.Notes[0], "measured twice") {
+		t.Errorf("%d points, notes %q", len(s.Parameters[0].Fit.Points), s.Notes)
+	}
+	old = series("A100", 9, func(m *measurement.Measurement) { m.StartedAt -= 0.5 })
 	// A measurement beats a raw report; what can be used beats what cannot.
 	for i := range fresh {
 		fresh[i].Report = true

@@ -29,6 +29,8 @@ type Options struct {
 	TTFT   string // statistic: measurement.Auto, Mean or Median
 	Batch  string // Nominal, Measured, or measurement.Auto: nominal for two-point, which is defined so, else measured
 
+	From, To float64 // range of batches that the lines are for; 0: all that were measured
+
 	Expect []string      // accelerators that must end with parameters
 	Shapes []sweep.Shape // the order of shapes; others follow
 }
@@ -144,8 +146,10 @@ func Estimate(in Inputs, o Options) parameters.Summary {
 	return s
 }
 
-// group sorts measurements into what gets one fit each, ascending in batch size,
-// one of each point: the better one.
+// group sorts measurements into what gets one fit each, ascending in batch size. A
+// point that was measured again is there as often as it was measured, unless only one
+// of its measurements can be used; a measurement and the report that it was made of
+// are one.
 func group(all []Source) (map[key][]Source, []string) {
 	groups := map[key][]Source{}
 	var notes []string
@@ -155,7 +159,7 @@ func group(all []Source) (map[key][]Source, []string) {
 			notes = append(notes, fmt.Sprintf("%s, %.4g requests/s: arrived at a rate, so %s checks a capacity and is no point of an estimate", k, m.Open.Rate, m.File))
 			continue
 		}
-		i := slices.IndexFunc(groups[k], func(o Source) bool { return o.BatchSize == m.BatchSize })
+		i := slices.IndexFunc(groups[k], func(o Source) bool { return sameRun(o, m) })
 		if i < 0 {
 			groups[k] = append(groups[k], m)
 			continue
@@ -170,10 +174,29 @@ func group(all []Source) (map[key][]Source, []string) {
 		}
 	}
 	for _, points := range groups {
-		slices.SortFunc(points, func(a, b Source) int { return cmp.Compare(a.BatchSize, b.BatchSize) })
+		slices.SortFunc(points, func(a, b Source) int {
+			return cmp.Or(cmp.Compare(a.BatchSize, b.BatchSize), cmp.Compare(a.StartedAt, b.StartedAt), cmp.Compare(a.File, b.File))
+		})
 	}
 	slices.Sort(notes)
 	return groups, notes
+}
+
+// sameRun tells whether of two measurements one can only stand for the other: they are
+// of one point and overlap in time, or do not both know when they were, or one of them
+// cannot be used.
+func sameRun(a, b Source) bool {
+	if a.BatchSize != b.BatchSize {
+		return false
+	}
+	if a.StartedAt == 0 || b.StartedAt == 0 || len(a.Taken.Void) > 0 || len(b.Taken.Void) > 0 {
+		return true
+	}
+	first, second := a, b
+	if second.StartedAt < first.StartedAt {
+		first, second = second, first
+	}
+	return second.StartedAt < first.StartedAt+max(1, first.Seconds)
 }
 
 // better tells which of two measurements of one point is taken: one that can be
@@ -188,16 +211,31 @@ func better(a, b Source) bool {
 	return a.StartedAt > b.StartedAt
 }
 
-// pointsOf are the points of one group for a fit. It weighs the witnesses of each.
+// pointsOf are the points of one group for a fit. It weighs the witnesses of each. One
+// fit takes one statistic: where a mean of TTFT cannot be believed, all are medians.
 func pointsOf(k key, ms []Source, o Options) []fit.Point {
+	weigh := func(ttft string) (statistics []string) {
+		for i := range ms {
+			m := &ms[i]
+			m.Taken = m.Weigh(o.Source, ttft)
+			if v := m.Taken.TTFT; v != nil && !slices.Contains(statistics, v.Statistic) {
+				statistics = append(statistics, v.Statistic)
+			}
+		}
+		return statistics
+	}
+	if len(weigh(o.TTFT)) > 1 {
+		weigh(measurement.Median)
+	}
 	points := make([]fit.Point, len(ms))
-	for i := range ms {
-		m := &ms[i]
-		m.Taken = m.Weigh(o.Source, o.TTFT)
+	for i, m := range ms {
 		p := fit.Point{
-			Group: k.String(), Pair: k.model + " on " + k.accelerator, Label: fmt.Sprintf("batch %d", m.BatchSize),
+			Group: k.String(), Pair: k.model + " on " + k.accelerator, Label: label(ms, i),
 			Batch: m.Taken.Batch, PromptTokens: m.PromptTokens, OutputTokens: m.OutputTokens,
-			Void: strings.Join(m.Taken.Void, "; "), VoidTTFT: strings.Join(m.Taken.VoidTTFT, "; "),
+			Void: why(m.Taken, m.Taken.Void), VoidTTFT: why(m.Taken, m.Taken.VoidTTFT),
+		}
+		if m.StartedAt > 0 {
+			p.At = m.StartedAt + m.Seconds/2
 		}
 		if o.Batch == Nominal {
 			p.Batch = float64(m.BatchSize)
@@ -208,15 +246,85 @@ func pointsOf(k key, ms []Source, o Options) []fit.Point {
 		if p.OutputTokens == 0 {
 			p.OutputTokens = float64(m.Shape.OutputTokens)
 		}
+		if off := mislabelled(m); p.Void == nil && off > mostMislabelled {
+			p.Void = &reason.Reason{Code: reason.Label, Text: labelText(m), Cure: labelCure}
+		}
 		p.ITL, p.TTFT = sample(m.Taken.ITL), sample(m.Taken.TTFT)
 		points[i] = p
 	}
 	return points
 }
 
+// label is the point in sentences; one that was measured again has a number.
+func label(ms []Source, i int) string {
+	run := 1
+	for _, m := range ms[:i] {
+		if m.BatchSize == ms[i].BatchSize {
+			run++
+		}
+	}
+	if run == 1 {
+		return fmt.Sprintf("batch %d", ms[i].BatchSize)
+	}
+	return fmt.Sprintf("batch %d (run %d)", ms[i].BatchSize, run)
+}
+
+// why is the first of the sentences with its code, and the others after it; nil for
+// none.
+func why(t measurement.Taken, sentences []string) *reason.Reason {
+	if len(sentences) == 0 {
+		return nil
+	}
+	r := finding(t, sentences[0])
+	for _, more := range sentences[1:] {
+		if r.Cure == "" {
+			r.Text += "; " + more
+		} else {
+			r.Cure += "; " + more
+		}
+	}
+	return &r
+}
+
+// finding is a sentence with its code, where the measurement knows it.
+func finding(t measurement.Taken, sentence string) reason.Reason {
+	for _, r := range t.Findings {
+		if r.String() == sentence {
+			return r
+		}
+	}
+	return reason.New(reason.Void, "%s", sentence)
+}
+
+// How far the counted tokens may be off the shape, relative: templates add a few, and
+// lengths that vary by a fifth do so about their mean.
+const (
+	mislabelledWarns = 0.10
+	mostMislabelled  = 0.25
+	templateTokens   = 64 // of a prompt, that a chat template may add
+)
+
+// mislabelled is how far the tokens of a point are off its shape, relative.
+func mislabelled(m Source) float64 {
+	off := 0.0
+	if in := float64(m.Shape.PromptTokens); m.PromptTokens > 0 {
+		off = max(0, (m.PromptTokens-templateTokens)/in-1, 1-m.PromptTokens/in)
+	}
+	if m.OutputTokens > 0 {
+		off = max(off, math.Abs(m.OutputTokens/float64(m.Shape.OutputTokens)-1))
+	}
+	return off
+}
+
+func labelText(m Source) string {
+	return fmt.Sprintf("its requests had %.4g/%.4g tokens, not %s", m.PromptTokens, m.OutputTokens, m.Shape)
+}
+
+const labelCure = "name the shape that was measured, or let the server ignore the end of a text (ignore_eos)"
+
 // estimate fits one group.
 func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Parameters {
-	f := fit.FitLinear4(points, o.Method)
+	f := fit.FitLinear4(points, fit.Options{Method: o.Method, From: o.From, To: o.To})
 	judge(&f, ms)
 
 	p := parameters.Parameters{
@@ -225,13 +333,19 @@ func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Para
 		Verdict:     f.Verdict,
 		InputTokens: float64(k.shape.PromptTokens),
 	}
-	if f.Verdict.Level != fit.Refused {
-		p.Set("alpha", f.Alpha)
-		p.Set("beta", f.Beta)
-		p.Set("gamma", f.Gamma)
-		p.Set("delta", f.Delta)
+	if o.To > 0 {
+		p.Fit.Range = &[2]float64{o.From, o.To}
 	}
-	p.Fit.Diagnostics = parameters.Diagnostics{ITL: diagnostics(f.ITL, points), TTFT: diagnostics(f.TTFT, points)}
+	for i, e := range []fit.Parameter{f.Alpha, f.Beta, f.Gamma, f.Delta} {
+		if f.Verdict.Level != fit.Refused && !math.IsNaN(e.Value) {
+			p.Set(parameters.Names[i], e)
+		}
+	}
+	perBatch := 0.0
+	for _, q := range points {
+		perBatch += q.PromptTokens / float64(len(points))
+	}
+	p.Fit.Diagnostics = parameters.Diagnostics{ITL: diagnostics(f.ITL, points, 1), TTFT: diagnostics(f.TTFT, points, perBatch)}
 	p.Curve = parameters.NewCurve(fit.MeasuredCurve(points, fit.BetweenRuns))
 	p.Provenance = provenance(ms)
 	for i, m := range ms {
@@ -264,7 +378,7 @@ func ends(p *parameters.Parameters, f fit.Linear4, ms []Source, points []fit.Poi
 		}
 	}
 	ttft := func(i int) *float64 { // also where the line leaves it out
-		if q := points[i]; q.VoidTTFT == "" && q.TTFT.MS > 0 {
+		if q := points[i]; q.VoidTTFT == nil && q.TTFT.MS > 0 {
 			return &q.TTFT.MS
 		}
 		return nil
@@ -281,26 +395,48 @@ func ends(p *parameters.Parameters, f fit.Linear4, ms []Source, points []fit.Poi
 	}
 }
 
-func diagnostics(l *fit.Line, points []fit.Point) *parameters.Line {
+// diagnostics of a line; perBatch is how much its abscissa is that of a request.
+func diagnostics(l *fit.Line, points []fit.Point, perBatch float64) *parameters.Line {
 	if l == nil {
 		return nil
 	}
-	d := &parameters.Line{RMSEMS: l.RMSE, ConditionNumber: l.Condition, DegreesOfFreedom: l.DegreesOfFreedom, PointsUsed: len(l.Used)}
+	d := &parameters.Line{RMSEMS: l.RMSE, ConditionNumber: l.Condition, DegreesOfFreedom: l.DegreesOfFreedom, PointsUsed: len(l.Used), Shape: string(l.Shape)}
 	if !math.IsNaN(l.R2) {
 		d.R2 = &l.R2
 	}
 	if c := l.Covariance[0][1]; !math.IsNaN(c) {
 		d.Covariance = &c
+		d.BetweenRunsPercent, d.ScatterPercent = new(100*l.Between), new(100*l.Scatter)
 	}
+	if e := l.Drift; e != nil {
+		d.Drift = &parameters.Change{Percent: 100 * e.Value, Low: 100 * e.Low, High: 100 * e.High}
+	}
+	d.LinearFrom = math.Inf(1)
 	for _, i := range l.Used {
-		d.LinearTo = max(d.LinearTo, points[i].Batch)
-		d.LargestErrorPercent = max(d.LargestErrorPercent, 100*math.Abs(l.Residuals[i]))
+		d.LinearFrom, d.LinearTo = min(d.LinearFrom, points[i].Batch), max(d.LinearTo, points[i].Batch)
+		e := 100 * math.Abs(l.Residuals[i])
+		d.MeanErrorPercent += e / float64(len(l.Used))
+		d.LargestErrorPercent = max(d.LargestErrorPercent, e)
 	}
 	if l.BendFrom != nil {
 		for _, p := range points {
 			if p.Batch > d.LinearTo && (d.BendFrom == nil || p.Batch < *d.BendFrom) {
 				d.BendFrom = new(p.Batch)
 			}
+		}
+	}
+	all, largest, n := 0.0, 0.0, 0.0
+	for i, e := range l.Residuals {
+		if !math.IsNaN(e) && points[i].Void == nil && (perBatch == 1 || points[i].VoidTTFT == nil) {
+			all, largest, n = all+100*math.Abs(e), max(largest, 100*math.Abs(e)), n+1
+		}
+	}
+	if n > 0 {
+		d.AllMeanErrorPercent, d.AllLargestErrorPercent = new(all/n), &largest
+	}
+	for _, batch := range []float64{d.LinearFrom, d.LinearTo} {
+		if ms, low, high := l.Predict(batch * perBatch); !math.IsNaN(low) {
+			d.Predictions = append(d.Predictions, parameters.Step{Batch: batch, MS: ms, Low: low, High: high})
 		}
 	}
 	return d
@@ -327,29 +463,32 @@ func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
 		out.Used = slices.Contains(l.Used, i)
 		if predicted := l.At(x); f.Verdict.Level != fit.Refused && x > 0 {
 			out.PredictedMS, out.ErrorPercent = &predicted, new(100*(predicted/v.MS-1))
+			if _, low, high := l.Predict(x); !math.IsNaN(low) {
+				out.PredictedLowMS, out.PredictedHighMS = &low, &high
+			}
 		}
 		return out
 	}
 	d.ITL = value(m.Taken.ITL, f.ITL, p.Batch)
 	d.TTFT = value(m.Taken.TTFT, f.TTFT, p.Batch*p.PromptTokens)
 
-	reasons := func(of string, l *fit.Line, void string) {
+	reasons := func(of string, l *fit.Line, void *reason.Reason) {
 		if l == nil {
-			if void != "" {
-				d.LeftOut = append(d.LeftOut, of+void)
+			if void != nil {
+				d.LeftOut = append(d.LeftOut, of+void.String())
 			}
 			return
 		}
 		for _, o := range l.Out {
 			if o.Index == i {
-				d.LeftOut = append(d.LeftOut, of+o.Reason)
+				d.LeftOut = append(d.LeftOut, of+o.Why.String())
 			}
 		}
 	}
-	if p.Void != "" {
-		d.LeftOut = []string{p.Void}
+	if p.Void != nil {
+		d.LeftOut = []string{p.Void.String()}
 	} else {
-		reasons("ITL: ", f.ITL, "")
+		reasons("ITL: ", f.ITL, nil)
 		reasons("TTFT: ", f.TTFT, p.VoidTTFT)
 	}
 	return d
@@ -376,7 +515,16 @@ func judge(f *fit.Linear4, ms []Source) {
 			warn(m, reason.Interrupted, "interrupted; only %.3g s were measured", m.Seconds)
 		}
 		for _, w := range m.Taken.Warnings {
-			warn(m, reason.Witness, "%s", w)
+			r := finding(m.Taken, w)
+			if r.Code == reason.Void {
+				r.Code = reason.Witness
+			}
+			r.Text = fmt.Sprintf("batch %d: %s", m.BatchSize, r.Text)
+			warnings = append(warnings, r)
+		}
+		if mislabelled(m) > mislabelledWarns {
+			r := reason.Reason{Code: reason.Label, Text: fmt.Sprintf("batch %d: %s", m.BatchSize, labelText(m)), Cure: labelCure}
+			warnings = append(warnings, r)
 		}
 	}
 	const enough = 8

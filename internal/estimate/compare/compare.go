@@ -28,6 +28,7 @@ type Result struct {
 	Changes  []Change // of each parameter
 	Tested   int      // parameters in the joint test; 0: there was none
 	P        float64  // of the joint test: how likely differences like these are without a change; NaN when there was none
+	FamilyP  float64  // the same among all sets that were compared: their false alarms together are no more than one set's; NaN when there was none
 	Warnings []string // what else differs
 	Drift    []string // names of the parameters beyond the band
 }
@@ -57,13 +58,13 @@ type term struct {
 	name           string
 	value          float64
 	error, freedom float64 // NaN error: unknown
-	dropped        bool
+	absent         string  // why it has no value; empty: it has one
 }
 
 // Compare compares everything that both summaries hold. A parameter drifts when it
 // changed by more than band (0.05: 5 %), significantly (5 % level), and the joint
-// test of its set is significant too, so that one parameter among many does not
-// drift by chance. Where a side has no intervals the values alone decide.
+// test of its set is significant among those of all sets, so that no parameter among
+// many drifts by chance. Where a side has no intervals the values alone decide.
 // notes name what only one side holds. It is an error when they have nothing in
 // common (exit.Usage) or a set of either side is refused (exit.Refused).
 func Compare(before, after parameters.Summary, band float64) (results []Result, notes []string, err error) {
@@ -94,9 +95,10 @@ func Compare(before, after parameters.Summary, band float64) (results []Result, 
 			}
 		}
 		if !bad {
-			results = append(results, compare(o, n, band))
+			results = append(results, compare(o, n))
 		}
 	}
+	judge(results, band)
 	for _, n := range news {
 		notes = append(notes, fmt.Sprintf("only NEW has %s of %s", n.model, n.what))
 	}
@@ -109,16 +111,16 @@ func Compare(before, after parameters.Summary, band float64) (results []Result, 
 	return results, notes, nil
 }
 
-func compare(o, n estimate, band float64) Result {
-	r := Result{What: o.what, Model: o.model, P: math.NaN(), Warnings: differences(o, n)}
+func compare(o, n estimate) Result {
+	r := Result{What: o.what, Model: o.model, P: math.NaN(), FamilyP: math.NaN(), Warnings: differences(o, n)}
 	var tested []int
 	freedom := math.Inf(1)
 	for i, a := range o.terms {
 		b := n.terms[i]
 		c := Change{Name: a.name, Old: a.value, New: b.value, Percent: 100 * (b.value/a.value - 1), Low: math.NaN(), High: math.NaN(), P: math.NaN()}
-		if a.dropped || b.dropped {
-			if a.dropped != b.dropped {
-				c.Note = "one side cannot tell it from 0"
+		if a.absent != "" || b.absent != "" {
+			if a.absent != b.absent {
+				c.Note = cmp.Or(a.absent, b.absent)
 				r.Changes = append(r.Changes, c)
 			}
 			continue
@@ -141,13 +143,35 @@ func compare(o, n estimate, band float64) Result {
 	if !math.IsNaN(r.P) {
 		r.Tested = len(tested)
 	}
-	for _, c := range r.Changes {
-		if c.Note != "" || math.Abs(c.Percent) <= 100*band || c.P >= level || r.P >= level {
-			continue
-		}
-		r.Drift = append(r.Drift, c.Name)
-	}
 	return r
+}
+
+// judge names the parameters that drift. The joint tests share one level, so that all
+// sets together raise no more false alarms than one would: the most significant is
+// held against it as one of all, the next as one of all others, until one is not
+// significant (S. Holm, 1979).
+func judge(results []Result, band float64) {
+	order := make([]int, 0, len(results))
+	for i, r := range results {
+		if !math.IsNaN(r.P) {
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(results[a].P, results[b].P) })
+	family := 0.0
+	for k, i := range order {
+		family = max(family, min(1, results[i].P*float64(len(order)-k)))
+		results[i].FamilyP = family
+	}
+	for i := range results {
+		r := &results[i]
+		for _, c := range r.Changes {
+			if c.Note != "" || math.Abs(c.Percent) <= 100*band || c.P >= level || r.FamilyP >= level {
+				continue
+			}
+			r.Drift = append(r.Drift, c.Name)
+		}
+	}
 }
 
 // joint is the p-value of Wald's test that no parameter changed, by the F
@@ -204,7 +228,7 @@ func estimates(s parameters.Summary) []estimate {
 			what: fmt.Sprintf("%s on %s, %s", p.Model, p.Accelerator, p.Shape), model: parameters.Linear4,
 			provenance: p.Provenance, method: p.Fit.Method + " over " + p.Fit.Batch + " batch",
 		}
-		if !p.Published() {
+		if !p.HasITL() && !p.HasTTFT() {
 			e.refused = p.Verdict.Reasons
 			all = append(all, e)
 			continue
@@ -212,8 +236,11 @@ func estimates(s parameters.Summary) []estimate {
 		lines := []*parameters.Line{p.Fit.Diagnostics.ITL, p.Fit.Diagnostics.TTFT}
 		intervals := []*parameters.Interval{p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Intervals.Gamma, p.Fit.Intervals.Delta}
 		for i, name := range parameters.Names {
-			value, _, _, _ := p.Parameter(name)
+			value, _, _, ok := p.Parameter(name)
 			t := term{name: name, value: value, error: math.NaN()}
+			if !ok {
+				t.absent = "refused on one side"
+			}
 			if l := lines[i/2]; intervals[i] != nil && l != nil && l.DegreesOfFreedom > 0 {
 				t.error, t.freedom = intervals[i].StandardError, l.DegreesOfFreedom
 			}
@@ -238,7 +265,10 @@ func estimates(s parameters.Summary) []estimate {
 			e.refused = j.Verdict.Reasons
 		}
 		for _, t := range j.Terms {
-			one := term{name: t.Name, value: t.Value, error: math.NaN(), dropped: t.Dropped != ""}
+			one := term{name: t.Name, value: t.Value, error: math.NaN()}
+			if t.Dropped != "" {
+				one.absent = "one side cannot tell it from 0"
+			}
 			if t.Interval != nil && t.DegreesOfFreedom > 0 {
 				one.error, one.freedom = t.Interval.StandardError, t.DegreesOfFreedom
 			}

@@ -30,19 +30,9 @@ type Curve struct{ ITL, TTFT []Step }
 // which neither line may make use are not in it; those beyond a linear range are.
 // between is the relative standard deviation between runs.
 func MeasuredCurve(points []Point, between float64) Curve {
-	itl, _ := accepted(points, "ITL", ofITL)
-	ttft, _ := accepted(points, "TTFT", ofTTFT)
+	itl, _ := accepted(points, "ITL", ofITL, false)
+	ttft, _ := accepted(points, "TTFT", ofTTFT, true)
 	return Curve{ITL: monotone(itl, between), TTFT: monotone(ttft, between)}
-}
-
-func ofITL(p Point) (x float64, s Sample, void string) { return p.Batch, p.ITL, p.Void }
-
-func ofTTFT(p Point) (x float64, s Sample, void string) {
-	void = p.Void
-	if void == "" {
-		void = p.VoidTTFT
-	}
-	return p.Batch * p.PromptTokens, p.TTFT, void
 }
 
 // sameBatch is how much the measured batches of two runs of one point differ at most,

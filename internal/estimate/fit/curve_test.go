@@ -14,7 +14,7 @@ func TestMeasuredCurve(t *testing.T) {
 		points = append(points, Point{Group: "g", Batch: b, PromptTokens: 128,
 			ITL: Sample{MS: []float64{7, 8, 7.4, 7.9, 7.02}[i]}, TTFT: Sample{MS: 15 + b}})
 	}
-	points[3].VoidTTFT = "queued"
+	points[3].VoidTTFT = why("queued")
 	c := MeasuredCurve(points, BetweenRuns)
 	if len(c.ITL) != 4 || len(c.TTFT) != 3 {
 		t.Fatalf("%+v", c)

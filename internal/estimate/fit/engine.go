@@ -94,7 +94,7 @@ func FitEngine(points []Point) Joint {
 		without[shape] = terms
 	}
 	j.score(points, use, without)
-	j.judge(points, a.scattered)
+	j.judge(points)
 	return *j
 }
 

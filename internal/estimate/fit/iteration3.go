@@ -35,7 +35,7 @@ func FitIteration3(points []Point) Joint {
 	j.Condition, j.Clustered = v.condition, v.clustered
 	j.put(v, 0)
 	j.score(points, use, v.without)
-	j.judge(points, v.scattered)
+	j.judge(points)
 	return *j
 }
 

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat"
 
 	"wfgen.dev/internal/run/reason"
 )
@@ -135,15 +135,15 @@ func (r Range) Outside(w Work) []string {
 func (j *Joint) Linear4At(promptTokens, outputTokens, from, to float64) (alpha, beta, gamma, delta Parameter) {
 	at := func(terms []float64) [4]float64 {
 		const steps = 16
-		var itl, ttft weightedLine
+		var batches, tokens, itls, ttfts, ofITL, ofTTFT [steps]float64
 		for i := range steps {
 			n := from + (to-from)*float64(i)/(steps-1)
 			a, b := j.law(terms, Work{Batch: n, PromptTokens: promptTokens, OutputTokens: outputTokens}, 0)
-			itl.add(n, a, 1/(a*a))
-			ttft.add(n*promptTokens, b, 1/(b*b))
+			batches[i], itls[i], ofITL[i] = n, a, 1/(a*a)
+			tokens[i], ttfts[i], ofTTFT[i] = n*promptTokens, b, 1/(b*b)
 		}
-		a, b := itl.solve()
-		c, d := ttft.solve()
+		a, b := stat.LinearRegression(batches[:], itls[:], ofITL[:], false)
+		c, d := stat.LinearRegression(tokens[:], ttfts[:], ofTTFT[:], false)
 		return [4]float64{a, b, c, d}
 	}
 	terms := j.values()
@@ -178,333 +178,6 @@ func (j *Joint) Linear4At(promptTokens, outputTokens, from, to float64) (alpha, 
 	return out[0], out[1], out[2], out[3]
 }
 
-// weightedLine sums up a weighted straight line.
-type weightedLine struct{ w, x, y, xx, xy float64 }
-
-func (l *weightedLine) add(x, y, w float64) {
-	l.w += w
-	l.x += w * x
-	l.y += w * y
-	l.xx += w * x * x
-	l.xy += w * x * y
-}
-
-func (l *weightedLine) solve() (intercept, slope float64) {
-	slope = (l.w*l.xy - l.x*l.y) / (l.w*l.xx - l.x*l.x)
-	return (l.y - slope*l.x) / l.w, slope
-}
-
-// jointPoint is a point that a joint model may use.
-type jointPoint struct {
-	Point
-	index int
-	shape int // number of its group
-}
-
-// withoutIdleShapes takes batch 1 out of each shape that has three or more busier
-// points: iteration3 charges every request with the prefill of one more, its own,
-// which a request alone in the server does not feel while it decodes.
-func withoutIdleShapes(points []jointPoint, out []Exclusion) (use []jointPoint, _ []Exclusion) {
-	busy := map[int]int{}
-	for _, p := range points {
-		if p.Batch >= 1.5 {
-			busy[p.shape]++
-		}
-	}
-	for _, p := range points {
-		if p.Batch < 1.5 && busy[p.shape] >= 3 {
-			out = append(out, Exclusion{p.index, "a request alone in the server waits for no prefill, as the model says it does"})
-			continue
-		}
-		use = append(use, p)
-	}
-	return use, out
-}
-
-// forJoint picks the points that a joint model may use: those of each shape up to
-// where its ITL bends. needTTFT leaves out those whose TTFT is void.
-func forJoint(points []Point, needTTFT bool) (use []jointPoint, out []Exclusion) {
-	groups := map[string]int{}
-	var members [][]Point
-	var indices [][]int
-	use = make([]jointPoint, 0, len(points))
-	for i, p := range points {
-		g, ok := groups[p.Group]
-		if !ok {
-			g = len(members)
-			groups[p.Group] = g
-			members, indices = append(members, nil), append(indices, nil)
-		}
-		if void := p.unfitForJoint(needTTFT); void != "" {
-			out = append(out, Exclusion{i, void})
-			continue
-		}
-		members[g] = append(members[g], p)
-		indices[g] = append(indices[g], i)
-	}
-	for g, ps := range members {
-		line, left := accepted(ps, "ITL", ofITL)
-		for _, l := range left {
-			out = append(out, Exclusion{indices[g][l.Index], l.Reason})
-		}
-		slices.SortStableFunc(line, byX)
-		n := linearRange(line, bendTolerance)
-		for k, p := range line {
-			i := indices[g][p.index]
-			if k >= n {
-				out = append(out, Exclusion{i, "beyond the linear range of its shape"})
-				continue
-			}
-			use = append(use, jointPoint{points[i], i, g})
-		}
-	}
-	slices.SortFunc(use, func(a, b jointPoint) int { return a.index - b.index })
-	return use, out
-}
-
-// unfitForJoint says why a joint model may not use the point beyond what linear4
-// says; empty: it may.
-func (p Point) unfitForJoint(needTTFT bool) string {
-	switch {
-	case p.Void != "":
-		return p.Void
-	case !(p.PromptTokens > 0) || math.IsInf(p.PromptTokens, 0):
-		return fmt.Sprintf("its prompt length is %v", p.PromptTokens)
-	case !(p.OutputTokens >= 2) || math.IsInf(p.OutputTokens, 0):
-		return fmt.Sprintf("its output length is %v; there is no inter-token latency below 2", p.OutputTokens)
-	case !needTTFT:
-		return ""
-	case p.VoidTTFT != "":
-		return p.VoidTTFT
-	case !(p.TTFT.MS > 0) || math.IsInf(p.TTFT.MS, 0):
-		return fmt.Sprintf("its TTFT is %v ms", p.TTFT.MS)
-	}
-	return ""
-}
-
-// begin makes a joint fit of the points, refused where they are not for one.
-func begin(model string, points []Point) (*Joint, []jointPoint) {
-	j := &Joint{Model: model, law: laws[model].law, Terms: slices.Clone(laws[model].terms), Verdict: NewVerdict(), Condition: math.NaN(), MeanError: math.NaN(), MeanTTFT: math.NaN(), WorstError: math.NaN(), LeftOut: math.NaN()}
-	for _, p := range points {
-		if p.Pair != points[0].Pair {
-			j.Verdict.Refuse(reason.New(reason.Mixed, "points of %s and of %s are mixed; each needs a fit of its own", points[0].Pair, p.Pair))
-			return j, nil
-		}
-	}
-	use, out := forJoint(points, model == Engine)
-	if model == Iteration3 {
-		use, out = withoutIdleShapes(use, out)
-	}
-	j.Out = out
-	shapes := map[int]bool{}
-	for k, p := range use {
-		shapes[p.shape] = true
-		j.Used = append(j.Used, p.index)
-		w := p.work()
-		for _, d := range []struct {
-			span  *[2]float64
-			value float64
-		}{{&j.Range.Batch, w.Batch}, {&j.Range.PromptTokens, w.PromptTokens}, {&j.Range.Context, w.context()}, {&j.Range.Cached, w.Batch * w.context()}} {
-			if k == 0 {
-				*d.span = [2]float64{d.value, d.value}
-			}
-			d.span[0], d.span[1] = min(d.span[0], d.value), max(d.span[1], d.value)
-		}
-		for _, l := range []struct {
-			name             string
-			ms               float64
-			fastest, slowest float64
-		}{{"ITL", p.ITL.MS, fastestITL, slowestITL}, {"TTFT", p.TTFT.MS, fastestTTFT, slowestTTFT}} {
-			if len(j.Verdict.Reasons) > 0 {
-				continue // once is enough
-			}
-			switch {
-			case l.ms > l.slowest:
-				j.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", l.name, p.Label, l.ms))
-			case l.ms > 0 && l.ms < l.fastest:
-				j.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like seconds, not milliseconds", l.name, p.Label, l.ms))
-			}
-		}
-	}
-	j.Shapes = len(shapes)
-	if j.Shapes < 2 && j.Verdict.Level != Refused {
-		why := fmt.Sprintf("points of %d shapes can be used; %s needs at least two", j.Shapes, model)
-		if j.Shapes == 1 {
-			why = fmt.Sprintf("all %d points that can be used are of one shape; %s needs at least two: %s", len(use), model, j.toAdd())
-		}
-		if len(out) > 0 {
-			why += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
-		}
-		j.Verdict.Refuse(reason.New(reason.Few, "%s", why))
-	}
-	if j.Verdict.Level == Refused {
-		return j, nil
-	}
-	return j, use
-}
-
-// toAdd names the shapes that would tell the terms apart.
-func (j *Joint) toAdd() string {
-	in, context := j.Range.PromptTokens, j.Range.Context
-	short, long := math.Round(in[0]), math.Round(in[1])
-	out := max(2, math.Round(2*(context[1]-in[1])))
-	if long >= 8*short && context[1] >= 4*in[1] {
-		return fmt.Sprintf("add more batch sizes of the shapes measured, such as %.0f/%.0f", short, out)
-	}
-	other := long * 8
-	if long >= 1024 {
-		other = max(32, math.Round(short/8))
-	}
-	return fmt.Sprintf("add a shape of quite another prompt length and one of quite another output length, such as %.0f/%.0f and %.0f/%.0f", other, out, short, max(16, math.Round(8*out)))
-}
-
-// system is a linear least-squares problem for some terms of a joint model.
-type system struct {
-	columns [][]float64 // per term, per point
-	samples []Sample
-	level   []float64
-	shapes  []int
-	limit   float64 // of the condition number
-
-	own     []float64 // variances, smoothed; nil where the samples know no errors
-	freedom float64   // degrees of freedom behind them
-}
-
-// smooth readies the system to be solved, for whichever terms.
-func (s system) smooth() system {
-	s.own, s.freedom = smoothErrors(s.samples, s.level)
-	return s
-}
-
-func (s system) design(terms []int) *mat.Dense {
-	design := mat.NewDense(len(s.samples), len(terms), nil)
-	for i := range s.samples {
-		row := design.RawRowView(i)
-		for k, t := range terms {
-			row[k] = s.columns[t][i]
-		}
-	}
-	return design
-}
-
-// leaveOut solves once without each shape, from the sums of products that the shape
-// contributes to, so that it costs little more than one solution.
-func (s system) leaveOut(design *mat.Dense, weights []float64) map[int][]float64 {
-	_, p := design.Dims()
-	type sums struct{ products, target []float64 }
-	all, parts := sums{make([]float64, p*p), make([]float64, p)}, map[int]sums{}
-	for i, shape := range s.shapes {
-		part, ok := parts[shape]
-		if !ok {
-			part = sums{make([]float64, p*p), make([]float64, p)}
-			parts[shape] = part
-		}
-		row := design.RawRowView(i)
-		for a, x := range row {
-			w := weights[i] * x
-			for b, z := range row {
-				part.products[a*p+b] += w * z
-			}
-			part.target[a] += w * s.samples[i].MS
-		}
-	}
-	for _, part := range parts {
-		floats.Add(all.products, part.products)
-		floats.Add(all.target, part.target)
-	}
-	without := map[int][]float64{}
-	for shape, part := range parts {
-		lengths := make([]float64, p)
-		for a := range p {
-			lengths[a] = math.Sqrt(all.products[a*p+a] - part.products[a*p+a])
-		}
-		gram, target := mat.NewSymDense(p, nil), mat.NewVecDense(p, nil)
-		for a := range p {
-			target.SetVec(a, (all.target[a]-part.target[a])/lengths[a])
-			for b := a; b < p; b++ {
-				gram.SetSym(a, b, (all.products[a*p+b]-part.products[a*p+b])/lengths[a]/lengths[b])
-			}
-		}
-		var c mat.Cholesky
-		var x mat.VecDense
-		if !c.Factorize(gram) || !(math.Sqrt(c.Cond()) < s.limit) || c.SolveVecTo(&x, target) != nil {
-			continue
-		}
-		coef := make([]float64, p)
-		for a := range p {
-			coef[a] = x.AtVec(a) / lengths[a]
-		}
-		without[shape] = coef
-	}
-	return without
-}
-
-// solved is a solved system.
-type solved struct {
-	terms      []int
-	parameters []Parameter
-	covariance *mat.SymDense
-	clustered  bool
-	condition  float64
-	without    map[int][]float64 // by shape: the coefficients without its points; a shape that cannot be missed has none
-	leftOut    float64           // mean absolute relative residual of shapes left out; NaN where one cannot be missed
-	scattered  bool
-}
-
-// solve fits the terms. The covariance is regress's while the points scatter no
-// more than their own errors explain. What goes beyond is a shortcoming of the model
-// and common to the points of a shape, so that points count for less than their
-// number; where there are shapes enough, the covariance is then made of the fits
-// that leave out one shape each (jackknife by clusters: B. Efron, C. Stein, 1981).
-func (s system) solve(terms []int) (*solved, error) {
-	if len(s.samples) == 0 {
-		return nil, fmt.Errorf("no points: %w", ErrUnidentified)
-	}
-	design := s.design(terms)
-	r, err := regressKnowing(design, s.samples, s.own, s.freedom, nil)
-	if err != nil {
-		return nil, err
-	}
-	v := &solved{
-		terms: terms, parameters: r.parameters, covariance: r.covariance, condition: r.condition,
-		without: s.leaveOut(design, r.weights), scattered: r.overScattered(),
-	}
-	for i, sample := range s.samples {
-		fitted := math.NaN()
-		if coef, ok := v.without[s.shapes[i]]; ok {
-			fitted = 0
-			for k, t := range terms {
-				fitted += coef[k] * s.columns[t][i]
-			}
-		}
-		v.leftOut += math.Abs(fitted/sample.MS-1) / float64(len(s.samples))
-	}
-	shapes, p := distinctShapes(s.shapes), len(terms)
-	if n := float64(shapes); len(v.without) == shapes && shapes >= p+spareShapes && (math.IsNaN(r.scattered) || r.scattered < scatterDoubt) {
-		c := mat.NewSymDense(p, nil)
-		for _, coef := range v.without {
-			for a := range p {
-				for b := a; b < p; b++ {
-					c.SetSym(a, b, c.At(a, b)+(n-1)/n*(coef[a]-r.coef[a])*(coef[b]-r.coef[b]))
-				}
-			}
-		}
-		v.covariance, v.clustered = c, true
-		for a := range p {
-			v.parameters[a] = interval(r.coef[a], math.Sqrt(c.At(a, a)), n-1)
-		}
-	}
-	return v, nil
-}
-
-func distinctShapes(shapes []int) int {
-	seen := map[int]bool{}
-	for _, s := range shapes {
-		seen[s] = true
-	}
-	return len(seen)
-}
-
 // put writes what was estimated into the terms of the joint model, offset by first.
 func (j *Joint) put(v *solved, first int) {
 	if j.Covariance == nil && v.covariance != nil && first == 0 {
@@ -534,10 +207,10 @@ func (j *Joint) score(points []Point, use []jointPoint, without map[int][]float6
 	ttftSum, ttftPoints := 0.0, 0.0
 	for i, p := range points {
 		j.Residuals[i], j.TTFT[i] = math.NaN(), math.NaN()
-		if p.unfitForJoint(false) != "" || !(p.Batch > 0) || !(p.ITL.MS > 0) {
+		if p.unfitForJoint(false) != nil || !(p.Batch > 0) || !(p.ITL.MS > 0) {
 			continue
 		}
-		known := p.unfitForJoint(true) == ""
+		known := p.unfitForJoint(true) == nil
 		ttft := 0.0
 		if known {
 			ttft = p.TTFT.MS
@@ -570,7 +243,7 @@ func (j *Joint) score(points []Point, use []jointPoint, without map[int][]float6
 }
 
 // judge applies the rules of the verdict.
-func (j *Joint) judge(points []Point, scattered bool) {
+func (j *Joint) judge(points []Point) {
 	var uncertain []string
 	for _, t := range j.Terms {
 		switch {
@@ -583,8 +256,6 @@ func (j *Joint) judge(points []Point, scattered bool) {
 			uncertain = append(uncertain, t.Name)
 		case t.Low <= 0:
 			j.Verdict.Warn(reason.New(reason.Zero, "%s cannot be told from 0 (interval [%.4g, %.4g])", t.Name, t.Low, t.High))
-		case t.High-t.Low > widestRange*t.Value:
-			j.Verdict.Warn(reason.New(reason.Wide, "%s is uncertain by %.3g %% (interval [%.4g, %.4g])", t.Name, 50*(t.High-t.Low)/t.Value, t.Low, t.High))
 		}
 	}
 	if len(uncertain) > 0 {
@@ -604,9 +275,6 @@ func (j *Joint) judge(points []Point, scattered bool) {
 		j.Verdict.Warn(reason.New(reason.Few, "%d shapes are too few to try how well a shape that was not measured is predicted; %s", j.Shapes, j.toAdd()))
 	case j.LeftOut > mostLeftOut:
 		j.Verdict.Warn(reason.New(reason.Misfit, "a shape that is left out of the fit is predicted %.1f %% wrong in the mean", 100*j.LeftOut))
-	}
-	if scattered && !j.Clustered {
-		j.Verdict.Warn(reason.New(reason.Scatter, "the points scatter about the model more than their own errors explain; the intervals allow for it"))
 	}
 }
 

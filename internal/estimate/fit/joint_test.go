@@ -136,7 +136,7 @@ func TestJointRefusals(t *testing.T) {
 		{"microseconds", all(func(_ int, p *Point) { p.ITL.MS *= 1e6; p.TTFT.MS *= 1e6 }), "looks like microseconds"},
 		{"not a number", all(func(_ int, p *Point) { p.ITL.MS = math.NaN() }), "its ITL is NaN"},
 		{"no output", all(func(_ int, p *Point) { p.OutputTokens = 1 }), "its output length is 1"},
-		{"void", all(func(_ int, p *Point) { p.Void = "all requests failed" }), "all requests failed"},
+		{"void", all(func(_ int, p *Point) { p.Void = why("all requests failed") }), "all requests failed"},
 	} {
 		for _, fit := range []func([]Point) Joint{FitIteration3, FitEngine} {
 			if j := fit(c.points); j.Verdict.Level != Refused || !says(j.Verdict, c.says) {
@@ -147,11 +147,11 @@ func TestJointRefusals(t *testing.T) {
 	if j := FitIteration3(all(func(_ int, p *Point) { p.ITL = Sample{MS: 7, StandardError: 0.01, Blocks: 10} })); j.Verdict.Level != Refused || !says(j.Verdict, "the points do not follow the model") {
 		t.Errorf("no variance: %+v", j.Verdict)
 	}
-	j := FitEngine(all(func(_ int, p *Point) { p.VoidTTFT = "requests queued" }))
+	j := FitEngine(all(func(_ int, p *Point) { p.VoidTTFT = why("requests queued") }))
 	if j.Verdict.Level != Refused || !says(j.Verdict, "requests queued") {
 		t.Errorf("engine without TTFT: %+v", j.Verdict)
 	}
-	if j := FitIteration3(all(func(_ int, p *Point) { p.VoidTTFT = "requests queued" })); len(j.Used) == 0 || !math.IsNaN(j.MeanTTFT) {
+	if j := FitIteration3(all(func(_ int, p *Point) { p.VoidTTFT = why("requests queued") })); len(j.Used) == 0 || !math.IsNaN(j.MeanTTFT) {
 		t.Errorf("iteration3 needs no TTFT: %+v", j.Verdict)
 	}
 }

@@ -7,20 +7,10 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
-)
 
-// Choices of the search for the linear range.
-const (
-	// bendLevel is the significance at which a bend is believed.
-	bendLevel = 0.05
-
-	// fewestForBend is the number of different abscissas below which no bend
-	// can be told from noise.
-	fewestForBend = 4
-
-	// candidates limits the ranges that are tried.
-	candidates = 64
+	"wfgen.dev/internal/run/reason"
 )
 
 // Line is a fitted straight line over the range where one holds.
@@ -34,23 +24,22 @@ type Line struct {
 	RMSE             float64       // ms, over the used points, unweighted
 	Condition        float64       // of the design, columns scaled to length one
 	DegreesOfFreedom float64       // behind the intervals
+	LinearFrom       float64       // smallest x that was used
 	LinearTo         float64       // largest x that was used
 	BendFrom         *float64      // smallest x beyond the linear range, where there is one
-	Scattered        bool          // the points scatter more than their own errors explain
-	Influential      []Influence   // points that decide more than they should
+	Shape            reason.Code   // Bend or Concave where the points of the whole range do not lie on a line, else empty
+	Between          float64       // between two runs of one point, relative standard deviation: what the points show, weighed against what servers do
+	Scatter          float64       // of a point about the line, relative standard deviation: between runs, and its own error
+	Drift            *Parameter    // of the latency from the first point to the last, relative; nil where it cannot be told
+
+	effects *effects
+	own     float64 // relative variance of a typical point's own error
 }
 
 // Exclusion is a point that was left out.
 type Exclusion struct {
-	Index  int
-	Reason string
-}
-
-// Influence is a point whose presence moves a parameter beyond its interval.
-type Influence struct {
-	Index   int
-	Slope   bool    // the slope moves, else the intercept
-	Percent float64 // of the parameter
+	Index int
+	Why   reason.Reason
 }
 
 // xy is one point of a line.
@@ -58,251 +47,326 @@ type xy struct {
 	index  int
 	x      float64
 	level  float64 // batch
+	at     float64 // when it was measured, Unix seconds; 0: not known
 	sample Sample
 }
 
 func byX(a, b xy) int { return cmp.Compare(a.x, b.x) }
 
-// fitLine fits a line to the largest range of points, from the smallest x on, in
-// which one holds to within tolerance, relative to the values.
+// At is the line's value at x.
+func (l *Line) At(x float64) float64 { return l.Intercept.Value + l.Slope.Value*x }
+
+// Predict is the line's value at x, ms, and the 95 % interval of what a run there
+// would measure: what is not known of the line, what two runs differ by, and the own
+// error of a point like those that were measured. NaN where the points say nothing of
+// their certainty.
+func (l *Line) Predict(x float64) (ms, low, high float64) {
+	ms = l.At(x)
+	if l.effects == nil || l.effects.covariance == nil {
+		return ms, math.NaN(), math.NaN()
+	}
+	variance, freedom := l.effects.variance([]float64{1, x}, func(nd node) float64 {
+		return (nd.tau*nd.tau + nd.phi*l.own) * ms * ms
+	})
+	p := interval(ms, math.Sqrt(variance), freedom)
+	return ms, p.Low, p.High
+}
+
+// problem is what a line, or a model beside it, is fitted to.
+type problem struct {
+	points  []xy
+	samples []Sample
+	own     []float64 // smoothed variances; nil where the samples know no errors
+	freedom float64
+}
+
+func newProblem(points []xy) problem {
+	p := problem{points: points, samples: make([]Sample, len(points))}
+	level := make([]float64, len(points))
+	for i, q := range points {
+		p.samples[i], level[i] = q.sample, q.level
+	}
+	p.own, p.freedom = smoothErrors(p.samples, level)
+	return p
+}
+
+// some is the problem of those points alone that are kept.
+func (p problem) some(keep func(i int) bool) problem {
+	q := problem{freedom: p.freedom}
+	for i := range p.points {
+		if !keep(i) {
+			continue
+		}
+		q.points, q.samples = append(q.points, p.points[i]), append(q.samples, p.samples[i])
+		if p.own != nil {
+			q.own = append(q.own, p.own[i])
+		}
+	}
+	return q
+}
+
+// solve fits a line, and further columns, which are functions of a point.
+func (p problem) solve(more ...func(xy) float64) (*effects, error) {
+	design := mat.NewDense(len(p.points), 2+len(more), nil)
+	for i, q := range p.points {
+		row := []float64{1, q.x}
+		for _, of := range more {
+			row = append(row, of(q))
+		}
+		design.SetRow(i, row)
+	}
+	return solveEffects(design, p.samples, p.own, p.freedom)
+}
+
+// fitLine fits a line to the points: to all of them where a line describes them to
+// within the tolerance (relative) or to within what may be noise, and otherwise to the
+// range in which it predicts most of the batch sizes.
 func fitLine(points []xy, tolerance float64) (*Line, error) {
 	points = slices.Clone(points)
 	slices.SortStableFunc(points, byX)
-	n := linearRange(points, tolerance)
-	used, beyond := points[:n], points[n:]
-
-	design := mat.NewDense(n, 2, nil)
-	samples := make([]Sample, n)
-	level, curve := make([]float64, n), make([]float64, n)
-	for i, p := range used {
-		design.SetRow(i, []float64{1, p.x})
-		samples[i], level[i], curve[i] = p.sample, p.level, p.x*p.x
+	all := newProblem(points)
+	shape := all.shape(tolerance)
+	first, last := 0, len(points)
+	if shape != "" {
+		first, last = all.bestRange(tolerance)
 	}
-	r, err := regress(design, samples, level, curve)
+	within := all.some(func(i int) bool { return i >= first && i < last })
+	l := &Line{Shape: shape, Covariance: [2][2]float64{{math.NaN(), math.NaN()}, {math.NaN(), math.NaN()}}}
+	e, err := within.solve()
 	if err != nil {
 		return nil, err
 	}
-	l := &Line{
-		Intercept: r.parameters[0], Slope: r.parameters[1], Condition: r.condition,
-		DegreesOfFreedom: r.freedom, LinearTo: used[n-1].x, Scattered: r.overScattered(),
-		Covariance: [2][2]float64{{math.NaN(), math.NaN()}, {math.NaN(), math.NaN()}},
+	if l.Drift = within.drift(); l.drifts() {
+		// The points agree on the server in the middle of the sweep, and differ by what
+		// it changed: that is no noise.
+		if with, err := within.solve(within.time()); err == nil && with.covariance != nil {
+			e = with.line()
+		}
 	}
-	if r.covariance != nil {
-		l.Covariance = [2][2]float64{{r.covariance.At(0, 0), r.covariance.At(0, 1)}, {r.covariance.At(1, 0), r.covariance.At(1, 1)}}
+	l.take(e, within)
+	if first > 0 || last < len(points) {
+		l.leaveOut(points, first, last)
 	}
+	return l, nil
+}
+
+// take fills in the line from the solution.
+func (l *Line) take(e *effects, p problem) {
+	parameters := e.parameters()
+	l.effects, l.Intercept, l.Slope, l.Condition, l.Between = e, parameters[0], parameters[1], e.condition, e.between
+	if e.covariance != nil {
+		l.DegreesOfFreedom = min(e.freedom[0], e.freedom[1])
+		l.Covariance = [2][2]float64{{e.covariance.At(0, 0), e.covariance.At(0, 1)}, {e.covariance.At(1, 0), e.covariance.At(1, 1)}}
+	}
+	l.constrain()
+	n := len(p.points)
+	l.LinearFrom, l.LinearTo = p.points[0].x, p.points[n-1].x
 	l.Used = make([]int, n)
 	mean, total, left := 0.0, 0.0, 0.0
-	for i, p := range used {
-		l.Used[i] = p.index
-		mean += p.sample.MS / float64(n)
-		left += r.residuals[i] * r.residuals[i]
+	for i, q := range p.points {
+		l.Used[i] = q.index
+		mean += q.sample.MS / float64(n)
+		r := q.sample.MS - l.At(q.x)
+		left += r * r
+		if p.own != nil {
+			l.own += p.own[i] / (q.sample.MS * q.sample.MS) / float64(n)
+		}
 	}
-	for _, p := range used {
-		total += (p.sample.MS - mean) * (p.sample.MS - mean)
+	for _, q := range p.points {
+		total += (q.sample.MS - mean) * (q.sample.MS - mean)
 	}
 	l.R2, l.RMSE = 1-left/total, math.Sqrt(left/float64(n))
 	if total == 0 {
 		l.R2 = math.NaN()
 	}
-	if len(beyond) > 0 {
-		l.BendFrom = new(beyond[0].x)
-		for _, p := range beyond {
-			l.Out = append(l.Out, Exclusion{p.index, fmt.Sprintf("batch %.4g lies %+.1f %% off the line of the batches up to %.4g: beyond the linear range",
-				p.level, 100*(p.sample.MS/l.At(p.x)-1), used[n-1].level)})
-		}
-	}
-	l.Influential = influential(r, used)
-	return l, nil
+	l.Scatter = math.Sqrt(l.Between*l.Between + l.own)
 }
 
-// At is the line's value at x.
-func (l *Line) At(x float64) float64 { return l.Intercept.Value + l.Slope.Value*x }
-
-// influential names, for each parameter, the point that moves it most, where that
-// is beyond its interval and matters.
-func influential(r *regression, used []xy) []Influence {
-	const matters = 0.05
-	var found []Influence
-	if len(used) < 4 {
-		return nil // every point decides much
+// constrain uses that no server answers in less than no time and none gets faster by
+// having more to do: where an interval reaches zero, the parameter's mean over what is
+// above zero is taken, and the other moves with it. Whether the estimate itself fell
+// above or below zero by chance so makes no difference.
+func (l *Line) constrain() {
+	if l.effects.covariance == nil {
+		return
 	}
-	for j, p := range r.parameters {
-		worst, at := 0.0, -1
-		for i, moves := range r.influence {
-			if moves != nil && math.Abs(moves[j]) > worst {
-				worst, at = math.Abs(moves[j]), i
+	for _, p := range []struct {
+		of, other *Parameter
+	}{{&l.Slope, &l.Intercept}, {&l.Intercept, &l.Slope}} {
+		if p.of.Low > 0 || p.of.High <= 0 {
+			continue
+		}
+		sd := p.of.StandardError
+		z := p.of.Value / sd
+		above := distuv.UnitNormal.Prob(z) / distuv.UnitNormal.CDF(z) * sd
+		p.of.Value += above
+		p.other.Value += above * l.Covariance[0][1] / (sd * sd)
+		p.of.Low = 0
+		p.of.High = max(p.of.High, p.of.Value)
+		if p.other.HasInterval() {
+			p.other.Low, p.other.High = min(p.other.Low, p.other.Value), max(p.other.High, p.other.Value)
+		}
+	}
+}
+
+// ToldFromZero tells whether a parameter's interval lies above zero.
+func (p Parameter) ToldFromZero() bool { return p.HasInterval() && p.Low > 0 }
+
+// leaveOut names the points outside the range that was chosen.
+func (l *Line) leaveOut(points []xy, first, last int) {
+	from, to := points[first].level, points[last-1].level
+	for i, p := range points {
+		if i >= first && i < last {
+			continue
+		}
+		if i >= last && l.BendFrom == nil {
+			l.BendFrom = new(p.x)
+		}
+		l.Out = append(l.Out, Exclusion{p.index, reason.New(l.Shape, "batch %.4g lies %+.1f %% off the line of the batches %.4g to %.4g: beyond the linear range",
+			p.level, 100*(p.sample.MS/l.At(p.x)-1), from, to)})
+	}
+}
+
+// Choices of the search for what a line does not describe.
+const (
+	// shapeLevel is the significance at which a curve is believed; two are tried.
+	shapeLevel = 0.02
+	// driftLevel is the significance at which a drift is believed.
+	driftLevel = 0.02
+	// leastDrift is the drift over a sweep that is worth a word, relative.
+	leastDrift = 0.005
+	// fewestForBend is the number of batch sizes below which no curve can be told
+	// from noise.
+	fewestForBend = 4
+)
+
+// shape tells whether the points lie on a curve rather than on a line: reason.Bend
+// where latency grows ever faster, reason.Concave where it grows ever slower, empty
+// where a line is as good. A curve must be significant, and matter: a line that is
+// within the tolerance of all points is as good as straight.
+func (p problem) shape(tolerance float64) reason.Code {
+	if len(replicates(p.points)) < fewestForBend {
+		return ""
+	}
+	line, err := p.solve()
+	if err != nil || !p.off(line, tolerance) {
+		return ""
+	}
+	most, found := shapeLevel, reason.Code("")
+	// The square root bends where batches are small, the square where they are large.
+	for _, c := range []struct {
+		column func(xy) float64
+		convex float64 // sign of the coefficient of a curve that is convex
+	}{
+		{func(q xy) float64 { return q.x * q.x }, 1},
+		{func(q xy) float64 { return math.Sqrt(q.x) }, -1},
+	} {
+		e, err := p.solve(c.column)
+		if err != nil || e.covariance == nil {
+			continue
+		}
+		k := e.parameters()[2]
+		if chance := k.differs(); chance < most {
+			most, found = chance, reason.Concave
+			if k.Value*c.convex > 0 {
+				found = reason.Bend
 			}
-		}
-		half := math.Abs(p.Value) * 2 * matters
-		if p.HasInterval() {
-			half = (p.High - p.Low) / 2
-		}
-		if at >= 0 && worst > half && worst > matters*math.Abs(p.Value) {
-			found = append(found, Influence{Index: used[at].index, Slope: j == 1, Percent: 100 * r.influence[at][j] / p.Value})
 		}
 	}
 	return found
 }
 
-// linearRange is the number of points, from the smallest x on, up to which a line
-// holds. Points must be sorted by x. Where no bend can be shown, or not even the
-// first few lie on a line, it is all of them.
-func linearRange(points []xy, tolerance float64) int {
-	var ends []int // a range ends after all points of one x
-	for i := range points {
-		if i+1 == len(points) || points[i+1].x > points[i].x*(1+1e-9) {
-			ends = append(ends, i+1)
+// off tells whether any point is further off the line than the tolerance.
+func (p problem) off(line *effects, tolerance float64) bool {
+	for i, q := range p.points {
+		if math.Abs(line.residuals[i]) > tolerance*q.sample.MS {
+			return true
 		}
 	}
-	if len(ends) < fewestForBend {
-		return len(points)
+	return false
+}
+
+// bestRange is the range of points, from first to before last, a line through which
+// predicts the most batch sizes to within the tolerance or their own error; among
+// equals the one that does so best.
+func (p problem) bestRange(tolerance float64) (first, last int) {
+	groups := replicates(p.points)
+	begin := make([]int, len(groups)+1)
+	for g, members := range groups {
+		begin[g+1] = begin[g] + len(members)
 	}
-	samples, level := make([]Sample, len(points)), make([]float64, len(points))
-	for i, p := range points {
-		samples[i], level[i] = p.sample, p.level
-	}
-	own, freedom := smoothErrors(samples, level)
-	stride := float64(len(ends)) / float64(min(len(ends), candidates))
-	for i := float64(len(ends)); i >= fewestForBend; i -= stride {
-		k := int(math.Round(i))
-		if lineHolds(points[:ends[k-1]], ends[k-2], own, freedom, tolerance) {
-			return ends[k-1]
+	const candidates = 40 // of ends: enough for what is measured, and a bound for what is not
+	stride := max(1, len(groups)/candidates)
+	first, last = 0, len(p.points)
+	most, least := 0, math.Inf(1)
+	for a := 0; a < len(groups); a += stride {
+		for b := a + min(fewestForBend, len(groups)) - 1; b < len(groups); b += stride {
+			q := p.some(func(i int) bool { return i >= begin[a] && i < begin[b+1] })
+			weights, y := weigh(q.samples, q.own)
+			xs := make([]float64, len(y))
+			for i, z := range q.points {
+				xs[i] = z.x
+			}
+			intercept, slope := stat.LinearRegression(xs, y, weights, false)
+			errors, holds := 0.0, true
+			for i, z := range q.points {
+				e := math.Abs(y[i] - intercept - slope*z.x)
+				errors += e / y[i] / float64(len(y))
+				if q.own != nil {
+					e -= 2 * math.Sqrt(q.own[i])
+				}
+				holds = holds && e <= tolerance*y[i]
+			}
+			if n := b + 1 - a; holds && (n > most || n == most && errors < least) {
+				most, least, first, last = n, errors, begin[a], begin[b+1]
+			}
 		}
 	}
-	return len(points)
+	return first, last
 }
 
-// lineHolds tells whether a line describes the points to within the tolerance or,
-// where it does not, whether noise may be the reason. The last x begins at index
-// last. A bend must show twice: larger than the points' own errors allow, and
-// larger than their scatter about the bent curve, so that one bad point in the
-// middle is not taken for one.
-func lineHolds(points []xy, last int, own []float64, freedom, tolerance float64) bool {
-	fit := weighLine(points, own)
-	off := false
-	for i, p := range points {
-		e := math.Abs(fit.residual(p))
-		if own != nil {
-			e -= 2 * math.Sqrt(own[i])
-		}
-		if e > tolerance*p.sample.MS {
-			off = true
-			break
-		}
+// time is a column for a drift of the server: the share of the sweep that had passed
+// when a point was measured, about its middle, of the latency. Nil where the times are
+// not known.
+func (p problem) time() func(xy) float64 {
+	from, to := math.Inf(1), 0.0
+	for _, q := range p.points {
+		from, to = min(from, q.at), max(to, q.at)
 	}
-	if !off {
-		return true
+	if from <= 0 || to <= from {
+		return nil
 	}
-	return !fit.curved(points, own, freedom) && !departs(points, last, own, freedom)
+	return func(q xy) float64 { return ((q.at-from)/(to-from) - 0.5) * q.sample.MS }
 }
 
-// weighted is a weighted line with what is needed to test it.
-type weighted struct {
-	intercept, slope, center float64 // y = intercept + slope*(x-center)
-	sum, spread              float64 // of the weights; of w*(x-center)^2
-	squares                  float64 // of weighted residuals
-	weights                  []float64
+// drift is how much latency rose from the first point to the last, relative; nil where
+// the points cannot tell it from the batch.
+func (p problem) drift() *Parameter {
+	t := p.time()
+	if t == nil || len(p.points) < 5 {
+		return nil
+	}
+	e, err := p.solve(t)
+	if err != nil || e.covariance == nil {
+		return nil
+	}
+	return &e.parameters()[2]
 }
 
-func weighLine(points []xy, own []float64) weighted {
-	f := weighted{weights: make([]float64, len(points))}
-	my := 0.0
-	for i, p := range points {
-		w := 1 / (p.sample.MS * p.sample.MS)
-		if own != nil {
-			w = 1 / (own[i] + weightFloor*weightFloor*p.sample.MS*p.sample.MS)
-		}
-		f.weights[i] = w
-		f.sum += w
-		f.center += w * p.x
-		my += w * p.sample.MS
-	}
-	f.center /= f.sum
-	f.intercept = my / f.sum
-	for i, p := range points {
-		f.spread += f.weights[i] * (p.x - f.center) * (p.x - f.center)
-		f.slope += f.weights[i] * (p.x - f.center) * (p.sample.MS - f.intercept)
-	}
-	f.slope /= f.spread
-	for i, p := range points {
-		e := f.residual(p)
-		f.squares += f.weights[i] * e * e
-	}
-	return f
+// drifts tells whether the drift is believed, and matters.
+func (l *Line) drifts() bool {
+	return l.Drift != nil && l.Drift.differs() < driftLevel && math.Abs(l.Drift.Value) > leastDrift
 }
 
-// residual is measured less fitted, ms.
-func (f *weighted) residual(p xy) float64 {
-	return p.sample.MS - f.intercept - f.slope*(p.x-f.center)
+// line is the solution without what was fitted beside the line.
+func (e *effects) line() *effects {
+	out := &effects{coef: e.coef[:2], condition: e.condition, between: e.between}
+	for _, nd := range e.nodes {
+		nd.coef, nd.inverse = nd.coef[:2], nd.inverse.SliceSym(0, 2).(*mat.SymDense)
+		out.nodes = append(out.nodes, nd)
+	}
+	out.average()
+	return out
 }
 
-// curved tests the coefficient of x squared.
-func (f *weighted) curved(points []xy, own []float64, freedom float64) bool {
-	left := float64(len(points) - 3)
-	if left < 1 {
-		return false
-	}
-	// x squared, made orthogonal to the line.
-	mean, tilt := 0.0, 0.0
-	for i, p := range points {
-		d := p.x - f.center
-		mean += f.weights[i] * d * d / f.sum
-		tilt += f.weights[i] * d * d * d / f.spread
-	}
-	norm, product, noise := 0.0, 0.0, 0.0
-	for i, p := range points {
-		d := p.x - f.center
-		q := d*d - mean - tilt*d
-		norm += f.weights[i] * q * q
-		product += f.weights[i] * q * f.residual(p)
-		if own != nil {
-			noise += f.weights[i] * f.weights[i] * q * q * own[i]
-		}
-	}
-	scatter := max(0, f.squares-product*product/norm) / left * norm
-	return significant(product, scatter, left) && (own == nil || significant(product, noise, freedom))
-}
-
-// departs tests whether the points of the last x lie off the line of the others.
-func departs(points []xy, last int, own []float64, freedom float64) bool {
-	left := float64(last - 2)
-	if left < 1 {
-		return false
-	}
-	f := weighLine(points[:last], own)
-	d := points[last].x - f.center
-	sum, weight, noise := 0.0, 0.0, 0.0
-	for i, p := range points[last:] {
-		w := 1 / (p.sample.MS * p.sample.MS)
-		if own != nil {
-			w = 1 / (own[last+i] + weightFloor*weightFloor*p.sample.MS*p.sample.MS)
-			noise += w * w * own[last+i]
-		}
-		sum += w * f.residual(p)
-		weight += w
-	}
-	distance := sum / weight
-	predicted := 1/f.sum + d*d/f.spread // variance of the line at x, over that of a point of weight 1
-	scatter := f.squares / left * (predicted + 1/weight)
-	if !significant(distance, scatter, left) {
-		return false
-	}
-	if own == nil {
-		return true
-	}
-	noise /= weight * weight
-	for i, p := range points[:last] {
-		c := f.weights[i] * (1/f.sum + d*(p.x-f.center)/f.spread)
-		noise += c * c * own[i]
-	}
-	return significant(distance, noise, freedom)
-}
-
-// significant tells whether a value of the given variance differs from zero.
-func significant(value, variance, freedom float64) bool {
-	if value == 0 {
-		return false
-	}
-	t := math.Abs(value) / math.Sqrt(variance)
-	return t > distuv.StudentsT{Sigma: 1, Nu: freedom}.Quantile(1-bendLevel/2)
-}
+func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }

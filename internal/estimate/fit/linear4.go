@@ -3,28 +3,26 @@ package fit
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"wfgen.dev/internal/run/reason"
-	"wfgen.dev/internal/sweep"
 )
 
 // Methods of the linear4 fit.
 const (
-	WLS      = sweep.WLS      // weighted least squares over all points
-	TwoPoint = sweep.TwoPoint // the smallest and the largest batch only, as the two-run recipe has it
+	WLS      = "wls"       // weighted least squares over all points
+	TwoPoint = "two-point" // the smallest and the largest batch only, as the two-run recipe has it
 )
 
 // Limits of the verdict. 10 % in alpha moves the capacity that an autoscaler
 // plans by 4-13 %, and by 60-70 % where the target is tight.
 const (
-	leastR2       = 0.98
-	mostResidual  = 0.10
-	widestRange   = 0.10 // of an interval, from end to end, relative to the value
-	enoughPoints  = 5
-	bendTolerance = 0.02 // ITL: a line this close to all points is as good as straight
-	ttftTolerance = 0.04 // TTFT: the same; it is noisier and matters less
+	widestPrediction = 0.10 // half of its interval, relative
+	mostMisfit       = 0.15 // root mean square of the relative residuals, above which a pair is refused
+	mostResidual     = 0.10 // of one point
+	enoughPoints     = 5
+	bendTolerance    = 0.02 // ITL: a line this close to all points is as good as straight
+	ttftTolerance    = 0.04 // TTFT: the same; it is noisier and matters less
 
 	// No server gives a token in less than a tenth of a millisecond, nor a
 	// first token in less than half a one, nor takes this long for either: such
@@ -41,151 +39,193 @@ type Point struct {
 	Batch        float64 // requests that ran together
 	PromptTokens float64
 	OutputTokens float64
-	Open         bool // requests arrived at a rate; otherwise each answer was followed by the next request
+	Open         bool    // requests arrived at a rate; otherwise each answer was followed by the next request
+	At           float64 // middle of its measuring, Unix seconds; 0: not known
 	ITL, TTFT    Sample
-	Void         string // why no parameter may use it; empty: it may
-	VoidTTFT     string // why gamma and delta may not use it
+	Void         *reason.Reason // why no parameter may use it; nil: it may
+	VoidTTFT     *reason.Reason // why gamma and delta may not use it
+}
+
+// Options say how linear4 is fitted.
+type Options struct {
+	Method   string  // WLS or TwoPoint
+	From, To float64 // range of batches that the lines are for; 0: all that were measured
 }
 
 // Linear4 is the model with four parameters of one model, accelerator and shape:
 //
 //	ITL  = alpha + beta*batch                 (ms)
 //	TTFT = gamma + delta*promptTokens*batch   (ms)
+//
+// Its two lines are judged apart: where one is refused, its parameters are NaN and the
+// verdict names them, and the other is published.
 type Linear4 struct {
 	Method                    string
-	Alpha, Beta, Gamma, Delta Parameter // NaN where they could not be estimated
+	Alpha, Beta, Gamma, Delta Parameter // NaN where they are refused
 	ITL, TTFT                 *Line     // over batch and over promptTokens*batch; nil where none could be fitted
 	Verdict                   Verdict
 }
 
+// half is one of the two lines while it is made.
+type half struct {
+	name, names string // ITL; alpha, beta
+	points      []xy
+	out         []Exclusion
+	line        *Line
+	refused     []reason.Reason
+	tolerance   float64
+
+	fastest, slowest float64 // ms
+	of               func(Point) (x float64, s Sample)
+}
+
+func (h *half) refuse(code reason.Code, format string, args ...any) {
+	h.refused = append(h.refused, reason.New(code, format, args...))
+}
+
 // FitLinear4 estimates the four parameters. It always returns: what cannot be
-// estimated or must not be published is a refused verdict with its reasons.
-func FitLinear4(points []Point, method string) Linear4 {
-	unknown := Parameter{Value: math.NaN(), StandardError: math.NaN(), Low: math.NaN(), High: math.NaN()}
-	f := Linear4{Method: method, Alpha: unknown, Beta: unknown, Gamma: unknown, Delta: unknown, Verdict: NewVerdict()}
+// estimated or must not be published is refused with its reasons.
+func FitLinear4(points []Point, o Options) Linear4 {
+	f := Linear4{Method: o.Method, Verdict: NewVerdict()}
+	for _, p := range []*Parameter{&f.Alpha, &f.Beta, &f.Gamma, &f.Delta} {
+		*p = unknown()
+	}
 	for _, p := range points {
 		if p.Group != points[0].Group {
 			f.Verdict.Refuse(reason.New(reason.Mixed, "points of %s and of %s are mixed; each needs a fit of its own", points[0].Group, p.Group))
 			return f
 		}
 	}
-
-	itl, itlOut := accepted(points, "ITL", ofITL)
-	ttft, ttftOut := accepted(points, "TTFT", ofTTFT)
-
-	if method == WLS {
-		itl := f.line(&f.ITL, "alpha, beta", itl, itlOut, bendTolerance)
-		// gamma and delta: the server must be in its linear range, and busy.
-		var within []xy
-		for _, p := range ttft {
-			if itl != nil && itl.BendFrom != nil && p.level >= *itl.BendFrom {
-				ttftOut = append(ttftOut, Exclusion{p.index, "beyond the linear range of ITL"})
-				continue
-			}
-			within = append(within, p)
+	points = markQueued(points)
+	itl := &half{name: "ITL", names: "alpha, beta", tolerance: bendTolerance, fastest: fastestITL, slowest: slowestITL, of: ofITL}
+	ttft := &half{name: "TTFT", names: "gamma, delta", tolerance: ttftTolerance, fastest: fastestTTFT, slowest: slowestTTFT, of: ofTTFT}
+	for _, h := range []*half{itl, ttft} {
+		h.points, h.out = accepted(points, h.name, h.of, h == ttft)
+		if o.Method == WLS {
+			h.keepTo(o.From, o.To)
 		}
-		ttft, ttftOut = withoutIdle(within, ttftOut)
-		f.line(&f.TTFT, "gamma, delta", ttft, ttftOut, ttftTolerance)
+	}
+	if o.Method == WLS {
+		itl.fit()
+		if itl.line != nil && itl.line.BendFrom != nil {
+			ttft.below(*itl.line.BendFrom)
+		}
+		ttft.withoutIdle()
+		ttft.fit()
 	} else {
-		f.twoPoint(&f.ITL, "alpha, beta", itl, itlOut)
-		f.twoPoint(&f.TTFT, "gamma, delta", ttft, ttftOut)
+		itl.twoPoint()
+		ttft.twoPoint()
 	}
-	if f.ITL != nil {
-		f.Alpha, f.Beta = f.ITL.Intercept, f.ITL.Slope
-		f.ITL.Residuals = predictionErrors(points, f.ITL, func(p Point) (float64, float64) { return p.Batch, p.ITL.MS })
+	f.ITL, f.TTFT = itl.line, ttft.line
+	for _, h := range []*half{itl, ttft} {
+		if h.line != nil {
+			h.line.Out = append(h.out, h.line.Out...)
+			h.line.Residuals = predictionErrors(points, h.line, h.of)
+			h.judge(points)
+		}
 	}
-	if f.TTFT != nil {
-		f.Gamma, f.Delta = f.TTFT.Intercept, f.TTFT.Slope
-		f.TTFT.Residuals = predictionErrors(points, f.TTFT, func(p Point) (float64, float64) { return p.Batch * p.PromptTokens, p.TTFT.MS })
-	}
-	f.judge(points)
+	f.publish(itl, ttft, points)
 	return f
 }
 
+func unknown() Parameter {
+	return Parameter{Value: math.NaN(), StandardError: math.NaN(), Low: math.NaN(), High: math.NaN()}
+}
+
+func ofITL(p Point) (x float64, s Sample)  { return p.Batch, p.ITL }
+func ofTTFT(p Point) (x float64, s Sample) { return p.Batch * p.PromptTokens, p.TTFT }
+
 // accepted splits the points into those that a line may use and the others.
-func accepted(points []Point, name string, of func(Point) (float64, Sample, string)) (use []xy, out []Exclusion) {
+func accepted(points []Point, name string, of func(Point) (float64, Sample), ttft bool) (use []xy, out []Exclusion) {
 	for i, p := range points {
-		x, sample, void := of(p)
-		switch {
-		case void != "":
-		case !(p.Batch > 0) || math.IsInf(p.Batch, 0):
-			void = fmt.Sprintf("its batch is %v", p.Batch)
-		case !(x > 0) || math.IsInf(x, 0):
-			void = fmt.Sprintf("its prompt length is %v", p.PromptTokens)
-		case !(sample.MS > 0) || math.IsInf(sample.MS, 0):
-			void = fmt.Sprintf("its %s is %v ms", name, sample.MS)
+		x, sample := of(p)
+		why := p.Void
+		if why == nil && ttft {
+			why = p.VoidTTFT
 		}
-		if void != "" {
-			out = append(out, Exclusion{i, void})
+		void := func(format string, value float64) { why = new(reason.New(reason.Void, format, value)) }
+		switch {
+		case why != nil:
+		case !(p.Batch > 0) || math.IsInf(p.Batch, 0):
+			void("its batch is %v", p.Batch)
+		case !(x > 0) || math.IsInf(x, 0):
+			void("its prompt length is %v", p.PromptTokens)
+		case !(sample.MS > 0) || math.IsInf(sample.MS, 0):
+			void("its "+name+" is %v ms", sample.MS)
+		}
+		if why != nil {
+			out = append(out, Exclusion{i, *why})
 			continue
 		}
-		use = append(use, xy{index: i, x: x, level: p.Batch, sample: sample})
+		use = append(use, xy{index: i, x: x, level: p.Batch, at: p.At, sample: sample})
 	}
 	return use, out
+}
+
+// keep leaves out the points that are not to be kept.
+func (h *half) keep(keep func(xy) bool, why reason.Reason) {
+	var use []xy
+	for _, p := range h.points {
+		if keep(p) {
+			use = append(use, p)
+			continue
+		}
+		h.out = append(h.out, Exclusion{p.index, why})
+	}
+	h.points = use
+}
+
+// keepTo keeps the batches of the range that was asked for.
+func (h *half) keepTo(from, to float64) {
+	if to <= 0 {
+		return
+	}
+	h.keep(func(p xy) bool { return p.level >= from*(1-sameBatch) && p.level <= to*(1+sameBatch) },
+		reason.New(reason.Other, "outside the range %.4g..%.4g that was asked for", from, to))
+}
+
+// below keeps the points of TTFT within the linear range of ITL: beyond it the server
+// is another.
+func (h *half) below(bend float64) {
+	h.keep(func(p xy) bool { return p.level < bend }, reason.New(reason.Bend, "beyond the linear range of ITL"))
 }
 
 // withoutIdle takes batch 1 out of the points of TTFT when three or more busier
 // ones remain: a request that finds the server idle does not wait for the running
 // iteration, as every other does, so it lies below their line.
-func withoutIdle(points []xy, out []Exclusion) ([]xy, []Exclusion) {
-	var busy []xy
-	var idle []Exclusion
-	for _, p := range points {
-		if p.level < 1.5 {
-			idle = append(idle, Exclusion{p.index, "an idle server answers its first token sooner than the line of the busy ones"})
-		} else {
-			busy = append(busy, p)
+func (h *half) withoutIdle() {
+	busy := func(p xy) bool { return p.level >= 1.5 }
+	var rest []xy
+	for _, p := range h.points {
+		if busy(p) {
+			rest = append(rest, p)
 		}
 	}
-	if different(busy) < 3 {
-		return points, out
+	if len(replicates(rest)) >= 3 {
+		h.keep(busy, reason.New(reason.Other, "an idle server answers its first token sooner than the line of the busy ones"))
 	}
-	return busy, append(out, idle...)
 }
 
-// different counts the different abscissas.
-func different(points []xy) int {
-	xs := make([]float64, len(points))
-	for i, p := range points {
-		xs[i] = p.x
+// fit fits the line, or refuses.
+func (h *half) fit() {
+	if !h.enough() {
+		return
 	}
-	return distinct(xs)
-}
-
-// distinct counts the different values; it sorts them.
-func distinct(xs []float64) int {
-	slices.Sort(xs)
-	n := 0
-	for i, x := range xs {
-		if i == 0 || x > xs[i-1]*(1+1e-9) {
-			n++
-		}
-	}
-	return n
-}
-
-// line fits one of the two lines, or refuses.
-func (f *Linear4) line(to **Line, names string, points []xy, out []Exclusion, tolerance float64) *Line {
-	if !f.enough(names, points, out) {
-		return nil
-	}
-	line, err := fitLine(points, tolerance)
+	line, err := fitLine(h.points, h.tolerance)
 	if err != nil {
-		f.refuse(names, err.Error())
-		return nil
+		h.refuse(reason.Unidentified, "%v", err)
+		return
 	}
-	line.Out = append(out, line.Out...)
-	*to = line
-	return line
+	h.line = line
 }
 
 // twoPoint draws the line through the smallest and the largest batch.
-func (f *Linear4) twoPoint(to **Line, names string, points []xy, out []Exclusion) {
-	if !f.enough(names, points, out) {
+func (h *half) twoPoint() {
+	if !h.enough() {
 		return
 	}
-	low, high := points[0], points[0]
-	for _, p := range points {
+	low, high := h.points[0], h.points[0]
+	for _, p := range h.points {
 		if p.x < low.x {
 			low = p
 		}
@@ -193,122 +233,200 @@ func (f *Linear4) twoPoint(to **Line, names string, points []xy, out []Exclusion
 			high = p
 		}
 	}
-	for _, p := range points {
-		if p.index != low.index && p.index != high.index {
-			out = append(out, Exclusion{p.index, "the method two-point uses the smallest and the largest batch only"})
-		}
-	}
-	line, err := fitLine([]xy{low, high}, 0)
-	if err != nil {
-		f.refuse(names, err.Error())
-		return
-	}
-	line.Out = out
-	*to = line
+	h.keep(func(p xy) bool { return p.index == low.index || p.index == high.index },
+		reason.New(reason.Other, "the method two-point uses the smallest and the largest batch only"))
+	h.fit()
 }
 
 // enough refuses fewer than two different batches.
-func (f *Linear4) enough(names string, points []xy, out []Exclusion) bool {
-	if different(points) >= 2 {
+func (h *half) enough() bool {
+	if len(replicates(h.points)) >= 2 {
 		return true
 	}
-	why := fmt.Sprintf("all %d points that can be used are at one batch size; a line needs two", len(points))
-	switch len(points) {
+	why := fmt.Sprintf("all %d points that can be used are at one batch size; a line needs two", len(h.points))
+	switch len(h.points) {
 	case 0:
 		why = "no point can be used"
 	case 1:
 		why = "only one point can be used; a line needs two batch sizes"
 	}
-	if len(out) > 0 {
-		why += fmt.Sprintf("; %d left out, the first because: %s", len(out), out[0].Reason)
+	code := reason.Few
+	if len(h.out) > 0 {
+		why += fmt.Sprintf("; %d left out, the first because: %s", len(h.out), h.out[0].Why)
+		if len(h.points) == 0 {
+			code = h.out[0].Why.Code
+		}
 	}
-	f.refuse(names, why)
+	h.refused = append(h.refused, reason.Reason{Code: code, Text: why})
 	return false
 }
 
-// refuse says once what keeps all four parameters from being estimated.
-func (f *Linear4) refuse(names, why string) {
-	r := reason.New(reason.Few, "%s: %s", names, why)
-	if n := len(f.Verdict.Findings); n > 0 {
-		if before, found := strings.CutSuffix(f.Verdict.Findings[n-1].Text, ": "+why); found {
-			r.Text = before + ", " + r.Text
-			f.Verdict.Findings, f.Verdict.Reasons, f.Verdict.refusals = f.Verdict.Findings[:n-1], f.Verdict.Reasons[:n-1], f.Verdict.refusals-1
-		}
-	}
-	f.Verdict.Refuse(r)
-}
-
-func predictionErrors(points []Point, l *Line, of func(Point) (x, measured float64)) []float64 {
+func predictionErrors(points []Point, l *Line, of func(Point) (float64, Sample)) []float64 {
 	errs := make([]float64, len(points))
 	for i, p := range points {
 		x, measured := of(p)
 		errs[i] = math.NaN()
-		if measured > 0 && x > 0 {
-			errs[i] = l.At(x)/measured - 1
+		if measured.MS > 0 && x > 0 {
+			errs[i] = l.At(x)/measured.MS - 1
 		}
 	}
 	return errs
 }
 
-// judge applies the rules of the verdict to the numbers.
-func (f *Linear4) judge(points []Point) {
-	f.judgeUnits(points)
-	var uncertain []string
-	for _, p := range []struct {
-		name string
-		Parameter
-		line *Line
-		more string // what to do about an uncertain one
-	}{
-		{"alpha", f.Alpha, f.ITL, "measure small batches longer"},
-		{"beta", f.Beta, f.ITL, "measure larger batches, or longer"},
-		{"gamma", f.Gamma, f.TTFT, "measure small batches longer"},
-		{"delta", f.Delta, f.TTFT, "measure larger batches, or longer"},
-	} {
-		if p.line == nil {
-			continue // refused already
-		}
-		switch {
-		case math.IsNaN(p.Value) || math.IsInf(p.Value, 0):
-			f.Verdict.Refuse(reason.New(reason.Misfit, "%s is %v", p.name, p.Value))
-		case p.Value <= 0 && p.HasInterval() && p.High > 0:
-			f.Verdict.Refuse(reason.New(reason.Zero, "%s is %.4g with the interval [%.4g, %.4g]: it cannot be told from 0, and consumers take no value that is not above 0; %s", p.name, p.Value, p.Low, p.High, p.more))
-		case p.Value <= 0:
-			f.Verdict.Refuse(reason.New(reason.Zero, "%s is %.4g, not above 0: the points do not follow the model; were requests queueing?", p.name, p.Value))
-		case !p.HasInterval():
-			uncertain = append(uncertain, p.name)
-		case p.High-p.Low > widestRange*p.Value:
-			f.Verdict.Warn(reason.New(reason.Wide, "%s is uncertain by %.3g %% (interval [%.4g, %.4g]); %s", p.name, 50*(p.High-p.Low)/p.Value, p.Low, p.High, p.more))
-		}
-	}
-	if len(uncertain) > 0 {
-		f.Verdict.Warn(reason.New(reason.Few, "%s: no interval: two points without errors of their own say nothing of their certainty", strings.Join(uncertain, ", ")))
-	}
-	f.judgeLine(points, "ITL", f.ITL, "alpha", "beta", 0)
-	idle := 0
-	if f.TTFT != nil {
-		for _, o := range f.TTFT.Out {
-			if p := points[o.Index]; p.Batch < 1.5 && p.Void == "" && p.VoidTTFT == "" {
-				idle = 1 // measured, and kept out of the line for a good reason
-			}
-		}
-	}
-	f.judgeLine(points, "TTFT", f.TTFT, "gamma", "delta", idle)
-}
-
-func (f *Linear4) judgeLine(points []Point, name string, l *Line, intercept, slope string, more int) {
-	if l == nil {
+// judge refuses a line that must not be published.
+func (h *half) judge(points []Point) {
+	l := h.line
+	first := points[l.Used[0]]
+	_, sample := h.of(first)
+	switch ms := sample.MS; {
+	case ms < h.fastest:
+		h.refuse(reason.Units, "the %s of %s is %.3g ms: that looks like seconds, not milliseconds", h.name, first.Label, ms)
+		return
+	case ms > h.slowest:
+		h.refuse(reason.Units, "the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", h.name, first.Label, ms)
 		return
 	}
-	batches := make([]float64, len(l.Used))
-	for at, i := range l.Used {
-		batches[at] = points[i].Batch
+	squares := 0.0
+	for _, i := range l.Used {
+		squares += l.Residuals[i] * l.Residuals[i] / float64(len(l.Used))
 	}
-	if n := distinct(batches) + more; n < enoughPoints {
-		f.Verdict.Warn(reason.New(reason.Few, "%s: %d points; %d or more show whether a line holds", name, n, enoughPoints))
+	names := strings.Split(h.names, ", ")
+	for k, p := range []Parameter{l.Intercept, l.Slope} {
+		switch {
+		case math.IsNaN(p.Value) || math.IsInf(p.Value, 0):
+			h.refuse(reason.Unidentified, "%s is %v", names[k], p.Value)
+		case p.Value <= 0:
+			text := fmt.Sprintf("%s is %.4g, not above 0", names[k], p.Value)
+			if p.HasInterval() {
+				text = fmt.Sprintf("%s is %.4g with the interval [%.4g, %.4g], not above 0", names[k], p.Value, p.Low, p.High)
+			}
+			h.refused = append(h.refused, reason.New(reason.Misfit, "%s: the points do not follow the model", text).Cured("look for requests that queued, or for a batch that was not reached"))
+		}
 	}
-	if l.R2 < leastR2 {
-		f.Verdict.Warn(reason.New(reason.Misfit, "%s: R2 is %.3f, below %.2f", name, l.R2, leastR2))
+	if miss := math.Sqrt(squares); len(h.refused) == 0 && !(miss <= mostMisfit) {
+		r := reason.New(h.cause(), "the line misses its own points by %.3g %% in the root mean square", 100*miss)
+		h.refused = append(h.refused, r.Cured("%s", cures[r.Code]))
+	}
+}
+
+// cause names what most likely keeps the points from lying on the line.
+func (h *half) cause() reason.Code {
+	switch l := h.line; {
+	case l.Shape != "":
+		return l.Shape
+	case l.drifts():
+		return reason.Drift
+	case h.repeats() > mostMisfit/3:
+		return reason.Scatter
+	default:
+		return reason.Misfit
+	}
+}
+
+// repeats is how far two runs of the same point differ at most, relative; 0 where none
+// was measured twice.
+func (h *half) repeats() float64 {
+	most := 0.0
+	for _, group := range replicates(h.points) {
+		low, high := math.Inf(1), 0.0
+		for _, p := range group {
+			low, high = min(low, p.sample.MS), max(high, p.sample.MS)
+		}
+		most = max(most, high/low-1)
+	}
+	return most
+}
+
+// cures by cause.
+var cures = map[reason.Code]string{
+	reason.Bend:    "give a --range that ends before the bend, or use the measured curve",
+	reason.Concave: "give a --range over the batches that the server will run, such as the upper half, or use the measured curve",
+	reason.Drift:   "let the server warm up first, fix its clocks, and measure again",
+	reason.Scatter: "keep others off the server and its node, and measure again",
+	reason.Misfit:  "look at the points: a step of the server's own (batch sizes that it compiles for) is no noise; give a --range without it, or use the measured curve",
+	reason.Wide:    "measure the points longer, or again",
+}
+
+// publish makes the verdict of both halves and the parameters of those that may be
+// published.
+func (f *Linear4) publish(itl, ttft *half, points []Point) {
+	halves := []*half{itl, ttft}
+	refused := 0
+	for _, h := range halves {
+		if len(h.refused) > 0 {
+			refused++
+		}
+	}
+	add := f.Verdict.Warn
+	if refused == len(halves) {
+		add = f.Verdict.Refuse
+	}
+	if refused == 2 && itl.refused[0] == ttft.refused[0] { // said once
+		r := itl.refused[0]
+		r.Text = itl.names + ", " + ttft.names + ": " + r.Text
+		add(r)
+		itl.refused, ttft.refused = itl.refused[1:], ttft.refused[1:]
+	}
+	for _, h := range halves {
+		for _, r := range h.refused {
+			r.Text = h.names + ": " + r.Text
+			if refused == 1 {
+				r.Text = h.names + " are refused: " + strings.TrimPrefix(r.Text, h.names+": ")
+			}
+			add(r)
+		}
+	}
+	if refused == 2 {
+		return
+	}
+	if len(itl.refused) == 0 {
+		f.Alpha, f.Beta = itl.line.Intercept, itl.line.Slope
+		itl.warn(&f.Verdict, points)
+	}
+	if len(ttft.refused) == 0 {
+		f.Gamma, f.Delta = ttft.line.Intercept, ttft.line.Slope
+		ttft.warn(&f.Verdict, points)
+	}
+	f.warnOfVoid(halves, points)
+}
+
+// warn says what a reader must know of a line that is published.
+func (h *half) warn(v *Verdict, points []Point) {
+	l := h.line
+	n := len(replicates(h.points))
+	for _, o := range l.Out {
+		if p := points[o.Index]; p.Batch < 1.5 && p.Void == nil && p.VoidTTFT == nil {
+			n++ // measured, and kept out of the line for a good reason
+			break
+		}
+	}
+	if n < enoughPoints {
+		v.Warn(reason.New(reason.Few, "%s: %d points", h.name, n).Cured("%d or more show whether a line holds", enoughPoints))
+	}
+	if l.Shape != "" {
+		grows := "faster"
+		if l.Shape == reason.Concave {
+			grows = "slower"
+		}
+		worst, at := 0.0, -1
+		for _, o := range l.Out {
+			if e := l.Residuals[o.Index]; o.Why.Code == l.Shape && math.Abs(e) > math.Abs(worst) {
+				worst, at = e, o.Index
+			}
+		}
+		first, last := points[l.Used[0]], points[l.Used[len(l.Used)-1]]
+		text := fmt.Sprintf("%s grows ever %s with the batch than a line; the line is that of the batches %.4g to %.4g", h.name, grows, first.Batch, last.Batch)
+		if at >= 0 {
+			text += fmt.Sprintf(", and is %+.1f %% off at %s", 100*worst, points[at].Label)
+		}
+		v.Warn(reason.Reason{Code: l.Shape, Text: text, Cure: cures[l.Shape]})
+	}
+	if l.drifts() {
+		v.Warn(reason.New(reason.Drift, "%s changed by %+.1f %% [%+.1f, %+.1f] from the first point to the last; the line is that of the middle of the sweep",
+			h.name, 100*l.Drift.Value, 100*l.Drift.Low, 100*l.Drift.High).Cured("%s", cures[reason.Drift]))
+	}
+	if !l.Intercept.HasInterval() {
+		v.Warn(reason.New(reason.Few, "%s: no interval: two points without errors of their own say nothing of their certainty", h.names).Cured("measure more points"))
 	}
 	worst, at := 0.0, 0
 	for _, i := range l.Used {
@@ -317,40 +435,48 @@ func (f *Linear4) judgeLine(points []Point, name string, l *Line, intercept, slo
 		}
 	}
 	if worst > mostResidual {
-		f.Verdict.Warn(reason.New(reason.Misfit, "%s: the line is %+.1f %% off at %s", name, 100*l.Residuals[at], points[at].Label))
+		code := h.cause()
+		v.Warn(reason.New(code, "%s: the line is %+.1f %% off at %s, while repeats agree within %.1f %%", h.name, 100*l.Residuals[at], points[at].Label, 100*h.repeats()).Cured("%s", cures[code]))
 	}
-	if l.Scattered {
-		f.Verdict.Warn(reason.New(reason.Scatter, "%s: the points scatter about the line more than their own errors explain; the conditions differed between them (the intervals allow for it)", name))
-	}
-	for _, i := range l.Influential {
-		parameter := intercept
-		if i.Slope {
-			parameter = slope
+	if width, x := l.widest(); width > widestPrediction {
+		code, why := reason.Wide, ""
+		if l.Between > 3*BetweenRuns && h.repeats() > 3*BetweenRuns {
+			code, why = reason.Scatter, fmt.Sprintf(": runs of the same point differ by %s", percent(h.repeats()))
 		}
-		f.Verdict.Warn(reason.New(reason.Influence, "%s: %s alone moves %s by %+.1f %%; measure it again", name, points[i.Index].Label, parameter, i.Percent))
+		v.Warn(reason.New(code, "%s is predicted within ±%s only at batch %.4g%s", h.name, percent(width), x/h.perBatch(), why).Cured("%s", cures[code]))
 	}
 }
 
-// judgeUnits refuses values that cannot be milliseconds.
-func (f *Linear4) judgeUnits(points []Point) {
-	for _, l := range []struct {
-		name             string
-		line             *Line
-		fastest, slowest float64
-		of               func(Point) Sample
-	}{
-		{"ITL", f.ITL, fastestITL, slowestITL, func(p Point) Sample { return p.ITL }},
-		{"TTFT", f.TTFT, fastestTTFT, slowestTTFT, func(p Point) Sample { return p.TTFT }},
-	} {
-		if l.line == nil {
-			continue
+// perBatch is how much x is that of a request.
+func (h *half) perBatch() float64 { return h.points[0].x / h.points[0].level }
+
+// widest is the largest half width of the prediction over the range of the line,
+// relative, and where. It is at an end: between them the line is better known.
+func (l *Line) widest() (width, x float64) {
+	for _, at := range []float64{l.LinearFrom, l.LinearTo} {
+		if ms, low, high := l.Predict(at); (high-low)/2/ms > width {
+			width, x = (high-low)/2/ms, at
 		}
-		p := points[l.line.Used[0]]
-		switch ms := l.of(p).MS; {
-		case ms < l.fastest:
-			f.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like seconds, not milliseconds", l.name, p.Label, ms))
-		case ms > l.slowest:
-			f.Verdict.Refuse(reason.New(reason.Units, "the %s of %s is %.3g ms: that looks like microseconds, not milliseconds", l.name, p.Label, ms))
+	}
+	return width, x
+}
+
+// warnOfVoid names the causes for which points could not be used, each once.
+func (f *Linear4) warnOfVoid(halves []*half, points []Point) {
+	seen := map[reason.Code]bool{}
+	for _, h := range halves {
+		if len(h.refused) > 0 {
+			continue // said already
+		}
+		for _, o := range h.out {
+			p := points[o.Index]
+			if p.Void == nil && p.VoidTTFT == nil || seen[o.Why.Code] {
+				continue
+			}
+			seen[o.Why.Code] = true
+			r := o.Why
+			r.Text = p.Label + " is left out: " + r.Text
+			f.Verdict.Warn(r)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"wfgen.dev/internal/run/reason"
 )
 
 // truth is a server that follows linear4 exactly.
@@ -35,7 +37,7 @@ func TestTwoPointReproducesTheRecipe(t *testing.T) {
 		{Label: "batch 64", Batch: 64, PromptTokens: 128, ITL: Sample{MS: 8.7}, TTFT: Sample{MS: 26}},
 		{Label: "batch 1", Batch: 1, PromptTokens: 128, ITL: Sample{MS: 7}, TTFT: Sample{MS: 15}},
 	}
-	f := FitLinear4(points, TwoPoint)
+	f := FitLinear4(points, Options{Method: TwoPoint})
 	got := fmt.Sprintf("%.3f %.3f %.3f %.6f", f.Alpha.Value, f.Beta.Value, f.Gamma.Value, f.Delta.Value)
 	if got != "6.973 0.027 14.825 0.001364" {
 		t.Error(got)
@@ -44,7 +46,7 @@ func TestTwoPointReproducesTheRecipe(t *testing.T) {
 		t.Errorf("%+v", f.Verdict)
 	}
 	// A point between is no part of it, but is predicted.
-	f = FitLinear4(append(points, Point{Label: "batch 32", Batch: 32, PromptTokens: 128, ITL: Sample{MS: 10}, TTFT: Sample{MS: 20}}), TwoPoint)
+	f = FitLinear4(append(points, Point{Label: "batch 32", Batch: 32, PromptTokens: 128, ITL: Sample{MS: 10}, TTFT: Sample{MS: 20}}), Options{Method: TwoPoint})
 	if fmt.Sprintf("%.3f", f.Alpha.Value) != "6.973" || len(f.ITL.Out) != 1 || f.ITL.Out[0].Index != 2 || math.Abs(f.ITL.Residuals[2]+0.2164) > 1e-3 {
 		t.Errorf("%+v", f.ITL)
 	}
@@ -59,13 +61,13 @@ func TestWLSFindsTheTruth(t *testing.T) {
 		prompts := rapid.Float64Range(16, 8192).Draw(t, "prompts")
 		points := want.points(prompts, sizes...)
 		points = rapid.Permutation(points).Draw(t, "order")
-		f := FitLinear4(points, WLS)
+		f := FitLinear4(points, Options{Method: WLS})
 		for _, p := range []struct {
 			name string
 			got  Parameter
 			want float64
 		}{{"alpha", f.Alpha, want.alpha}, {"beta", f.Beta, want.beta}, {"gamma", f.Gamma, want.gamma}, {"delta", f.Delta, want.delta}} {
-			if math.Abs(p.got.Value/p.want-1) > 1e-6 || !(p.got.Low <= p.want*(1+1e-9) && p.want <= p.got.High*(1+1e-9)) {
+			if f.Gamma.ToldFromZero() && f.Delta.ToldFromZero() && math.Abs(p.got.Value/p.want-1) > 1e-6 || !(p.got.Low <= p.want*(1+1e-9) && p.want <= p.got.High*(1+1e-9)) {
 				t.Fatalf("%s: %+v, want %v; %+v", p.name, p.got, p.want, f.Verdict)
 			}
 		}
@@ -84,17 +86,21 @@ func TestNothingBadIsEverPublished(t *testing.T) {
 				return Sample{MS: nasty.Draw(t, name), StandardError: rapid.SampledFrom([]float64{0, 0.01, 5}).Draw(t, "se"), Blocks: rapid.IntRange(0, 12).Draw(t, "blocks")}
 			}
 			return Point{Batch: nasty.Draw(t, "batch"), PromptTokens: nasty.Draw(t, "prompts"), ITL: sample("itl"), TTFT: sample("ttft"),
-				VoidTTFT: rapid.SampledFrom([]string{"", "", "", "queued"}).Draw(t, "void")}
+				VoidTTFT: rapid.SampledFrom([]*reason.Reason{nil, nil, nil, why("queued")}).Draw(t, "void")}
 		}), 0, 12).Draw(t, "points")
 		for _, method := range []string{WLS, TwoPoint} {
-			f := FitLinear4(points, method)
+			f := FitLinear4(points, Options{Method: method})
 			if f.Verdict.Level == Refused {
 				if len(f.Verdict.Reasons) == 0 {
 					t.Fatal("refused without a reason")
 				}
 				continue
 			}
-			for _, p := range []Parameter{f.Alpha, f.Beta, f.Gamma, f.Delta} {
+			all := []Parameter{f.Alpha, f.Beta, f.Gamma, f.Delta}
+			for i, p := range all {
+				if pair := all[i/2*2 : i/2*2+2]; math.IsNaN(pair[0].Value) && math.IsNaN(pair[1].Value) && f.Verdict.Level == Warned {
+					continue // refused, and named
+				}
 				if !(p.Value > 0) || math.IsInf(p.Value, 0) || p.HasInterval() && !(p.Low <= p.Value && p.Value <= p.High) {
 					t.Fatalf("%s published: %+v, %+v", method, p, f.Verdict)
 				}
@@ -128,16 +134,16 @@ func TestVerdicts(t *testing.T) {
 		{"four points", func(ps []Point) []Point { return ps[2:6] }, Warned, "4 points"},
 		{"all void", func(ps []Point) []Point {
 			for i := range ps {
-				ps[i].Void = "all requests failed"
+				ps[i].Void = why("all requests failed")
 			}
 			return ps
 		}, Refused, "all requests failed"},
 		{"TTFT void", func(ps []Point) []Point {
 			for i := range ps {
-				ps[i].VoidTTFT = "requests queued"
+				ps[i].VoidTTFT = why("requests queued")
 			}
 			return ps
-		}, Refused, "gamma, delta: no point can be used; 7 left out, the first because: requests queued"},
+		}, Warned, "gamma, delta are refused: no point can be used; 7 left out, the first because: requests queued"},
 		{"zeros", scale(0), Refused, "0 ms"},
 		{"seconds", scale(0.001), Refused, "looks like seconds"},
 		{"microseconds", scale(1e7), Refused, "looks like microseconds"},
@@ -148,13 +154,13 @@ func TestVerdicts(t *testing.T) {
 				ps[i].ITL.MS = 7
 			}
 			return ps
-		}, Refused, "beta is"},
+		}, Accepted, ""},
 		{"falling", func(ps []Point) []Point {
 			for i := range ps {
 				ps[i].ITL.MS = 20 - 0.1*ps[i].Batch
 			}
 			return ps
-		}, Refused, "beta is -0.1, not above 0"},
+		}, Warned, "alpha, beta are refused: beta is -0.1 "},
 		{"mixed", func(ps []Point) []Point { ps[3].Group = "m on H100, 128/128"; return ps }, Refused, "mixed"},
 		{"one bad point in the middle", func(ps []Point) []Point { ps[4].ITL.MS *= 1.2; return ps }, Warned, "batch 16"},
 		{"noisy", func(ps []Point) []Point {
@@ -162,15 +168,15 @@ func TestVerdicts(t *testing.T) {
 				ps[i].TTFT.StandardError *= 20
 			}
 			return ps
-		}, Warned, "delta is uncertain"},
-		{"unlike conditions", func(ps []Point) []Point {
+		}, Warned, "TTFT is predicted within ±25"},
+		{"scatter that leaves predictions good", func(ps []Point) []Point {
 			for i := range ps {
 				ps[i].ITL.MS *= 1 + 0.02*float64(1-i%3)
 			}
 			return ps
-		}, Warned, "more than their own errors explain"},
+		}, Accepted, ""},
 	} {
-		f := FitLinear4(c.edit(llama.points(1024, sizes...)), WLS)
+		f := FitLinear4(c.edit(llama.points(1024, sizes...)), Options{Method: WLS})
 		if f.Verdict.Level != c.level || c.says != "" && !says(f.Verdict, c.says) {
 			t.Errorf("%s: %s %q", c.name, f.Verdict.Level, f.Verdict.Reasons)
 		}
@@ -180,12 +186,12 @@ func TestVerdicts(t *testing.T) {
 func TestIdleServerIsKeptOutOfTheTTFTLine(t *testing.T) {
 	points := llama.points(1024, sizes...)
 	points[0].TTFT.MS -= 5
-	f := FitLinear4(points, WLS)
-	if math.Abs(f.Gamma.Value-15) > 1e-6 || len(f.TTFT.Out) != 1 || !strings.Contains(f.TTFT.Out[0].Reason, "idle server") || f.Verdict.Level != Accepted {
+	f := FitLinear4(points, Options{Method: WLS})
+	if math.Abs(f.Gamma.Value-15) > 1e-6 || len(f.TTFT.Out) != 1 || !strings.Contains(f.TTFT.Out[0].Why.Text, "idle server") || f.Verdict.Level != Accepted {
 		t.Errorf("%+v %+v", f.TTFT, f.Verdict)
 	}
 	// With two busier points it is needed.
-	if f := FitLinear4(llama.points(1024, 1, 8, 64), WLS); len(f.TTFT.Used) != 3 {
+	if f := FitLinear4(llama.points(1024, 1, 8, 64), Options{Method: WLS}); len(f.TTFT.Used) != 3 {
 		t.Errorf("%+v", f.TTFT)
 	}
 }
@@ -203,12 +209,12 @@ func TestTheBendIsFound(t *testing.T) {
 				points[i].ITL.StandardError, points[i].TTFT.StandardError = 0, 0
 			}
 		}
-		f := FitLinear4(points, WLS)
+		f := FitLinear4(points, Options{Method: WLS})
 		if f.ITL.BendFrom == nil || *f.ITL.BendFrom != 192 || f.ITL.LinearTo != 128 || len(f.ITL.Out) != 2 {
 			t.Fatalf("errors known %v: %+v", errors, f.ITL)
 		}
-		if !strings.Contains(f.ITL.Out[0].Reason, "batch 192 lies +") || math.Abs(f.Beta.Value/0.03-1) > 0.05 {
-			t.Errorf("beta %v; %s", f.Beta.Value, f.ITL.Out[0].Reason)
+		if !strings.Contains(f.ITL.Out[0].Why.Text, "batch 192 lies +") || math.Abs(f.Beta.Value/0.03-1) > 0.05 {
+			t.Errorf("beta %v; %s", f.Beta.Value, f.ITL.Out[0].Why.Text)
 		}
 		if len(f.TTFT.Used)+len(f.TTFT.Out) != len(points) || len(f.TTFT.Out) != 3 {
 			t.Errorf("TTFT out %+v", f.TTFT.Out)
@@ -230,15 +236,17 @@ func TestIntervalsCover(t *testing.T) {
 		between   float64 // run-to-run differences that no point can know of, relative
 		low, high float64
 	}{
-		{"even errors", sizes, even, 10, 0, 93, 97},
-		{"few blocks", sizes, even, 4, 0, 93, 97},
-		{"falling errors", sizes, falling, 10, 0, 93, 97},
-		{"four points", []float64{1, 8, 32, 64}, even, 10, 0, 93, 97},
-		{"errors unknown", sizes, even, 0, 0, 92, 98},
-		{"runs differ", sizes, even, 10, 0.012, 91, 97},
+		// Where runs do not differ at all, seven points cannot show it.
+		{"even errors", sizes, even, 10, 0, 95, 99},
+		{"few blocks", sizes, even, 4, 0, 95, 99},
+		{"falling errors", sizes, falling, 10, 0, 95, 100},
+		{"four points", []float64{1, 8, 32, 64}, even, 10, 0, 95, 100},
+		{"errors unknown", sizes, even, 0, 0, 93, 97},
+		{"runs differ", sizes, even, 10, 0.005, 93, 98},
+		{"runs differ much", sizes, even, 10, 0.012, 93, 97},
 	} {
 		rng := rand.New(rand.NewPCG(7, uint64(len(c.name))))
-		const sweeps = 2000
+		const sweeps = 1000
 		var inside [4]int
 		for range sweeps {
 			points := llama.points(512, c.batches...)
@@ -254,7 +262,7 @@ func TestIntervalsCover(t *testing.T) {
 					s.StandardError = math.Sqrt(s.StandardError)
 				}
 			}
-			f := FitLinear4(points, WLS)
+			f := FitLinear4(points, Options{Method: WLS})
 			for i, p := range []struct {
 				Parameter
 				want float64
@@ -282,7 +290,7 @@ func BenchmarkFitOf10000Points(b *testing.B) {
 	points := llama.points(128, batches...)
 	b.ReportAllocs()
 	for b.Loop() {
-		FitLinear4(points, WLS)
+		FitLinear4(points, Options{Method: WLS})
 	}
 }
 
@@ -294,3 +302,5 @@ func says(v Verdict, text string) bool {
 	}
 	return false
 }
+
+func why(text string) *reason.Reason { return new(reason.New(reason.Void, "%s", text)) }

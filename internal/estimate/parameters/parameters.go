@@ -32,8 +32,8 @@ const Linear4 = "linear4"
 // Parameters is one model on one accelerator at one shape. Its first fields are
 // those of the two-run recipe, with the same names and meaning. Latencies are in
 // milliseconds.
-// Where the verdict is refused, alpha, beta, gamma and delta are null: an
-// autoscaler must not come by them by accident.
+// What is refused is null, alpha and beta or gamma and delta or all: an autoscaler must
+// not come by it by accident.
 type Parameters struct {
 	Schema string `json:"schema"`
 
@@ -61,9 +61,10 @@ type Parameters struct {
 
 // Fit is how the parameters were made and how well they describe the points.
 type Fit struct {
-	Model       string      `json:"model"`  // linear4
-	Method      string      `json:"method"` // wls or two-point
-	Batch       string      `json:"batch"`  // which batch size the fit is over: measured or nominal
+	Model       string      `json:"model"`           // linear4
+	Method      string      `json:"method"`          // wls or two-point
+	Batch       string      `json:"batch"`           // which batch size the fit is over: measured or nominal
+	Range       *[2]float64 `json:"range,omitempty"` // batches that the lines were asked to be for; absent: all that were measured
 	Intervals   Intervals   `json:"intervals"`
 	Diagnostics Diagnostics `json:"diagnostics"`
 	Points      []Point     `json:"points"`
@@ -125,13 +126,30 @@ type Diagnostics struct {
 type Line struct {
 	R2                  *float64 `json:"r2,omitempty"`                 // share of the variance explained; absent when there is none
 	RMSEMS              float64  `json:"rmse_ms"`                      // root mean square residual, ms
-	LargestErrorPercent float64  `json:"largest_error_percent"`        // largest relative residual, percent
+	MeanErrorPercent    float64  `json:"mean_error_percent,omitempty"` // mean absolute relative residual of the points used, percent
+	LargestErrorPercent float64  `json:"largest_error_percent"`        // largest relative residual of the points used, percent
 	ConditionNumber     float64  `json:"condition_number"`             // of the design, columns scaled to length one
 	DegreesOfFreedom    float64  `json:"degrees_of_freedom,omitempty"` // behind the intervals
 	PointsUsed          int      `json:"points_used"`
-	LinearTo            float64  `json:"linear_to"`            // largest measured batch in the linear range, requests
-	BendFrom            *float64 `json:"bend_from,omitempty"`  // smallest measured batch beyond it, requests
-	Covariance          *float64 `json:"covariance,omitempty"` // of intercept and slope, product of their units
+	LinearFrom          float64  `json:"linear_from,omitempty"` // smallest measured batch that was used, requests
+	LinearTo            float64  `json:"linear_to"`             // largest measured batch in the linear range, requests
+	BendFrom            *float64 `json:"bend_from,omitempty"`   // smallest measured batch beyond it, requests
+	Covariance          *float64 `json:"covariance,omitempty"`  // of intercept and slope, product of their units
+
+	AllMeanErrorPercent    *float64 `json:"all_mean_error_percent,omitempty"`    // over all measured points, those beyond the range too, percent
+	AllLargestErrorPercent *float64 `json:"all_largest_error_percent,omitempty"` // over all measured points, percent
+	Shape                  string   `json:"shape,omitempty"`                     // bend or concave where all points together are on no line
+	BetweenRunsPercent     *float64 `json:"between_runs_percent,omitempty"`      // by which two runs of a point differ, standard deviation, percent
+	ScatterPercent         *float64 `json:"scatter_percent,omitempty"`           // of a point about the line, its own error included, standard deviation, percent
+	Drift                  *Change  `json:"drift,omitempty"`                     // from the first point to the last
+	Predictions            []Step   `json:"predictions,omitempty"`               // at the ends of the range: the line, and the interval of a run there
+}
+
+// Change is a relative change with its 95 % interval, percent.
+type Change struct {
+	Percent float64 `json:"percent"`
+	Low     float64 `json:"low"`
+	High    float64 `json:"high"`
 }
 
 // Point is what the estimate made of one measured point.
@@ -158,8 +176,10 @@ type Value struct {
 	From            string   `json:"from"`                        // server, client or probe
 	Statistic       string   `json:"statistic"`                   // mean or median
 	PredictedMS     *float64 `json:"predicted_ms,omitempty"`
-	ErrorPercent    *float64 `json:"error_percent,omitempty"` // predicted over measured minus one
-	Used            bool     `json:"used"`                    // the line was fitted to it
+	PredictedLowMS  *float64 `json:"predicted_low_ms,omitempty"`  // of the 95 % interval of a run at this batch
+	PredictedHighMS *float64 `json:"predicted_high_ms,omitempty"` // of the 95 % interval of a run at this batch
+	ErrorPercent    *float64 `json:"error_percent,omitempty"`     // predicted over measured minus one
+	Used            bool     `json:"used"`                        // the line was fitted to it
 }
 
 // Separator stands between the values of a field of Provenance.
@@ -188,14 +208,25 @@ type Provenance struct {
 	ErroredRequests int     `json:"errored_requests,omitempty"`
 }
 
-// Published tells whether the numbers may be used.
-func (p *Parameters) Published() bool { return p.Verdict.Level != fit.Refused && p.Alpha != nil }
+// Published tells whether all four numbers may be used.
+func (p *Parameters) Published() bool { return p.HasITL() && p.HasTTFT() }
+
+// HasITL tells whether alpha and beta may be used, HasTTFT whether gamma and delta
+// may: the lines are judged apart.
+func (p *Parameters) HasITL() bool {
+	return p.Verdict.Level != fit.Refused && p.Alpha != nil && p.Beta != nil
+}
+
+// HasTTFT tells whether gamma and delta may be used; see HasITL.
+func (p *Parameters) HasTTFT() bool {
+	return p.Verdict.Level != fit.Refused && p.Gamma != nil && p.Delta != nil
+}
 
 // Parameter is an estimate and its interval by name: alpha, beta, gamma or delta.
-// The interval is NaN where there is none; ok is false for a refused verdict.
+// The interval is NaN where there is none; ok is false for one that is refused.
 func (p *Parameters) Parameter(name string) (value, low, high float64, ok bool) {
 	v, i := p.named(name)
-	if v == nil || *v == nil || !p.Published() {
+	if v == nil || *v == nil || p.Verdict.Level == fit.Refused {
 		return 0, 0, 0, false
 	}
 	if *i == nil {
@@ -297,14 +328,17 @@ func (p *Parameters) validate() error {
 	}
 	switch p.Verdict.Level {
 	case fit.Accepted, fit.Warned:
-		for _, name := range Names {
-			if v, _ := p.named(name); *v == nil {
+		for i, name := range Names {
+			v, _ := p.named(name)
+			other, _ := p.named(Names[i^1]) // of its pair
+			switch {
+			case *v == nil && (*other != nil || p.Verdict.Level == fit.Accepted || !p.HasITL() && !p.HasTTFT()):
 				bad("%s: missing, though the verdict is %s", name, p.Verdict.Level)
-			} else if x := **v; !(x > 0) || math.IsInf(x, 0) {
-				bad("%s: %v is not a finite number above 0", name, x)
+			case *v != nil && (!(**v > 0) || math.IsInf(**v, 0)):
+				bad("%s: %v is not a finite number above 0", name, **v)
 			}
 		}
-		if p.ITLSynchronous == nil || p.ITLThroughput == nil || !(p.BatchSize >= 1) {
+		if p.HasITL() && (p.ITLSynchronous == nil || p.ITLThroughput == nil || !(p.BatchSize >= 1)) {
 			bad("itl_synchronous, itl_throughput, batch_size: missing, though the verdict is %s", p.Verdict.Level)
 		}
 		if p.Verdict.Level == fit.Warned && len(p.Verdict.Reasons) == 0 {

@@ -37,8 +37,12 @@ func milliseconds(ms float64) time.Duration {
 
 // jitter draws random factors whose mean is one and whose standard deviation is
 // the given one: lognormal, because a time is never negative and the mean of
-// exp(N(mu, sigma^2)), which is exp(mu + sigma^2/2), can be made exactly one.
-type jitter struct{ mu, sigma float64 }
+// exp(N(mu, sigma^2)), which is exp(mu + sigma^2/2), can be made exactly one. Some of
+// the factors are ten times as large, so many that they add the share stalls, and all
+// are smaller for it.
+type jitter struct{ mu, sigma, stalls float64 }
+
+const stall = 10 // times as long
 
 func newJitter(deviation float64) jitter {
 	variance := math.Log1p(deviation * deviation)
@@ -46,10 +50,23 @@ func newJitter(deviation float64) jitter {
 }
 
 func (j jitter) draw(random *rand.Rand) float64 {
-	if j.sigma == 0 {
-		return 1
+	factor := 1.0
+	if j.sigma > 0 {
+		factor = math.Exp(j.mu + j.sigma*random.NormFloat64())
 	}
-	return math.Exp(j.mu + j.sigma*random.NormFloat64())
+	if j.stalls > 0 {
+		if random.Float64() < j.stalls/(stall-1) {
+			factor *= stall
+		}
+		factor /= 1 + j.stalls
+	}
+	return factor
+}
+
+func (c Config) jitter() jitter {
+	j := newJitter(c.Jitter)
+	j.stalls = c.Stalls
+	return j
 }
 
 // stretch is d times a factor.
@@ -117,6 +134,6 @@ func (c Config) fate(number uint64) fate {
 		abortAt: random.Float64(),
 		latency: random,
 	}
-	f.prefills = newJitter(c.Jitter).draw(random)
+	f.prefills = c.jitter().draw(random)
 	return f
 }

@@ -212,3 +212,20 @@ func TestFaultsDoNotMoveTheJitter(t *testing.T) {
 		t.Errorf("fate without faults %+v, with faults %+v", plain, faulty)
 	}
 }
+
+func TestStallsLeaveTheMean(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	j := Config{Stalls: 0.027}.jitter()
+	sum, long := 0.0, 0
+	const n = 200_000
+	for range n {
+		x := j.draw(random)
+		sum += x
+		if x > 5 {
+			long++
+		}
+	}
+	if math.Abs(sum/n-1) > 0.01 || math.Abs(float64(long)/n-0.003) > 0.0005 {
+		t.Errorf("mean %v, %d of %d are long", sum/n, long, n)
+	}
+}

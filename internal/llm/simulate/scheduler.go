@@ -32,13 +32,13 @@ func newScheduler(c Config, iteration func(tokens int)) scheduler {
 	if c.Latency == Engine {
 		return &batching{
 			law:    iterationLaw{base: c.Base, seq: c.Seq, ctx: c.Ctx, pre: c.Pre, pre2: c.Pre2},
-			jitter: newJitter(c.Jitter), random: random, wander: w,
+			jitter: c.jitter(), random: random, wander: w,
 			maxNumSeqs: c.MaxNumSeqs, maxNumBatchedTokens: c.MaxNumBatchedTokens, iteration: iteration,
 		}
 	}
 	return &lawful{
 		law:    linear4{alpha: c.Alpha, beta: c.Beta, gamma: c.Gamma, delta: c.Delta},
-		jitter: newJitter(c.Jitter), wander: w,
+		jitter: c.jitter(), wander: w,
 		maxNumSeqs: c.MaxNumSeqs, iteration: iteration,
 	}
 }

@@ -78,7 +78,11 @@ type Config struct {
 	// is that of a speed which all share and which changes slowly: it is
 	// forgotten within WanderMemory iterations (0: DefaultWanderMemory). The
 	// means stay what the model says.
+	// Stalls is the share of the time that is lost to those TTFTs, gaps or iterations
+	// that take ten times as long, for the garbage collection or the neighbour that
+	// every server meets; the others are faster for it.
 	Jitter       float64
+	Stalls       float64
 	Wander       float64
 	WanderMemory float64
 	Seed         int64 // of jitter, wander, faults and early ends

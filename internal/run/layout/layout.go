@@ -111,6 +111,16 @@ func ReportsOf(run, accelerator string, s sweep.Shape) string {
 	return path.Join(Accelerator(run, accelerator), Reports, s.Slug())
 }
 
+// ReportsOfPoint is the prefix of the raw reports of a point: those of its shape, or a
+// folder among them for a point that was measured again.
+func ReportsOfPoint(run string, p sweep.Point) string {
+	prefix := ReportsOf(run, p.Accelerator, p.Shape)
+	if p.Again > 0 {
+		prefix = path.Join(prefix, p.Name())
+	}
+	return prefix
+}
+
 // ParametersFile is the name of the parameters of one shape.
 func ParametersFile(s sweep.Shape) string { return s.Slug() + ".json" }
 

@@ -276,7 +276,7 @@ func (r *Runner) publish(ctx context.Context, work string, p sweep.Point, counts
 		return err
 	}
 	for _, file := range reports {
-		if err := put(filepath.Join(work, layout.Reports, file.Name()), path.Join(layout.ReportsOf(r.Run, p.Accelerator, p.Shape), file.Name())); err != nil {
+		if err := put(filepath.Join(work, layout.Reports, file.Name()), path.Join(layout.ReportsOfPoint(r.Run, p), file.Name())); err != nil {
 			return err
 		}
 	}

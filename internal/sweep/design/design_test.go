@@ -81,7 +81,7 @@ func TestThePlanReachesItsPrecision(t *testing.T) {
 			}
 			points = append(points, fit.Point{Batch: n, PromptTokens: 512, ITL: sample(expected[0]+expected[1]*n, DefaultNoise.ITL), TTFT: sample(expected[2]+expected[3]*512*n, DefaultNoise.TTFT)})
 		}
-		f := fit.FitLinear4(points, fit.WLS)
+		f := fit.FitLinear4(points, fit.Options{Method: fit.WLS})
 		for i, e := range []fit.Parameter{f.Alpha, f.Beta, f.Gamma, f.Delta} {
 			sum[i] += (e.Value/expected[i] - 1) * (e.Value/expected[i] - 1) / sweeps
 		}

@@ -56,7 +56,7 @@ func TestAcceleratorsAreResolved(t *testing.T) {
 	} {
 		a := p.Accelerators[i]
 		if a.TargetURL != want.target || a.Resource != want.resource || a.Own != want.own || a.MaxNumSeqs != want.limit || a.Count != want.gpus ||
-			a.Deployed || len(a.Nodes) != 1 || len(a.Points) != len(c.BatchSizes) {
+			a.Deployed || len(a.Nodes) != 1 || len(a.Points) != len(c.BatchSizes)+1 { // the first again
 			t.Errorf("%s: %+v, want %+v", a.Name, a, want)
 		}
 	}

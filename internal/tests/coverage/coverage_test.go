@@ -21,6 +21,8 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep"
 )
 
 // sweepsVariable asks for another number of sweeps of every server, and for the
@@ -44,8 +46,15 @@ var (
 )
 
 var servers = []server{
-	{"linear4", linear4, simulate.Loop{PromptTokens: 512, OutputTokens: 32, Duration: 12 * time.Second}, []int{1, 2, 4, 8, 16, 32}},
+	{"linear4", linear4, simulate.Loop{PromptTokens: 512, OutputTokens: 32, Duration: 12 * time.Second}, []int{1, 2, 4, 8, 16, 32, 64}},
 	{"engine", engine, simulate.Loop{PromptTokens: 256, OutputTokens: 64, Spread: 0.5, Duration: 20 * time.Second, Pause: time.Millisecond}, []int{1, 2, 4, 8, 16, 32, 64}},
+}
+
+// runs are the batch sizes in the order in which a sweep measures them, the first again
+// at its end.
+func (s server) runs() []int {
+	order := sweep.Order(s.batches)
+	return append(order, order[0])
 }
 
 var names = [4]string{"alpha", "beta", "gamma", "delta"}
@@ -92,7 +101,7 @@ func (s server) point(streams int, config simulate.Config, duration time.Duratio
 func (s server) sweep(seed uint64, reducers ...reducer) ([][]fit.Point, error) {
 	seeds := rand.New(rand.NewPCG(seed, 1))
 	sweeps := make([][]fit.Point, len(reducers))
-	for _, streams := range s.batches {
+	for at, streams := range s.runs() {
 		config := s.config
 		config.Seed = seeds.Int64()
 		points, err := s.point(streams, config, s.loop.Duration, reducers...)
@@ -100,6 +109,7 @@ func (s server) sweep(seed uint64, reducers ...reducer) ([][]fit.Point, error) {
 			return nil, err
 		}
 		for i, p := range points {
+			p.At = 1e9 + float64(at)*s.loop.Duration.Seconds()
 			sweeps[i] = append(sweeps[i], p)
 		}
 	}
@@ -116,9 +126,9 @@ func (s server) truth(tb testing.TB, typical []fit.Point) [4]float64 {
 		return [4]float64{c.Alpha, c.Beta, c.Gamma, c.Delta}
 	}
 	quiet := s.config
-	quiet.Jitter, quiet.Wander = 0, 0
+	quiet.Jitter, quiet.Wander, quiet.Stalls = 0, 0, 0
 	var points []fit.Point
-	for i, streams := range s.batches {
+	for i, streams := range s.runs() {
 		long, err := s.point(streams, quiet, 100*s.loop.Duration, reduced)
 		if err != nil {
 			tb.Fatal(err)
@@ -129,7 +139,7 @@ func (s server) truth(tb testing.TB, typical []fit.Point) [4]float64 {
 		points = append(points, p)
 	}
 	var truth [4]float64
-	for i, p := range parameters(fit.FitLinear4(points, fit.WLS)) {
+	for i, p := range parameters(fit.FitLinear4(points, fit.Options{Method: fit.WLS})) {
 		truth[i] = p.Value
 	}
 	return truth
@@ -141,14 +151,16 @@ type result struct {
 	bias    [4]float64 // mean distance from the truth, in standard errors of one sweep
 	ratio   [4]float64 // mean standard error (quadratic) over the true scatter
 	width   [4]float64 // median half width of the intervals, percent of the value
+
+	accepted float64                 // percent of the sweeps
+	codes    map[reason.Code]float64 // percent of the sweeps whose verdict has it
 }
 
-// cover simulates sweeps and counts whose intervals hold the truth, for each way to
-// reduce them.
-func (s server) cover(tb testing.TB, sweeps int, reducers ...reducer) []result {
+// simulated are so many sweeps, by reducer.
+func (s server) simulated(tb testing.TB, sweeps int, reducers ...reducer) [][][]fit.Point {
 	tb.Helper()
 	began := time.Now()
-	all := make([][][]fit.Point, sweeps) // by reducer
+	all := make([][][]fit.Point, sweeps)
 	errs := make([]error, sweeps)
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -167,20 +179,49 @@ func (s server) cover(tb testing.TB, sweeps int, reducers ...reducer) []result {
 	if err := errors.Join(errs...); err != nil {
 		tb.Fatal(err)
 	}
-
-	results := make([]result, len(reducers))
+	by := make([][][]fit.Point, len(reducers))
 	for i := range reducers {
-		of := make([][]fit.Point, sweeps)
 		for k := range all {
-			of[k] = all[k][i]
+			by[i] = append(by[i], all[k][i])
 		}
-		results[i] = s.judge(tb, of)
 	}
 	tb.Logf("%s: %d sweeps in %v", s.name, sweeps, time.Since(began).Round(10*time.Millisecond))
+	return by
+}
+
+// cover simulates sweeps and counts whose intervals hold the truth, for each way to
+// reduce them.
+func (s server) cover(tb testing.TB, sweeps int, reducers ...reducer) []result {
+	tb.Helper()
+	var results []result
+	for _, all := range s.simulated(tb, sweeps, reducers...) {
+		results = append(results, s.judge(tb, all, disturbance{}))
+	}
 	return results
 }
 
-func (s server) judge(tb testing.TB, all [][]fit.Point) result {
+// disturbance is what no point knows of: all latencies of a run are scaled.
+type disturbance struct {
+	name    string
+	between float64 // standard deviation of the factor of each run
+	heat    float64 // by how much the server is slower at the end of the sweep than at its begin
+}
+
+// of returns the points of a sweep as the disturbance leaves them. The truth is the
+// server in the middle of the sweep.
+func (d disturbance) of(points []fit.Point, random *rand.Rand) []fit.Point {
+	points = slices.Clone(points)
+	for i := range points {
+		factor := 1 + d.between*random.NormFloat64() + d.heat*(float64(i)/float64(len(points)-1)-0.5)
+		for _, s := range []*fit.Sample{&points[i].ITL, &points[i].TTFT} {
+			s.MS *= factor
+			s.StandardError *= factor
+		}
+	}
+	return points
+}
+
+func (s server) judge(tb testing.TB, all [][]fit.Point, d disturbance) result {
 	tb.Helper()
 	sweeps := len(all)
 	typical := slices.Clone(all[0])
@@ -195,11 +236,14 @@ func (s server) judge(tb testing.TB, all [][]fit.Point) result {
 	}
 	truth := s.truth(tb, typical)
 
-	var r result
+	r := result{codes: map[reason.Code]float64{}}
 	var inside, off, squares, claimed [4]float64
 	widths := [4][]float64{}
+	random := rand.New(rand.NewPCG(uint64(sweeps), 3))
 	for _, points := range all {
-		for j, p := range parameters(fit.FitLinear4(points, fit.WLS)) {
+		f := fit.FitLinear4(d.of(points, random), fit.Options{Method: fit.WLS})
+		r.count(f.Verdict, sweeps)
+		for j, p := range parameters(f) {
 			if p.Low <= truth[j] && truth[j] <= p.High {
 				inside[j]++
 			}
@@ -219,6 +263,21 @@ func (s server) judge(tb testing.TB, all [][]fit.Point) result {
 		r.width[j] = widths[j][sweeps/2]
 	}
 	return r
+}
+
+// count adds one verdict of so many.
+func (r *result) count(v fit.Verdict, of int) {
+	share := 100 / float64(of)
+	if v.Level == fit.Accepted {
+		r.accepted += share
+	}
+	seen := map[reason.Code]bool{}
+	for _, f := range v.Findings {
+		if !seen[f.Code] {
+			seen[f.Code] = true
+			r.codes[f.Code] += share
+		}
+	}
 }
 
 func (r result) log(tb testing.TB, name string) {
@@ -241,30 +300,50 @@ func sweeps(tb testing.TB, otherwise int) (n int, asked bool) {
 	return n, true
 }
 
+// disturbances, and how many of a thousand intervals must hold the truth. Where runs do
+// not differ at all, or only by a drift that the order of the points keeps from the
+// batch, a sweep cannot know it, and its intervals hold the truth more often.
+var disturbances = []struct {
+	disturbance
+	low, high float64 // percent
+}{
+	{disturbance{name: "none"}, 93, 99.5},
+	{disturbance{name: "runs differ by 0.5 %", between: 0.005}, 93, 98.5},
+	{disturbance{name: "runs differ by 1 %", between: 0.01}, 92, 97},
+	{disturbance{name: "heats by 2 %", heat: 0.02}, 93, 100},
+}
+
 func TestIntervalsHoldTheTruth(t *testing.T) {
 	if testing.Short() {
-		t.Skip("simulates thousands of sweeps")
+		t.Skip("simulates many sweeps")
 	}
-	n, _ := sweeps(t, 1000)
-	// What chance does to a coverage of 95 % over the sweeps of one server, two
+	n, _ := sweeps(t, 250)
+	// What chance does to a coverage of 95 % over the sweeps of one server, three
 	// standard deviations, in percent.
-	chance := 200 * math.Sqrt(0.95*0.05/float64(n))
-	var all [4]float64
-	judge := func(name string, covered [4]float64, low, high float64) {
-		for j, percent := range covered {
-			if percent < low || percent > high {
-				t.Errorf("%s: the interval of %s holds the truth in %.1f %% of the sweeps, want %.1f to %.1f", name, names[j], percent, low, high)
+	chance := 300 * math.Sqrt(0.95*0.05/float64(n))
+	stalling := servers[0]
+	stalling.name, stalling.config.Stalls = "linear4, stalls of 0.3 %", 0.003
+	for _, s := range append(slices.Clone(servers), stalling) {
+		disturbances := disturbances
+		if s.config.Stalls > 0 {
+			disturbances = disturbances[:1]
+		}
+		all := s.simulated(t, n, reduced)[0]
+		for _, d := range disturbances {
+			r := s.judge(t, all, d.disturbance)
+			r.log(t, s.name+", "+d.name)
+			t.Logf("%s, %s: accepted %.1f %%, findings %v", s.name, d.name, r.accepted, r.codes)
+			for j, percent := range r.covered {
+				if percent < d.low-chance || percent > d.high+chance/2 {
+					t.Errorf("%s, %s: the interval of %s holds the truth in %.1f %% of the sweeps, want %.1f to %.1f", s.name, d.name, names[j], percent, d.low, d.high)
+				}
+			}
+			if r.accepted < 90-chance && d.heat == 0 {
+				t.Errorf("%s, %s: %.1f %% of the sweeps are accepted, want 90", s.name, d.name, r.accepted)
+			}
+			if r.codes[reason.Drift] > 7+chance/2 && d.heat == 0 {
+				t.Errorf("%s, %s: %.1f %% of the sweeps are taken for drifting", s.name, d.name, r.codes[reason.Drift])
 			}
 		}
 	}
-	for _, s := range servers {
-		r := s.cover(t, n, reduced)[0]
-		r.log(t, s.name)
-		judge(s.name, r.covered, 93-chance, 97+chance)
-		for j := range all {
-			all[j] += r.covered[j] / float64(len(servers))
-		}
-	}
-	t.Logf("both: alpha, beta, gamma, delta covered %.1f %%", all)
-	judge("both servers", all, 93, 97)
 }

@@ -283,7 +283,7 @@ func sweeps(t *testing.T, w *world) {
 			switch {
 			case len(p.Fit.Points) != 4:
 				t.Errorf("%d points in the estimate", len(p.Fit.Points))
-			case code == exit.Done && !(0 < alpha && low < alpha && alpha < high):
+			case code == exit.Done && p.HasITL() && !(0 < alpha && low < alpha && alpha < high):
 				t.Errorf("alpha %v [%v, %v]", alpha, low, high)
 			case code == exit.Refused && (p.Verdict.Level != fit.Refused || len(p.Verdict.Reasons) == 0):
 				t.Errorf("exit %d with the verdict %+v", code, p.Verdict)
