@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,9 @@ An objective is METRIC=TIME or STATISTIC.METRIC=TIME, several are separated by c
   e2e    from a request's arrival to its last token
   mean (otherwise), p50, p90, p95, p99 over requests
 
+Open loops among the inputs (step bench --rate with the same --slo) check the claim: one
+that they contradict is lowered to what was attained, or refused.
+
 Nothing is claimed beyond the most requests in flight that were measured, nor beyond 95 %
 of the rate at which the server saturates. docs/capacity.md says how the numbers are made
 and how right they are. Exits with 65 when no objectives can be met by any accelerator.
@@ -68,11 +72,12 @@ func runCapacity(c *cli.Context) error {
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	s, err := summaryOf(c, c.Args().Slice())
+	s, measured, err := summaryOf(c, c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	f := capacity.Of(s, o)
+	f.Check(measured)
 	data, err := f.Encode()
 	if err != nil {
 		return err
@@ -111,20 +116,27 @@ func writeCapacity(c *cli.Context, out store.Store, f capacity.File, data []byte
 	return out.Put(c.Context, layout.Capacity, bytes.NewReader(data))
 }
 
-// summaryOf estimates what lies at the paths, and merges what is estimated already.
-func summaryOf(c *cli.Context, paths []string) (parameters.Summary, error) {
+// summaryOf estimates what lies at the paths, and merges what is estimated already. The
+// open loops among the measurements, which are no points of an estimate, come beside it.
+func summaryOf(c *cli.Context, paths []string) (s parameters.Summary, open []capacity.Measured, err error) {
 	in, skipped, err := aggregate.Load(c.Context, paths, "", &report.Options{})
 	if err != nil {
-		return parameters.Summary{}, err
+		return s, nil, err
 	}
+	for _, m := range in.Measurements {
+		if m.Open != nil {
+			open = append(open, capacity.Measured{Measurement: m.Measurement, File: m.File})
+		}
+	}
+	in.Measurements = slices.DeleteFunc(in.Measurements, func(m aggregate.Source) bool { return m.Open != nil })
 	for _, s := range skipped {
 		fmt.Fprintf(c.App.ErrWriter, "skipped %s\n", s)
 	}
-	s := aggregate.Estimate(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto})
+	s = aggregate.Estimate(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto})
 	if len(s.Parameters) == 0 {
-		return s, exit.Errorf(exit.Refused, "%s: no parameters, summary or measurement found; make them with step bench and step aggregate", strings.Join(paths, ", "))
+		return s, nil, exit.Errorf(exit.Refused, "%s: no parameters, summary or measurement found; make them with step bench and step aggregate", strings.Join(paths, ", "))
 	}
-	return s, nil
+	return s, open, nil
 }
 
 // capacityOptions reads the flags and reports every mistake among them.

@@ -57,3 +57,23 @@ func TestCapacity(t *testing.T) {
 		}
 	}
 }
+
+func TestRenderACapacity(t *testing.T) {
+	from, out := swept(t, 0.02, "NVIDIA A100"), t.TempDir()
+	if code, _, stderr := step("capacity", from, "--slo", "itl=8ms", "--output", out); code != 0 {
+		t.Fatal(stderr)
+	}
+	code, stdout, stderr := step("render", "--format", "keda", out, "--shape", "128/128", "--scale-target", "vllm", "--metrics", "sglang", "--max-replicas", "3")
+	if code != 0 || !strings.Contains(stdout, "kind: ScaledObject") || !strings.Contains(stdout, "maxReplicaCount: 3") || !strings.Contains(stdout, "sglang:num_running_reqs") {
+		t.Errorf("code %d\n%s%s", code, stdout, stderr)
+	}
+	if code, stdout, stderr = step("render", "--format", "router", from, out+"/capacity.json", "--shape", "128/128"); code != 0 || !strings.Contains(stdout, "maxConcurrency") {
+		t.Errorf("code %d\n%s%s", code, stdout, stderr)
+	}
+	if code, _, stderr = step("render", "--format", "ray", from); code != exit.Usage || !strings.Contains(stderr, "none is among the inputs") {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+	if code, _, stderr = step("render", "--format", "ray", out, "--metrics", "x", "--max-replicas", "0"); code != exit.Usage || !strings.Contains(stderr, "--metrics") || !strings.Contains(stderr, "--max-replicas") {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+}

@@ -3,6 +3,7 @@ package stepcli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,6 +13,8 @@ import (
 	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/render"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/slo"
 )
@@ -19,22 +22,30 @@ import (
 func renderCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "render",
-		Usage:     "write parameters in the format of a consumer",
-		ArgsUsage: "PARAMETERS...",
-		Description: `Reads parameters.json and summary.json files, or directories and s3:// prefixes
-that hold some, and writes on stdout. A refused verdict among them is refused with
-exit code 65.
+		Usage:     "write capacities or parameters in the format of a consumer",
+		ArgsUsage: "CAPACITY|PARAMETERS...",
+		Description: `Reads capacity.json, parameters.json and summary.json files, or directories and s3://
+prefixes that hold parameters, and writes on stdout. A refused verdict among them is
+refused with exit code 65.
 
-Formats:
-  variantautoscaling  the VariantAutoscaling of WVA v0.0.1 to v0.4.2: one model, any
-                      number of accelerators
-  inferno             model-data.json of the llm-inferno optimizer and control-loop from
-                      2026-03 on; the values are also what WVA v0.5 and later learn by
-                      itself. From iteration3, so it takes a summary.json of two shapes
-                      or more; --shape says which tokens maxBatchSize is for
+Formats of a capacity (step capacity --output), each by the safe end of its interval:
+  keda                a ScaledObject: running and waiting requests per replica
+  hpa                 a HorizontalPodAutoscaler: running requests per pod
+  ray                 target_ongoing_requests and max_ongoing_requests of Ray Serve
+  skyserve            target_qps_per_replica of SkyServe, by accelerator
+  knative             annotations and containerConcurrency of Knative, and of KServe on it
+
+Formats of parameters:
   router              peakPrefillThroughput (tokens/s) of the llm-d router and of KEDA's
                       token-aware scaling, one per accelerator, from TTFT at batch 1 of
-                      the longest prompt, or of --shape; it should be one chunk long
+                      the longest prompt, or of --shape; it should be one chunk long.
+                      With a capacity.json among the inputs also maxConcurrency and
+                      maxTokenConcurrency of its saturation detector
+  variantautoscaling  legacy: the VariantAutoscaling of WVA v0.0.1 to v0.4.2, which was
+                      closed in 2026-09: one model, any number of accelerators
+  inferno             legacy: model-data.json of the llm-inferno optimizer and control-loop
+                      from 2026-03 on. From iteration3, so it takes a summary.json of two
+                      shapes or more; --shape says which tokens maxBatchSize is for
   sim                 configuration of llm-d-inference-sim that replays one accelerator
                       at one shape, for versions that take durations such as 7030us
                       (those with latency-calculator); --max-batch-size is max-num-seqs
@@ -49,6 +60,9 @@ Formats:
   prometheus          gauges in text format, for a pushgateway or a textfile collector
 
 Examples:
+  step capacity runs/monday --slo itl=20ms --output runs/monday
+  step render --format keda runs/monday/capacity.json --scale-target vllm-llama \
+    --namespace llm | kubectl apply -f -
   step render --format variantautoscaling out/parameters.json | kubectl apply -f -
   step render --format variantautoscaling runs/monday/summary.json --shape 128/128 \
     --name llama --namespace llm --runs-on A100 --acc-count A100=1,H100=2`,
@@ -60,10 +74,13 @@ Examples:
 			&cli.StringFlag{Name: "acc-count", Usage: "GPUs of one replica, as `N` or A100=N,H100=N; 1 otherwise"},
 			&cli.StringFlag{Name: "shape", Usage: "which `SHAPE` such as 128/128, where there are several"},
 			&cli.StringFlag{Name: "runs-on", Usage: "`ACCELERATOR` that the variant runs on now, or that a file of one is for; needed where there are several"},
-			&cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=200ms,itl=20ms (see step capacity); for aibrix"},
+			&cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=200ms,itl=20ms (see step capacity), for aibrix and, where there is no capacity.json, for its formats"},
 			&cli.StringFlag{Name: "price", Usage: "money per replica and hour, as `PRICE` or A100=2.5,H100=4; for aibrix"},
 			&cli.StringFlag{Name: "kv-tokens", Usage: "tokens that the KV cache of one replica holds, as `N` or A100=N,H100=N; otherwise as the measurements say; for dynamo"},
-			&cli.StringFlag{Name: "scale-target", Usage: "`DEPLOYMENT` that is scaled"},
+			&cli.StringFlag{Name: "scale-target", Usage: "`DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in small letters"},
+			&cli.StringFlag{Name: "metrics", Value: "vllm", Usage: "keda, hpa: whose metrics count requests: " + strings.Join(render.Metrics(), ", ")},
+			&cli.StringFlag{Name: "prometheus", Usage: "keda: `URL` of Prometheus", DefaultText: "http://prometheus.monitoring.svc:9090"},
+			&cli.IntFlag{Name: "max-replicas", Value: 8, Usage: "most replicas of a scaler"},
 			&cli.StringFlag{Name: "slo-class", Usage: "`NAME/KEY` of the ConfigMap with the service level objectives"},
 		},
 		Action: runRender,
@@ -75,7 +92,19 @@ func runRender(c *cli.Context) error {
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	in, _, err := aggregate.Load(c.Context, c.Args().Slice(), "", nil)
+	paths, err := readCapacities(c, &o)
+	if err != nil {
+		return err
+	}
+	o.Note = func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
+	format := c.String("format")
+	if render.TakesCapacity(format) && len(o.Capacities) > 0 {
+		return writeCapacityFormat(c, o)
+	}
+	if len(paths) == 0 {
+		return exit.Errorf(exit.Usage, "--format %s is made of parameters, and none are among the inputs", format)
+	}
+	in, _, err := aggregate.Load(c.Context, paths, "", nil)
 	if err != nil {
 		return err
 	}
@@ -88,15 +117,17 @@ func runRender(c *cli.Context) error {
 	for _, m := range in.Measurements {
 		o.Points = append(o.Points, m.Measurement)
 	}
-	if len(o.SLOs) > 0 {
+	if len(o.SLOs) > 0 && len(o.Capacities) == 0 {
 		prices, err := prices(c.String("price"))
 		if err != nil {
 			return exit.With(exit.Usage, fmt.Errorf("--price: %w", err))
 		}
-		o.Capacities = capacity.Of(s, capacity.Options{SLOs: o.SLOs, MaxNumSeqs: o.MaxBatch, Prices: prices}).Capacities
+		o.Capacities = capacity.Of(s, capacity.Options{SLOs: o.SLOs, MaxNumSeqs: o.MaxBatch, Prices: prices, Spread: sweep.OutputSpread}).Capacities
 	}
-	o.Note = func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
-	text, err := render.Render(c.String("format"), s.Parameters, o)
+	if render.TakesCapacity(format) {
+		return writeCapacityFormat(c, o)
+	}
+	text, err := render.Render(format, s.Parameters, o)
 	if err != nil {
 		return err
 	}
@@ -104,14 +135,65 @@ func runRender(c *cli.Context) error {
 	return err
 }
 
+// writeCapacityFormat writes what is made of capacities.
+func writeCapacityFormat(c *cli.Context, o render.Options) error {
+	format := c.String("format")
+	if len(o.Capacities) == 0 {
+		return exit.Errorf(exit.Usage, "--format %s is made of a capacity.json, and none is among the inputs; make it with step capacity --output, or give --slo", format)
+	}
+	text, err := render.Capacity(format, o.Capacities, o)
+	if err != nil {
+		return err
+	}
+	_, err = c.App.Writer.Write(text)
+	return err
+}
+
+// readCapacities reads those of the arguments that are named capacity.json or lie beside
+// one, and returns the arguments that hold other things.
+func readCapacities(c *cli.Context, o *render.Options) (others []string, err error) {
+	for _, path := range c.Args().Slice() {
+		file, alone := path, strings.HasSuffix(path, layout.Capacity)
+		switch {
+		case alone:
+		case strings.HasSuffix(path, ".json"):
+			others = append(others, path)
+			continue
+		default:
+			others = append(others, path)
+			file = strings.TrimSuffix(path, "/") + "/" + layout.Capacity
+		}
+		r, err := store.OpenPath(c.Context, file)
+		if err != nil {
+			if alone {
+				return nil, err
+			}
+			continue // a directory need not hold one
+		}
+		f, err := capacity.Decode(r, file)
+		if err = errors.Join(err, r.Close()); err != nil {
+			return nil, err
+		}
+		o.Capacities = append(o.Capacities, f.Capacities...)
+	}
+	return others, nil
+}
+
 // renderOptions reads the flags and reports every mistake among them.
 func renderOptions(c *cli.Context) (render.Options, error) {
 	o := render.Options{
 		Name: c.String("name"), Namespace: c.String("namespace"), RunsOn: c.String("runs-on"), ScaleTarget: c.String("scale-target"),
+		Metrics: c.String("metrics"), Prometheus: c.String("prometheus"), MostReplicas: c.Int("max-replicas"),
 	}
 	var errs []error
 	if !c.Args().Present() {
-		errs = append(errs, errors.New("nothing to read: name parameters.json or summary.json files"))
+		errs = append(errs, errors.New("nothing to read: name capacity.json, parameters.json or summary.json files"))
+	}
+	if !slices.Contains(render.Metrics(), o.Metrics) {
+		errs = append(errs, fmt.Errorf("--metrics: %q is none of %s", o.Metrics, strings.Join(render.Metrics(), ", ")))
+	}
+	if o.MostReplicas < 1 {
+		errs = append(errs, fmt.Errorf("--max-replicas: %d is below 1", o.MostReplicas))
 	}
 	var err error
 	if o.MaxBatch, err = numbers(c.String("max-batch-size")); err != nil {

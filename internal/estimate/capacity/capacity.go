@@ -159,10 +159,14 @@ func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []sh
 		rates := s.limits(len(p.slos), 2*rate)
 		perSecond = interval(1000*rate, scaled(rates, 1000))
 		// In flight at those rates, by Little's law along the surface of the estimate.
-		k := len(p.slos)
+		along := make([][]float64, len(s.load))
+		for k, at := range s.base {
+			along[k] = []float64{p.longest * math.Exp(at[len(p.slos)])}
+		}
+		along[0][0] = 0
 		flights := make([]float64, len(rates))
 		for i, x := range rates {
-			flights[i] = p.longest * math.Exp(between(s.load, s.base, x, k))
+			flights[i] = between(s.load, along, x, 0)
 		}
 		inFlight = interval(flight, flights)
 		s = lay(closed, p, r, most, atMost, otherClosed, replicas)

@@ -47,6 +47,7 @@ type Capacity struct {
 
 	Objectives []Objective `json:"objectives,omitempty"`
 	Unmet      []string    `json:"unmet,omitempty"` // objectives that no load meets, and by how much
+	Check      *Check      `json:"check,omitempty"` // what a measurement at the rate said of it
 	Verdict    fit.Verdict `json:"verdict"`
 	Assumed    Assumed     `json:"assumed"`
 }

@@ -46,6 +46,11 @@ func Print(w io.Writer, f File) error {
 	}
 	p.columns(rows)
 	for _, c := range f.Capacities {
+		if c.Check != nil {
+			p.line("%s, %s, checked by a measurement: %s", c.Accelerator, c.Shape, c.Check)
+		}
+	}
+	for _, c := range f.Capacities {
 		if c.Verdict.Level == fit.Accepted {
 			continue
 		}

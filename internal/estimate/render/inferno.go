@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
@@ -67,7 +68,7 @@ func inferno(ps []parameters.Parameters, o Options) ([]byte, error) {
 
 // router writes the peakPrefillThroughput of every accelerator: prompt tokens over
 // the TTFT that one request alone sees.
-func router(ps []parameters.Parameters, _ Options) ([]byte, error) {
+func router(ps []parameters.Parameters, o Options) ([]byte, error) {
 	longest := map[string]parameters.Parameters{}
 	var names []string
 	for _, p := range ps {
@@ -102,6 +103,30 @@ func router(ps []parameters.Parameters, _ Options) ([]byte, error) {
 		}
 		lines = append(lines, caution(p)...)
 		body += fmt.Sprintf("%q:\n  peakPrefillThroughput: %.0f\n", name, 1000*q.PromptTokens/q.TTFT.MS)
+		limits, notes, err := saturation(name, ps[0].Model, o)
+		if err != nil {
+			return nil, err
+		}
+		body, lines = body+limits, append(lines, notes...)
 	}
 	return []byte(comment(lines) + body), nil
+}
+
+// saturation is what the saturation detector of the llm-d router takes of an endpoint, where
+// its capacity is known: the most requests in flight that meet the objectives, and the tokens
+// that they hold when each is halfway through its output.
+func saturation(accelerator, model string, o Options) (body string, notes []string, err error) {
+	i := slices.IndexFunc(o.Capacities, func(c capacity.Capacity) bool {
+		return c.Accelerator == accelerator && c.Model == model && (o.Shape == nil || c.Shape == *o.Shape)
+	})
+	if i < 0 {
+		return "", nil, nil
+	}
+	c := o.Capacities[i]
+	if c.MostInFlight == nil || c.Verdict.Level == fit.Refused {
+		return "", nil, exit.Errorf(exit.Refused, "the capacity of %s on %s, %s is refused: %s", c.Model, c.Accelerator, c.Shape, strings.Join(c.Verdict.Reasons, "; "))
+	}
+	n := whole(c.MostInFlight)
+	notes = append([]string{"saturation detector of the llm-d router, per endpoint:"}, assumed([]capacity.Capacity{c})...)
+	return fmt.Sprintf("  maxConcurrency: %d\n  maxTokenConcurrency: %d\n", n, n*(c.Shape.PromptTokens+c.Shape.OutputTokens/2)), notes, nil
 }

@@ -36,6 +36,10 @@ type Options struct {
 	SLOs       []slo.Objective           // for formats of capacity
 	Capacities []capacity.Capacity       // within the SLOs
 	Note       func(string)              // told what a reader of a format without comments must know; nil: nobody
+
+	Metrics      string // whose metrics count requests: vllm (empty), sglang or epp
+	Prometheus   string // URL that KEDA asks; empty: a usual one
+	MostReplicas int    // 0: 8
 }
 
 func (o Options) note(format string, args ...any) {
@@ -59,7 +63,9 @@ var formats = map[string]func([]parameters.Parameters, Options) ([]byte, error){
 }
 
 // Formats lists the formats.
-func Formats() []string { return slices.Sorted(maps.Keys(formats)) }
+func Formats() []string {
+	return append(slices.Sorted(maps.Keys(capacityFormats)), slices.Sorted(maps.Keys(formats))...)
+}
 
 // Render writes the parameters, at least one, in a format. A refused verdict among them is
 // refused: whoever consumes the output cannot see it.
