@@ -14,13 +14,16 @@ import (
 func aggregate(p plan.Plan) wfv1.Template {
 	measurements := inDir + "/" + layout.Measurements
 	a := steps.Aggregate
-	t := stepPod(p, aggregateTemplate, plan.EstimateDeadline, pods.Medium, a.With(
+	call := a.With(
 		a.Output.Set(outDir),
 		a.Method.Is(global(pMethod)),
 		a.Shapes.Is(shapeList(p)),
 		a.Expect.Is(input(pAccelerator)),
-		a.Latest.Set(outDir),
-	).On(measurements))
+	).On(measurements)
+	if p.DriftBand == "" {
+		call = call.And(a.Latest.Set(outDir))
+	}
+	t := stepPod(p, aggregateTemplate, plan.EstimateDeadline, pods.Medium, call)
 	t.Inputs = inputs(aggregateInputs(p)...)
 	t.Inputs.Artifacts = []wfv1.Artifact{directory(layout.Measurements, measurements, measurementsKey(input(pResults)))}
 	t.Outputs.Parameters = outputParameters(a.Command, layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons)
@@ -34,10 +37,17 @@ func aggregate(p plan.Plan) wfv1.Template {
 	t.Outputs.Artifacts = []wfv1.Artifact{
 		artifact(layout.Parameters, outDir+"/"+input(pAccelerator)+"/"+layout.Parameters, input(pResults)+"/"+layout.Parameters),
 		summaryOfAccelerator(p),
-		artifact(layout.Latest, outDir+"/"+layout.Latest, key(p, layout.Latest)),
+	}
+	if p.DriftBand == "" { // otherwise the summary compares, and then knows what becomes latest
+		t.Outputs.Artifacts = append(t.Outputs.Artifacts, latest(p))
 	}
 	t.Metrics = &wfv1.Metrics{Prometheus: gauges()}
 	return t
+}
+
+// latest is where accepted parameters replace those that were accepted before.
+func latest(p plan.Plan) wfv1.Artifact {
+	return artifact(layout.Latest, outDir+"/"+layout.Latest, key(p, layout.Latest))
 }
 
 // summaryOfAccelerator is what the summary of all is made of: one of each accelerator.

@@ -36,6 +36,8 @@ var (
 	pTokenizer    = steps.Bench.Tokenizer.Name
 	pMethod       = steps.Aggregate.Method.Name
 
+	pDriftBand = steps.Aggregate.DriftBand.Name
+
 	pAccelerator = steps.Bench.Accelerator.Name // its name as the user wrote it: the key of the results
 	pMaxNumSeqs  = steps.Bench.MaxNumSeqs.Name  // of its server; 0: not known
 	pBatchSize   = steps.Bench.BatchSize.Name

@@ -128,7 +128,11 @@ func parameters(p plan.Plan) []wfv1.Parameter {
 	}
 	method := describe(pMethod, p.Method, "Weighted least squares over all points, or the smallest and the largest batch size alone.")
 	method.Enum = []wfv1.AnyString{sweep.WLS, sweep.TwoPoint}
-	return append(list, method)
+	list = append(list, method)
+	if p.DriftBand != "" {
+		list = append(list, describe(pDriftBand, p.DriftBand, "Change since the parameters were accepted last that is tolerated, such as 5%; off accepts what is measured now."))
+	}
+	return list
 }
 
 // maxOwnTargets is how many accelerators with a server of their own get a workflow

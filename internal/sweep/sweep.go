@@ -305,3 +305,16 @@ func parseBatchSizes(text string) ([]int, error) {
 	}
 	return sizes, nil
 }
+
+// ParseShare reads 5% or 0.05, a share above 0 and below 1.
+func ParseShare(text string) (float64, error) {
+	number, percent := strings.CutSuffix(strings.TrimSpace(text), "%")
+	x, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if percent {
+		x /= 100
+	}
+	if err != nil || !(x > 0 && x < 1) {
+		return 0, fmt.Errorf("found %q, expected a share such as 5%% or 0.05", text)
+	}
+	return x, nil
+}

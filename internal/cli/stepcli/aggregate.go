@@ -43,6 +43,10 @@ and, for every set that is not refused, ACCELERATOR.SHAPE.json (parameters.json 
 where there is one set). Other keys of the ConfigMap stay. It runs in a pod whose
 ServiceAccount may patch and create configmaps.
 
+With --drift-band the parameters are compared with those that were accepted last, as
+step compare does. What moved is said on stderr, in summary.json and in
+outputs/drift; --latest then keeps what it has, until a run with --drift-band off.
+
 Exits with 65 when a verdict is refused or an expected accelerator has no
 parameters; everything that is good is written all the same. With --expect a PATH
 may be absent, as an empty s3:// prefix may: where every part of a sweep has failed
@@ -103,6 +107,9 @@ func runAggregate(c *cli.Context) error {
 		return exit.Errorf(exit.Refused, "%s: no measurement, report, parameters or summary found", strings.Join(c.Args().Slice(), ", "))
 	}
 	s := aggregate.Estimate(in, o)
+	if s.Drift, err = driftOf(c, s); err != nil {
+		return err
+	}
 	for _, n := range s.Notes {
 		fmt.Fprintln(c.App.ErrWriter, n)
 	}
@@ -127,7 +134,44 @@ func runAggregate(c *cli.Context) error {
 	if why := aggregate.Refusals(s); why != "" {
 		return exit.Errorf(exit.Refused, "refused: %s", why)
 	}
+	if moved := s.Drift.Moved(); len(moved) > 0 && steps.Aggregate.FailOnDrift.In(c) {
+		return exit.Errorf(exit.Drift, "beyond the band of %s: %s", steps.Aggregate.DriftBand.In(c), strings.Join(moved, "; "))
+	}
 	return nil
+}
+
+// driftOff stands for no comparison, where a band has to be said.
+const driftOff = "off"
+
+// driftOf compares with what was accepted last, where that is asked for, and says what
+// moved.
+func driftOf(c *cli.Context, s parameters.Summary) (*parameters.Drift, error) {
+	text := steps.Aggregate.DriftBand.In(c)
+	if text == "" || text == driftOff {
+		return nil, nil
+	}
+	band, err := sweep.ParseShare(text)
+	if err != nil {
+		return nil, err
+	}
+	previous := steps.Aggregate.Previous.In(c)
+	if latest := steps.Aggregate.Latest.In(c); previous == "" && latest != "" {
+		previous = strings.TrimSuffix(latest, "/") + "/" + layout.Latest
+	}
+	var last aggregate.Inputs
+	if _, err := os.Stat(previous); store.IsRemote(previous) || err == nil { // nothing was accepted yet otherwise
+		if last, _, err = aggregate.Load(c.Context, []string{previous}, "", nil); err != nil {
+			return nil, err
+		}
+	}
+	d := aggregate.Drift(s, last.Parameters, band)
+	for _, line := range d.Moved() {
+		fmt.Fprintf(c.App.ErrWriter, "drift: %s\n", line)
+	}
+	if len(d.Moved()) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "what moved beyond %s is not kept as latest; accept it with --drift-band %s\n", text, driftOff)
+	}
+	return d, nil
 }
 
 // keepInConfigMap puts what may be published into --configmap.
@@ -170,6 +214,15 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 	} {
 		if !slices.Contains(f.words, f.value) {
 			errs = append(errs, fmt.Errorf("--%s: found %q, expected one of %s", f.flag, f.value, strings.Join(f.words, ", ")))
+		}
+	}
+	band, previous := steps.Aggregate.DriftBand.In(c), steps.Aggregate.Previous.In(c)
+	if band != "" && band != driftOff {
+		if _, err := sweep.ParseShare(band); err != nil {
+			errs = append(errs, fmt.Errorf("--drift-band: %w, or %s", err, driftOff))
+		}
+		if previous == "" && steps.Aggregate.Latest.In(c) == "" {
+			errs = append(errs, errors.New("--drift-band: nothing to compare with; give --previous or --latest"))
 		}
 	}
 	for _, text := range list(steps.Aggregate.Shapes.In(c)) {

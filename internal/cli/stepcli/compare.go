@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -16,6 +15,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep"
 )
 
 func compareCommand() *cli.Command {
@@ -44,7 +44,7 @@ Example:
 }
 
 func runCompare(c *cli.Context) error {
-	band, err := share(c.String("band"))
+	band, err := sweep.ParseShare(c.String("band"))
 	if err != nil {
 		return exit.Errorf(exit.Usage, "--band: %w", err)
 	}
@@ -144,17 +144,4 @@ func chance(p float64) string {
 		return "p<0.001"
 	}
 	return fmt.Sprintf("p=%.3f", p)
-}
-
-// share reads 5% or 0.05.
-func share(text string) (float64, error) {
-	number, percent := strings.CutSuffix(strings.TrimSpace(text), "%")
-	x, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-	if percent {
-		x /= 100
-	}
-	if err != nil || !(x > 0 && x < 1) {
-		return 0, fmt.Errorf("found %q, expected a share such as 5%% or 0.05", text)
-	}
-	return x, nil
 }

@@ -16,15 +16,25 @@ import (
 // estimates, and returns the directory of the results.
 func swept(t *testing.T, beta float64, gpu string) string {
 	t.Helper()
+	return sweptBy(t, gpu, func(s sweep.Shape, n float64) (itl, ttft float64) {
+		in, out := float64(s.PromptTokens), float64(s.OutputTokens)
+		turn := 6.5 + n*(beta*(in+out)/(out+1)+5e-5*(in+out/2))
+		return turn + beta + 5e-5*(in+(out+1)/2), turn + (beta+5e-5)*in
+	})
+}
+
+// sweptBy does so of a server with any law, in ms.
+func sweptBy(t *testing.T, gpu string, law func(s sweep.Shape, n float64) (itl, ttft float64)) string {
+	t.Helper()
 	dir := t.TempDir()
 	for _, s := range []sweep.Shape{{PromptTokens: 128, OutputTokens: 128}, {PromptTokens: 1024, OutputTokens: 128}, {PromptTokens: 128, OutputTokens: 1024}} {
 		for i, b := range []int{1, 2, 4, 8, 16, 32} {
 			n, in, out := float64(b), float64(s.PromptTokens), float64(s.OutputTokens)
-			turn := 6.5 + n*(beta*(in+out)/(out+1)+5e-5*(in+out/2))
+			itl, ttft := law(s, n)
 			noise := 1 + 0.002*float64(i%3-1)
 			w := measurement.Witness{
-				ITL:   &measurement.Estimate{MeanMS: noise * (turn + beta + 5e-5*(in+(out+1)/2)), StandardErrorMS: 0.01, Blocks: 10, Samples: 100},
-				TTFT:  &measurement.Estimate{MeanMS: noise * (turn + (beta+5e-5)*in), MedianMS: turn + (beta+5e-5)*in, StandardErrorMS: 0.05, Blocks: 10, Samples: 100},
+				ITL:   &measurement.Estimate{MeanMS: noise * itl, StandardErrorMS: 0.01, Blocks: 10, Samples: 100},
+				TTFT:  &measurement.Estimate{MeanMS: noise * ttft, MedianMS: ttft, StandardErrorMS: 0.05, Blocks: 10, Samples: 100},
 				Batch: n, Requests: 100, WindowSeconds: 60, Basis: measurement.BasisRows,
 			}
 			m := measurement.Measurement{

@@ -39,7 +39,7 @@ type asked struct {
 var filled = map[string]string{
 	"model": "org/m", "target-url": "http://vllm-a100:8000", "prompt-tokens": "128", "output-tokens": "64", "batch-sizes": "[1,8,64]", "batch-size": "8",
 	"max-seconds": "120", "max-requests": "0", "tokenizer": "", "method": "wls", "accelerator": "A100", "max-num-seqs": "64", "server": `{"pod":"p"}`,
-	"results": "runs/r/A100", "slug": "a100",
+	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%",
 }
 
 var reference = regexp.MustCompile(`\{\{(?:inputs|workflow)\.parameters\.([a-z-]+)\}\}|\{\{(workflow\.name)\}\}`)

@@ -60,7 +60,7 @@ func ordinary(s sweep.Shape) [4]float64 {
 
 func runPlanPoints(c *cli.Context) error {
 	var errs []error
-	precision, err := share(c.String("for-precision"))
+	precision, err := sweep.ParseShare(c.String("for-precision"))
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--for-precision: %w", err))
 	}

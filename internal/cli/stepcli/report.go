@@ -25,6 +25,7 @@ import (
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/sweep"
 )
 
 // Formats of a report.
@@ -79,7 +80,7 @@ func runReport(c *cli.Context) error {
 	if formats := []string{formatHTML, formatMarkdown, formatText}; !slices.Contains(formats, format) {
 		errs = append(errs, fmt.Errorf("--format: found %q, expected one of %s", format, strings.Join(formats, ", ")))
 	}
-	band, err := share(c.String("band"))
+	band, err := sweep.ParseShare(c.String("band"))
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--band: %w", err))
 	}

@@ -79,6 +79,8 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich", DefaultText: "the controller's"},
 		parallelAcceleratorsFlag(),
 		retriesFlag(), waitTimeoutFlag(),
+		&cli.StringFlag{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%"},
+		&cli.BoolFlag{Name: "fail-on-drift", Usage: "end a run as failed when something moved beyond it"},
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 0.1 and 0.006 for each request at once for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
@@ -120,7 +122,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		"s3-bucket": &cfg.S3Bucket, "s3-endpoint": &cfg.S3Endpoint, "s3-region": &cfg.S3Region, "s3-prefix": &cfg.S3Prefix, "s3-secret": &cfg.S3Secret,
 		"timezone": &cfg.Timezone, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
 		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
-		"queue-name": &cfg.QueueName, "priority-class": &cfg.PriorityClass,
+		"queue-name": &cfg.QueueName, "priority-class": &cfg.PriorityClass, "drift-band": &cfg.DriftBand,
 	} {
 		setString(c, name, to)
 	}
@@ -131,6 +133,9 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	}
 	if c.IsSet("image-pull-secrets") {
 		cfg.ImagePullSecrets = words(c.StringSlice("image-pull-secrets"))
+	}
+	if c.IsSet("fail-on-drift") {
+		cfg.FailOnDrift = c.Bool("fail-on-drift")
 	}
 	if c.IsSet("network-policy") {
 		cfg.NetworkPolicy = c.Bool("network-policy")

@@ -44,7 +44,8 @@ target-url of its own. They hold their GPUs until they are deleted.
 Example:
   wfgen servers --accelerators A100 --model org/model --batch-sizes 1,64 | kubectl apply -f -`,
 		Flags: append(without(sweepFlags(), loadFlags...), without(clusterFlags(), append(argoFlags, "deploy", "step-image", "image-registry", "guidellm-image", "service-account", "retries",
-			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory", "load-generator-node-selector", "network-policy", "network-policy-ports")...)...),
+			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory", "load-generator-node-selector", "network-policy", "network-policy-ports",
+			"drift-band", "fail-on-drift")...)...),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {
 				return err
@@ -76,6 +77,9 @@ func withoutArgo(c config.Config) error {
 	}
 	if c.LoadGenerator == config.Cluster {
 		errs = append(errs, errors.New("load-generator: a shared one needs Argo"))
+	}
+	if c.DriftBand != "" && c.S3Bucket == "" {
+		errs = append(errs, errors.New("drift-band: what was accepted last lies in a bucket; give s3-bucket, or compare two results by step compare"))
 	}
 	if c.ArtifactRepository != "" {
 		errs = append(errs, errors.New("artifact-repository: is Argo's; give s3-bucket, or neither for a ConfigMap"))

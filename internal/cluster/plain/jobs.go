@@ -80,10 +80,17 @@ func resultsOf(p plan.Plan, a plan.Accelerator) results {
 		return results{resultsDir + "/points", resultsDir, []steps.Setting{steps.Aggregate.ConfigMap.Set(jobName(p, a))}}
 	}
 	run := jobName(p, a) + "-" + pods.Reference(pods.RunID)
+	publish := []steps.Setting{steps.Aggregate.Latest.Set(bucket)}
+	if p.DriftBand != "" {
+		publish = append(publish, steps.Aggregate.DriftBand.Set(p.DriftBand))
+	}
+	if p.FailOnDrift {
+		publish = append(publish, steps.Aggregate.FailOnDrift.Set(true))
+	}
 	return results{
 		points:    bucket + "/" + layout.Accelerator(run, a.Name) + "/points",
 		estimates: bucket + "/" + layout.Run(run),
-		publish:   []steps.Setting{steps.Aggregate.Latest.Set(bucket)},
+		publish:   publish,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
@@ -40,7 +41,7 @@ func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) e
 				return err
 			}
 		}
-		if latest != nil && p.Verdict.Level == fit.Accepted {
+		if latest != nil && becomesLatest(s, p) {
 			if err := latest.Put(ctx, layout.LatestOf(p.Model, p.Accelerator, p.Shape), bytes.NewReader(data)); err != nil {
 				return err
 			}
@@ -60,6 +61,13 @@ func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) e
 		return err
 	}
 	return out.Put(ctx, layout.Summary, bytes.NewReader(data)) // last: it says that all else is there
+}
+
+// becomesLatest is the rule by which latest/ moves: to parameters that are accepted and
+// did not drift from what lies there. What drifted waits for somebody to accept it.
+func becomesLatest(s parameters.Summary, p parameters.Parameters) bool {
+	c, compared := s.Drift.Of(p)
+	return p.Verdict.Level == fit.Accepted && !(compared && len(c.Drifted) > 0)
 }
 
 // output is one set of parameters in the output parameter of all.
@@ -104,6 +112,8 @@ func Outputs(s parameters.Summary) (map[layout.Output]string, error) {
 	outputs := map[layout.Output]string{
 		layout.OutVerdict: string(s.Verdict), layout.OutReasons: strings.Join(reasons, "\n"), layout.OutAll: string(list),
 	}
+	outputs[layout.OutDrift] = strings.Join(s.Drift.Moved(), "\n")
+	outputs[layout.OutDriftPercent] = strconv.FormatFloat(s.Drift.Most(), 'f', 2, 64)
 	for _, name := range parameters.Names {
 		outputs[layout.Output(name)] = ""
 		if value, _, _, ok := first.Parameter(name); ok {

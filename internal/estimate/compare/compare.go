@@ -220,12 +220,17 @@ func differences(o, n estimate) []string {
 	return warnings
 }
 
+// What names a set of parameters, as Result does: sets of the same name are compared.
+func What(p parameters.Parameters) string {
+	return fmt.Sprintf("%s on %s, %s", p.Model, p.Accelerator, p.Shape)
+}
+
 // estimates are the sets of parameters in a summary.
 func estimates(s parameters.Summary) []estimate {
 	var all []estimate
 	for _, p := range s.Parameters {
 		e := estimate{
-			what: fmt.Sprintf("%s on %s, %s", p.Model, p.Accelerator, p.Shape), model: parameters.Linear4,
+			what: What(p), model: parameters.Linear4,
 			provenance: p.Provenance, method: p.Fit.Method + " over " + p.Fit.Batch + " batch",
 		}
 		if !p.HasITL() && !p.HasTTFT() {

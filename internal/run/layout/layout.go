@@ -67,6 +67,9 @@ const (
 	OutVerdict Output = "verdict"
 	OutReasons Output = "reasons"
 	OutAll     Output = "parameters" // every set of parameters: JSON
+
+	OutDrift        Output = "drift"         // what moved beyond the band since it was accepted last, a line each
+	OutDriftPercent Output = "drift-percent" // the largest of these changes, percent; 0: none
 )
 
 // OutCapacity is what one replica of an accelerator bears within the objectives: requests

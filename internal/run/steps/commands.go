@@ -138,9 +138,10 @@ var Aggregate = define(struct {
 	Expect, Shapes, Latest              Flag[string]
 	ConfigMap, Namespace                Flag[string]
 	Model, Accelerator                  Flag[string]
-	Verbose                             Flag[bool]
+	DriftBand, Previous                 Flag[string]
+	FailOnDrift, Verbose                Flag[bool]
 }{
-	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAll}},
+	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAll, layout.OutDrift, layout.OutDriftPercent}},
 	Output:      output,
 	Method:      Flag[string]{Name: "method", Default: sweep.WLS, Usage: "wls (weighted least squares over all points) or two-point (the smallest and the largest batch only)"},
 	Source:      Flag[string]{Name: "source", Default: measurement.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
@@ -154,6 +155,9 @@ var Aggregate = define(struct {
 	Model:       Flag[string]{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
 	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
 	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
+	DriftBand:   Flag[string]{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%; off: compare nothing. What moved beyond it does not become latest"},
+	Previous:    Flag[string]{Name: "previous", Usage: "directory or s3://bucket/prefix with the parameters that were accepted last; those of --latest otherwise"},
+	FailOnDrift: Flag[bool]{Name: "fail-on-drift", Usage: "exit with 3 when something moved beyond the band, after writing everything"},
 })
 
 // InstallTo copies step itself to its argument.

@@ -61,7 +61,9 @@ type Config struct {
 	Timezone                  string              `json:"timezone,omitempty"`
 	ParallelAccelerators      int                 `json:"parallel-accelerators,omitempty"` // 0: all at once
 	Retries                   int                 `json:"retries"`
-	WaitTimeout               string              `json:"wait-timeout,omitempty"`   // a Go duration
+	WaitTimeout               string              `json:"wait-timeout,omitempty"` // a Go duration
+	DriftBand                 string              `json:"drift-band,omitempty"`   // change of what was accepted last that is tolerated, such as 5%; empty: not compared
+	FailOnDrift               bool                `json:"fail-on-drift,omitempty"`
 	LoadGenerator             string              `json:"load-generator,omitempty"` // inline or cluster
 	LoadGeneratorCPU          string              `json:"load-generator-cpu,omitempty"`
 	LoadGeneratorMemory       string              `json:"load-generator-memory,omitempty"`

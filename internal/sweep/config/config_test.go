@@ -271,6 +271,8 @@ func TestMistakes(t *testing.T) {
 		{"toleration of the load", func(c *Config) { c.LoadGeneratorTolerations = []corev1.Toleration{{Value: "x"}} }, "load-generator-tolerations[0]: without a key"},
 		{"policy port", func(c *Config) { c.NetworkPolicy, c.NetworkPolicyPorts = true, []int{0} }, "network-policy-ports: 0 is not a port"},
 		{"policy port alone", func(c *Config) { c.NetworkPolicyPorts = []int{80} }, "there is no network-policy"},
+		{"drift", func(c *Config) { c.DriftBand = "5" }, `drift-band: found "5", expected a share`},
+		{"drift alone", func(c *Config) { c.FailOnDrift = true }, "there is no drift-band"},
 		{"annotation", func(c *Config) { c.ServiceAccountAnnotations = map[string]string{"a b": "c"} }, `service-account-annotations: "a b" is not`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -139,6 +139,13 @@ func (c Config) ValidateCluster() error {
 	c.checkServers(&m)
 	c.checkStorage(&m)
 	c.checkCron(&m)
+	if c.DriftBand != "" {
+		if _, err := sweep.ParseShare(c.DriftBand); err != nil {
+			m.add("drift-band: %w", err)
+		}
+	} else if c.FailOnDrift {
+		m.add("fail-on-drift: there is no drift-band to go with it")
+	}
 	if c.ParallelAccelerators < 0 {
 		m.add("parallel-accelerators: %d is negative; 0 measures all side by side", c.ParallelAccelerators)
 	}

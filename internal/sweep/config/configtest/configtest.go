@@ -99,6 +99,9 @@ func Draw(most int) *rapid.Generator[config.Config] {
 			c.LoadGenerator = config.Cluster
 		}
 
+		if maybe("drift") {
+			c.DriftBand, c.FailOnDrift = "5%", maybe("fail-on-drift")
+		}
 		if maybe("platform") {
 			c.PodLabels = map[string]string{"team": text(`[a-z0-9]{0,9}`, "label")}
 			c.PodAnnotations = map[string]string{"a.b/c": text(`[ -z|~]{0,20}`, "annotation")}
