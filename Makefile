@@ -9,7 +9,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-browser race lint vulnerabilities generate bench argolint clean
+.PHONY: all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser race lint vulnerabilities generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -72,6 +72,12 @@ test-vllm:
 	hack/guidellm/install.sh 0.7.3
 	go test -tags vllm -count 1 -timeout 15m -v ./internal/tests/vllm
 
+# what other load generators leave, as installed from PyPI, against step simulate; and
+# consumers' own code over what step render writes
+test-loadtools:
+	hack/loadtools/install.sh
+	go test -tags loadtools -count 1 -timeout 30m -v ./internal/tests/loadtools
+
 # the whole way on the cluster of KUBECONFIG, all tests or those of one name; what it
 # needs: go doc ./internal/tests/e2e
 E2E ?=
@@ -84,7 +90,7 @@ e2e:
 # actionlint over the forge's workflows
 lint: | $(TOOLS)
 	gofmt -l . | (! grep .)
-	go vet ./... && go vet -tags 'e2e guidellm vllm' ./internal/...
+	go vet ./... && go vet -tags 'e2e guidellm vllm loadtools' ./internal/...
 	@if [ -x $(GOLANGCI) ] || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION); \
 	then $(GOLANGCI) run ./...; \
 	else echo 'golangci-lint cannot be installed here: staticcheck instead'; go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...; fi
