@@ -450,7 +450,7 @@ func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
 		ITLDifferencePercent: m.Taken.ITLDifferencePercent, TTFTDifferencePercent: m.Taken.TTFTDifferencePercent,
 	}
 	if m.Client != nil {
-		d.Plain = m.Client.Plain
+		d.Plain, d.Basis = m.Client.Plain, m.Client.Basis
 	}
 	value := func(v *measurement.Value, l *fit.Line, x float64) *parameters.Value {
 		if v == nil {
@@ -498,6 +498,16 @@ func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
 func judge(f *fit.Linear4, ms []Source) {
 	if f.ITL == nil {
 		return // refused, and the reasons say what to do
+	}
+	summarized := 0
+	for _, i := range f.ITL.Used {
+		if c := ms[i].Client; c != nil && ms[i].Taken.ITL.From == measurement.Client && (c.Basis == measurement.BasisSummary || c.Basis == measurement.BasisConsole) {
+			summarized++
+		}
+	}
+	if summarized > 0 {
+		f.Verdict.Warn(reason.New(reason.Summary, "%d of %d points are made of a tool's own statistics (basis summary), in which start-up and drain are included and whose errors are assumed", summarized, len(f.ITL.Used)).
+			Cured("let the tool keep every request; docs/formats.md says how"))
 	}
 	var warnings []reason.Reason
 	warn := func(m Source, code reason.Code, format string, args ...any) {

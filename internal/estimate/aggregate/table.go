@@ -11,6 +11,7 @@ import (
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/point/measurement"
 )
 
 // Limits of what is printed without being asked for.
@@ -150,8 +151,8 @@ func (t *table) one(p parameters.Parameters) {
 	plain := [][]string{{"batch", "ITL ms", "TTFT ms", "requests together"}}
 	for _, q := range p.Fit.Points {
 		row := []string{fmt.Sprint(q.BatchSize), fmt.Sprintf("%.4g", q.Batch)}
-		row = append(row, cells(q.ITL)...)
-		row = append(row, cells(q.TTFT)...)
+		row = append(row, cells(q.ITL, q.Basis)...)
+		row = append(row, cells(q.TTFT, q.Basis)...)
 		rows = append(rows, row)
 		if q.Plain != nil {
 			plain = append(plain, []string{fmt.Sprint(q.BatchSize), parameters.Brief(q.Plain.ITLMS), parameters.Brief(q.Plain.TTFTMS), parameters.Brief(q.Plain.Batch)})
@@ -224,7 +225,7 @@ func (t *table) joint(j parameters.Joint) {
 
 // cells are the columns of one latency; what the line was not fitted to stands in
 // parentheses.
-func cells(v *parameters.Value) []string {
+func cells(v *parameters.Value, basis string) []string {
 	if v == nil {
 		return []string{"-", "", "", ""}
 	}
@@ -232,10 +233,14 @@ func cells(v *parameters.Value) []string {
 	if !v.Used {
 		ms = "(" + ms + ")"
 	}
-	if v.PredictedMS == nil {
-		return []string{ms, "", "", v.From + " " + v.Statistic}
+	from := v.From + " " + v.Statistic
+	if v.From == measurement.Client && (basis == measurement.BasisSummary || basis == measurement.BasisConsole) {
+		from += ", " + basis
 	}
-	return []string{ms, fmt.Sprintf("%.4g", *v.PredictedMS), fmt.Sprintf("%+.2f %%", *v.ErrorPercent), v.From + " " + v.Statistic}
+	if v.PredictedMS == nil {
+		return []string{ms, "", "", from}
+	}
+	return []string{ms, fmt.Sprintf("%.4g", *v.PredictedMS), fmt.Sprintf("%+.2f %%", *v.ErrorPercent), from}
 }
 
 // verify repeats the check of the two-run recipe: what the parameters say at the

@@ -167,6 +167,7 @@ type Point struct {
 	ITLDifferencePercent  *float64           `json:"itl_difference_percent,omitempty"`  // client over server, or over probe where there is one, minus one
 	TTFTDifferencePercent *float64           `json:"ttft_difference_percent,omitempty"` // client over server, or over probe where there is one, minus one
 	Source                string             `json:"source,omitempty"`                  // file that it was read from
+	Basis                 string             `json:"basis,omitempty"`                   // what the client's numbers were made of: rows, summary, console
 }
 
 // Value is a measured latency beside what the parameters predict.

@@ -49,6 +49,7 @@ const (
 	PrefixCache  Code = "prefix-cache" // prompts were found in the cache
 	Floor        Code = "floor"        // faster than the memory can be read, or far slower
 	Objective    Code = "objective"    // a service level objective that no load meets
+	Summary      Code = "summary"      // made of a tool's own statistics, not of requests
 	Void         Code = "void"         // the point cannot be used; the text says why
 	Other        Code = "other"
 )

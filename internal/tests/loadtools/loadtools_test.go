@@ -93,7 +93,7 @@ func TestLoadTools(t *testing.T) {
 	}{
 		{"native", func(t *testing.T, dir string) {
 			for _, n := range streams {
-				run(t, dir, w.step, "bench", "--target", w.url, "--model", "sim", "--accelerator", "CPU", "--shape", fmt.Sprintf("%d/%d", prompt, output),
+				run(t, dir, w.step, "bench", "--target", w.url, "--model", "sim", "--accelerator", "CPU", "--prompt-tokens", strconv.Itoa(prompt), "--output-tokens", strconv.Itoa(output),
 					"--batch-size", strconv.Itoa(n), "--max-seconds", "8", "--output", filepath.Join(dir, strconv.Itoa(n)))
 			}
 		}, nil},
@@ -215,7 +215,7 @@ func TestConsumers(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
 	for _, n := range []int{1, 4} {
-		run(t, dir, w.step, "bench", "--target", w.url, "--model", "sim", "--accelerator", "CPU", "--shape", "64/32", "--batch-size", strconv.Itoa(n), "--max-seconds", "6",
+		run(t, dir, w.step, "bench", "--target", w.url, "--model", "sim", "--accelerator", "CPU", "--prompt-tokens", "64", "--output-tokens", "32", "--batch-size", strconv.Itoa(n), "--max-seconds", "6",
 			"--output", filepath.Join(dir, strconv.Itoa(n)))
 	}
 	out := t.TempDir()
