@@ -114,7 +114,7 @@ func attempt(c *cli.Context, point func() error) error {
 func benchOptions(c *cli.Context) (bench.Options, error) {
 	o := bench.Options{
 		Options: driver.Options{
-			Target: steps.Bench.Target.In(c), Model: steps.Bench.Model.In(c), APIKey: steps.Bench.APIKey.In(c),
+			Target: steps.Bench.Target.In(c), Model: steps.Bench.Model.In(c),
 			Shape:      sweep.Shape{PromptTokens: steps.Bench.PromptTokens.In(c), OutputTokens: steps.Bench.OutputTokens.In(c)},
 			MaxSeconds: steps.Bench.MaxSeconds.In(c), MaxRequests: steps.Bench.MaxRequests.In(c),
 			Spread: steps.Bench.Spread.In(c), Seed: steps.Bench.Seed.In(c), Tokenizer: steps.Bench.Tokenizer.In(c),
@@ -131,6 +131,8 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	}
 	var err error
 	var errs []error
+	o.APIKey, err = keyOf(c, o.Target)
+	errs = append(errs, err)
 	o.Provenance.Instance, err = instance(steps.Bench.Server.In(c))
 	errs = append(errs, err)
 	errs = append(errs, checkEndpoint(o.Endpoint))

@@ -44,7 +44,11 @@ Examples:
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
-			client, err := llm.New(steps.Preflight.Target.In(c), steps.Preflight.APIKey.In(c))
+			key, err := keyOf(c, steps.Preflight.Target.In(c))
+			if err != nil {
+				return err
+			}
+			client, err := llm.New(steps.Preflight.Target.In(c), key)
 			if err != nil {
 				return err
 			}

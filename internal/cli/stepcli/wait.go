@@ -145,6 +145,10 @@ var inCluster = kube.InCluster
 func findServer(c *cli.Context, check func(context.Context, *llm.Client, []string) error) (serverpod.Found, error) {
 	var none serverpod.Found
 	target := steps.Wait.Target.In(c)
+	key, err := keyOf(c, target)
+	if err != nil {
+		return none, err
+	}
 	say := func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
 	if steps.Wait.Pods.In(c) != "" {
 		api, err := inCluster()
@@ -152,7 +156,7 @@ func findServer(c *cli.Context, check func(context.Context, *llm.Client, []strin
 		case err == nil:
 			o := serverpod.Options{
 				API: api, Namespace: steps.Wait.Namespace.In(c), Selector: steps.Wait.Pods.In(c), Port: steps.Wait.Port.In(c), Target: target,
-				Model: steps.Wait.Model.In(c), APIKey: steps.Wait.APIKey.In(c), Timeout: steps.Wait.Timeout.In(c),
+				Model: steps.Wait.Model.In(c), APIKey: key, Timeout: steps.Wait.Timeout.In(c),
 				EndPod: steps.Wait.EndPod.In(c), Say: say, Check: check,
 			}
 			if o.Namespace == "" {
@@ -164,7 +168,7 @@ func findServer(c *cli.Context, check func(context.Context, *llm.Client, []strin
 		}
 		say(fmt.Sprintf("--pods: %v; going on by the server's health alone", err))
 	}
-	client, err := llm.New(target, steps.Wait.APIKey.In(c))
+	client, err := llm.New(target, key)
 	if err != nil {
 		return none, err
 	}

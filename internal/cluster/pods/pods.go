@@ -166,12 +166,16 @@ func IntoGuidellm(p plan.Plan, c *corev1.Container) {
 	}
 }
 
-// APIKeyEnv gives step the servers' API key, where they ask for one.
+// APIKeyEnv gives step the servers' API key, where they ask for one, and says which
+// servers those are: the target can be changed by who may only submit.
 func APIKeyEnv(p plan.Plan) []corev1.EnvVar {
 	if p.APIKeySecretName == "" {
 		return nil
 	}
-	return []corev1.EnvVar{secretEnv(steps.Bench.APIKey.Variable(), p.APIKeySecretName, p.APIKeySecretKey, false)}
+	return []corev1.EnvVar{
+		secretEnv(steps.Bench.APIKey.Variable(), p.APIKeySecretName, p.APIKeySecretKey, false),
+		{Name: steps.Bench.APIKeyFor.Variable(), Value: steps.List(p.Targets())},
+	}
 }
 
 func secretEnv(name, secret, key string, optional bool) corev1.EnvVar {

@@ -12,6 +12,7 @@ import (
 var (
 	model  = Flag[string]{Name: "model", Required: true, Usage: "`NAME` of the model, as the server lists it"}
 	apiKey = Flag[string]{Name: "api-key", Usage: "`KEY` of the server; set STEP_API_KEY rather than write it here"}
+	keyFor = Flag[string]{Name: "api-key-for", Usage: "servers that get the key, as `LIST` of URLs, *. standing for any host of a domain; another target is refused, so that who chooses the target cannot have the key; all servers otherwise"}
 	target = Flag[string]{Name: "target", Required: true, Usage: "`URL` of the server, such as http://vllm:8000"}
 	output = Flag[string]{Name: "output", Required: true, Usage: "directory or s3://bucket/prefix"}
 	spread = Flag[float64]{Name: "output-spread", Default: sweep.OutputSpread, Usage: "`FRACTION` by which answers differ in length, about the same mean, so that streams do not march in step; 0: all alike"}
@@ -38,13 +39,14 @@ var endpoint = Flag[string]{Name: "endpoint", Default: sweep.AutoEndpoint, Usage
 var Preflight = define(struct {
 	Command
 	Target, Model, APIKey Flag[string]
+	APIKeyFor             Flag[string]
 	Endpoint              Flag[string]
 	BatchSizes, Shapes    Flag[string]
 	MaxNumSeqs            Flag[int]
 	Spread                Flag[float64]
 }{
 	Command: Command{Name: "preflight"},
-	Target:  target, Model: model, APIKey: apiKey, Endpoint: endpoint,
+	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor, Endpoint: endpoint,
 	BatchSizes: intended.BatchSizes, Shapes: intended.Shapes, MaxNumSeqs: intended.MaxNumSeqs, Spread: intended.Spread,
 })
 
@@ -53,6 +55,7 @@ var Preflight = define(struct {
 var Wait = define(struct {
 	Command
 	Target, Model, APIKey Flag[string]
+	APIKeyFor             Flag[string]
 	Endpoint              Flag[string]
 	Pods, Namespace       Flag[string]
 	Port                  Flag[int]
@@ -67,6 +70,7 @@ var Wait = define(struct {
 	Target:      Flag[string]{Name: "target", Usage: "`URL` of the server, such as http://vllm:8000; with --pods the pod's own address otherwise"},
 	Model:       model,
 	APIKey:      apiKey,
+	APIKeyFor:   keyFor,
 	Endpoint:    endpoint,
 	Pods:        Flag[string]{Name: "pods", Usage: "`LABELS` of the server's pod, such as app=vllm,accelerator=a100"},
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the pod; this pod's own otherwise"},
@@ -82,6 +86,7 @@ var Wait = define(struct {
 var Bench = define(struct {
 	Command
 	Target, Model, APIKey   Flag[string]
+	APIKeyFor               Flag[string]
 	Accelerator, BatchSize  Flag[string]
 	Rate                    Flag[float64]
 	Arrivals, SLO           Flag[string]
@@ -104,7 +109,7 @@ var Bench = define(struct {
 	Output                  Flag[string]
 }{
 	Command: Command{Name: "bench", Again: true, Outputs: []layout.Output{layout.OutITL, layout.OutTTFT, layout.OutBatch, layout.OutCount}},
-	Target:  target, Model: model, APIKey: apiKey,
+	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor,
 	Accelerator:  Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` that the results are keyed by"},
 	BatchSize:    Flag[string]{Name: "batch-size", Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
 	Rate:         Flag[float64]{Name: "rate", Usage: "instead of --batch-size, `REQUESTS` per second that arrive whatever becomes of those before them: no point of an estimate, but a check of one"},

@@ -177,6 +177,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"model with space", func(c *Config) { c.Model = " m" }, "model: \" m\" has white space"},
 		{"target without scheme", func(c *Config) { c.TargetURL = "vllm:8000" }, `target-url: "vllm:8000": expected http://`},
+		{"reference in the model", func(c *Config) { c.Model = "$(STEP_API_KEY)" }, "holds $(, which Kubernetes would replace"},
+		{"a flag for a model", func(c *Config) { c.Model = "--trust-remote-code" }, "begins with a dash"},
 		{"target with password", func(c *Config) { c.TargetURL = "http://u:p@vllm" }, `target-url: "http://***@vllm" holds a password`},
 		{"one server for two", func(c *Config) { c.TargetURL = "http://vllm:8000" }, "target-url: A100 and H100 would both be measured on http://vllm:8000"},
 		{"not a URL", func(c *Config) { c.TargetURL = "http://u:p@[vllm" }, "target-url: not a URL"},

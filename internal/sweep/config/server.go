@@ -272,13 +272,13 @@ func (s Server) check(m *mistakes, at string) {
 		m.add("%s.affinity: not a Kubernetes affinity: %v", at, err)
 	}
 	for _, text := range append(append([]string{s.ModelPath, s.DType}, s.Command...), s.Args...) {
-		if strings.Contains(text, "{{") || strings.Contains(text, "}}") {
-			m.add("%s: %q holds {{ or }}, which Argo would replace", at, text)
+		if why := interpreted(text); why != "" {
+			m.add("%s: %q %s", at, text, why)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
-		if text := s.Env[name]; strings.Contains(text, "{{") || strings.Contains(text, "}}") {
-			m.add("%s.env: %s=%q holds {{ or }}, which Argo would replace", at, name, text)
+		if why := interpreted(s.Env[name]); why != "" {
+			m.add("%s.env: %s=%q %s", at, name, s.Env[name], why)
 		}
 	}
 }

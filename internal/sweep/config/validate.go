@@ -275,14 +275,32 @@ func (c Config) checkCron(m *mistakes) {
 	}
 }
 
-// checkTemplating refuses what Argo would take for its own {{…}}.
+// interpreted says what would be made of a value that is not taken as it stands: Argo
+// fills in {{…}}, and the kubelet $(…), from all of a container's variables; a line break
+// ends what it stands in.
+func interpreted(value string) string {
+	switch {
+	case strings.Contains(value, "{{"), strings.Contains(value, "}}"):
+		return "holds {{ or }}, which Argo would replace"
+	case strings.Contains(value, "$("):
+		return "holds $(, which Kubernetes would replace by a variable of the container"
+	case !redact.Plain(value):
+		return "holds a line break or another control character"
+	}
+	return ""
+}
+
+// checkTemplating refuses what others would interpret.
 func (c Config) checkTemplating(m *mistakes) {
 	check := func(field, value string) {
-		if strings.Contains(value, "{{") || strings.Contains(value, "}}") {
-			m.add("%s: %q holds {{ or }}, which Argo would replace", field, value)
+		if why := interpreted(value); why != "" {
+			m.add("%s: %q %s", field, value, why)
 		}
 	}
 	check("model", c.Model)
+	if strings.HasPrefix(c.Model, "-") {
+		m.add("model: %q begins with a dash, and a server would take it for an argument", c.Model)
+	}
 	check("target-url", c.TargetURL)
 	check("tokenizer", c.Tokenizer)
 	for _, a := range c.Accelerators {

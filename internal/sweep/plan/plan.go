@@ -8,6 +8,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,6 +113,21 @@ func LongestRequest(shapes ...config.Shape) int {
 func LongestRequestExpression(promptTokens, outputTokens string) string {
 	return fmt.Sprintf(`int(asInt(workflow.parameters["%s"]) + %g * asInt(workflow.parameters["%s"])) + %d`,
 		promptTokens, 1+sweep.OutputSpread, outputTokens, modelMargin)
+}
+
+// Targets are the URLs of all servers of the sweep; *. stands for the host of one that
+// the sweep starts.
+func (p Plan) Targets() []string {
+	var urls []string
+	for _, a := range p.Accelerators {
+		if a.Deployed { // in a workflow, and beside a Job
+			urls = append(urls, fmt.Sprintf("http://*.%s:%d", p.Name, config.ServerPort), a.ServiceURL())
+			continue
+		}
+		urls = append(urls, strings.ReplaceAll(cmp.Or(a.TargetURL, p.TargetURL), "{accelerator}", a.Slug))
+	}
+	slices.Sort(urls)
+	return slices.Compact(urls)
 }
 
 // Shared lists the accelerators that have no target of their own and whose server the

@@ -326,12 +326,36 @@ var unset = []string{
 	"GUIDELLM__OPENAI__API_KEY", "GUIDELLM__OPENAI__BEARER_TOKEN", "GUIDELLM__OPENAI__HEADERS", "GUIDELLM__OPENAI__BASE_URL",
 }
 
-// environment is that of this process, less what would contradict the plan.
+// inherited are the variables of this process that guidellm gets, as names or, with an
+// underscore at the end, as their beginnings: where things are, how Python, Hugging Face
+// and the network are set up. It has no use for the rest, in which there are keys of
+// ours: of the bucket, of the server, of whatever else the pod holds.
+var inherited = []string{
+	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "LC_", "TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR",
+	"LD_LIBRARY_PATH", "PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "XDG_", "MPLCONFIGDIR",
+	"HF_", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_PARALLELISM", "SENTENCE_TRANSFORMERS_HOME",
+	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+	"OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "UVLOOP_", "GUIDELLM_",
+}
+
+func inherits(name string) bool {
+	return slices.ContainsFunc(inherited, func(known string) bool {
+		if strings.HasSuffix(known, "_") || known == "PYTHON" {
+			return strings.HasPrefix(name, known)
+		}
+		return strings.EqualFold(name, known) // proxies are written both ways
+	})
+}
+
+// environment is what guidellm inherits of ours, less what would contradict the plan.
 // Settings such as GUIDELLM__MAX_WORKER_PROCESSES and those of Hugging Face stay.
-func (p plan) environment(inherited []string) []string {
+func (p plan) environment(ours []string) []string {
 	var env []string
-	for _, v := range inherited {
+	for _, v := range ours {
 		name, _, _ := strings.Cut(v, "=")
+		if !inherits(name) {
+			continue
+		}
 		option := strings.HasPrefix(name, "GUIDELLM_") && !strings.HasPrefix(name, "GUIDELLM__")
 		if option || slices.ContainsFunc(unset, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
 			continue
