@@ -86,14 +86,12 @@ e2e: GUIDELLM = 0.3.1
 e2e:
 	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/tests/e2e
 
-# golangci-lint, or what of it the module proxy gives when it cannot be installed; and
-# actionlint over the forge's workflows
-lint: | $(TOOLS)
+# the same linter everywhere: where it cannot be installed, lint fails; and actionlint
+# over the forge's workflows
+lint: $(GOLANGCI)
 	gofmt -l . | (! grep .)
 	go vet ./... && go vet -tags 'e2e guidellm vllm loadtools' ./internal/...
-	@if [ -x $(GOLANGCI) ] || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION); \
-	then $(GOLANGCI) run ./...; \
-	else echo 'golangci-lint cannot be installed here: staticcheck instead'; go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...; fi
+	$(GOLANGCI) run ./...
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # known vulnerabilities in what is linked and called; says so where the database of
@@ -114,8 +112,8 @@ bench:
 argolint:
 	cd hack/argolint && go test ./... && go run . ../../examples
 
-$(TOOLS):
-	mkdir -p $@
+$(GOLANGCI):
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
 clean:
 	rm -rf bin dist

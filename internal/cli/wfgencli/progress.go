@@ -3,10 +3,9 @@ package wfgencli
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/sweep"
@@ -17,7 +16,7 @@ import (
 type progress struct {
 	mu          sync.Mutex
 	w           io.Writer
-	bar         *progressbar.ProgressBar // nil without a terminal
+	terminal    bool
 	done, total int
 	begin       time.Time
 	expected    time.Duration // of all points
@@ -27,12 +26,25 @@ type progress struct {
 func newProgress(w io.Writer, total int, expected time.Duration) *progress {
 	p := &progress{w: w, total: total, begin: time.Now(), expected: expected, stop: func() {}}
 	if f := clikit.Terminal(w); f != nil {
-		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(f), progressbar.OptionShowCount(),
-			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetWidth(30))
+		p.w, p.terminal = f, true
 		p.stop = p.tick()
 	}
 	return p
+}
+
+// erase empties the line of the cursor, and puts the cursor at its beginning.
+const erase = "\r\x1b[K"
+
+// draw shows the bar in the line of the cursor. Points are few and long: what the plan
+// expects tells more about the time left than how many are done.
+func (p *progress) draw() {
+	const width = 30
+	full := 0
+	if p.total > 0 {
+		full = width * p.done / p.total
+	}
+	left := max(0, p.expected-time.Since(p.begin)).Round(time.Second)
+	fmt.Fprintf(p.w, "%s%d/%d points %s%s about %s left", erase, p.done, p.total, strings.Repeat("█", full), strings.Repeat("░", width-full), left)
 }
 
 // tick draws the bar now and every second, for the time left. The returned function
@@ -41,11 +53,7 @@ func (p *progress) tick() (stop func()) {
 	draw := func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		// Points are few and long: what the plan expects tells more about the
-		// time left than how many are done.
-		left := max(0, p.expected-time.Since(p.begin)).Round(time.Second)
-		p.bar.Describe(fmt.Sprintf("points, about %s left", left))
-		_ = p.bar.RenderBlank()
+		p.draw()
 	}
 	draw()
 	ticker, ended := time.NewTicker(time.Second), make(chan struct{})
@@ -64,17 +72,17 @@ func (p *progress) tick() (stop func()) {
 		close(ended)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		_ = p.bar.Clear()
+		fmt.Fprint(p.w, erase)
 	}
 }
 
 func (p *progress) line(text string) {
-	if p.bar != nil {
-		_ = p.bar.Clear()
+	if p.terminal {
+		fmt.Fprint(p.w, erase)
 	}
 	fmt.Fprintln(p.w, text)
-	if p.bar != nil {
-		_ = p.bar.RenderBlank()
+	if p.terminal {
+		p.draw()
 	}
 }
 
@@ -91,7 +99,4 @@ func (p *progress) Done(_ sweep.Point, text string, elapsed time.Duration) {
 	defer p.mu.Unlock()
 	p.done++
 	p.line(fmt.Sprintf("[%d/%d] %s (%.1f s)", p.done, p.total, text, elapsed.Seconds()))
-	if p.bar != nil {
-		_ = p.bar.Add(1)
-	}
 }

@@ -59,40 +59,69 @@ func tokenCountBuckets(most int) (bounds []float64) {
 // kvBlock is the tokens of one KV-cache block, vLLM's default.
 const kvBlock = 16
 
-// newMetrics registers everything; load is asked for the gauges at every scrape.
-func newMetrics(c Config, load func() (running, queued, kvTokens int)) *metrics {
-	registry := prometheus.NewRegistry()
-	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"model_name": c.Model, "engine": "0"}, registry)
+// registration adds series to a registry under vLLM's names and labels.
+type registration struct {
+	registry *prometheus.Registry
+	labelled prometheus.Registerer // by model and engine
+	named    prometheus.Registerer // by model alone
+}
 
-	counter := func(name, help string) prometheus.Counter {
-		m := prometheus.NewCounter(prometheus.CounterOpts{Name: "vllm:" + name, Help: help})
-		labelled.MustRegister(m)
-		return m
-	}
-	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
-		m := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vllm:" + name, Help: help, Buckets: buckets})
-		labelled.MustRegister(m)
-		return m
-	}
-	gauge := func(name, help string, value func() float64) {
-		labelled.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vllm:" + name, Help: help}, value))
-	}
+func (r registration) counter(name, help string) prometheus.Counter {
+	m := prometheus.NewCounter(prometheus.CounterOpts{Name: "vllm:" + name, Help: help})
+	r.labelled.MustRegister(m)
+	return m
+}
 
+func (r registration) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	m := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "vllm:" + name, Help: help, Buckets: buckets})
+	r.labelled.MustRegister(m)
+	return m
+}
+
+func (r registration) gauge(name, help string, labels prometheus.Labels, value func() float64) {
+	r.labelled.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vllm:" + name, Help: help, ConstLabels: labels}, value))
+}
+
+// constant makes one series for each value of a label, which stays as it is.
+func constant(to prometheus.Registerer, kind prometheus.ValueType, name, help, label string, values map[string]float64) {
+	for value, n := range values {
+		labels := prometheus.Labels{label: value}
+		if kind == prometheus.GaugeValue {
+			m := prometheus.NewGauge(prometheus.GaugeOpts{Name: "vllm:" + name, Help: help, ConstLabels: labels})
+			m.Set(n)
+			to.MustRegister(m)
+		} else {
+			m := prometheus.NewCounter(prometheus.CounterOpts{Name: "vllm:" + name, Help: help, ConstLabels: labels})
+			m.Add(n)
+			to.MustRegister(m)
+		}
+	}
+}
+
+// load registers what load is asked for at every scrape, and the cache that it is
+// measured against.
+func (r registration) load(c Config, load func() (running, queued, kvTokens int)) {
 	// The cache holds as many tokens as all sequences at their longest, so
 	// that max-num-seqs is the only limit and nothing is ever preempted.
 	kvBlocks := c.MaxNumSeqs * ((c.MaxModelLen + kvBlock - 1) / kvBlock)
-	gauge("num_requests_running", "Number of requests in model execution batches.", func() float64 {
+	queued := func() float64 {
+		_, queued, _ := load()
+		return float64(queued)
+	}
+	r.gauge("num_requests_running", "Number of requests in model execution batches.", nil, func() float64 {
 		running, _, _ := load()
 		return float64(running)
 	})
-	gauge("num_requests_waiting", "Number of requests waiting to be processed.", func() float64 {
-		_, queued, _ := load()
-		return float64(queued)
-	})
-	gauge("kv_cache_usage_perc", "KV-cache usage, a fraction: 1 is full.", func() float64 {
+	r.gauge("num_requests_waiting", "Number of requests waiting to be processed.", nil, queued)
+	r.gauge("kv_cache_usage_perc", "KV-cache usage, a fraction: 1 is full.", nil, func() float64 {
 		_, _, kvTokens := load()
 		return float64(kvTokens) / float64(kvBlocks*kvBlock)
 	})
+	// A request waits here for capacity and for nothing else.
+	const byReason, help = "num_requests_waiting_by_reason", "Number of requests waiting, by reason."
+	constant(r.labelled, prometheus.GaugeValue, byReason, help, "reason", map[string]float64{"deferred": 0})
+	r.gauge(byReason, help, prometheus.Labels{"reason": "capacity"}, queued)
+
 	// Of vLLM's labels those that say something of a server without a model.
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "vllm:cache_config_info",
@@ -106,90 +135,79 @@ func newMetrics(c Config, load func() (running, queued, kvTokens int)) *metrics 
 		},
 	})
 	info.Set(1)
-	registry.MustRegister(info)
+	r.registry.MustRegister(info)
+}
 
-	// constant makes one series for each value of a label, which stays as it is.
-	constant := func(to prometheus.Registerer, kind prometheus.ValueType, name, help, label string, values map[string]float64) {
-		for value, n := range values {
-			labels := prometheus.Labels{label: value}
-			if kind == prometheus.GaugeValue {
-				m := prometheus.NewGauge(prometheus.GaugeOpts{Name: "vllm:" + name, Help: help, ConstLabels: labels})
-				m.Set(n)
-				to.MustRegister(m)
-			} else {
-				m := prometheus.NewCounter(prometheus.CounterOpts{Name: "vllm:" + name, Help: help, ConstLabels: labels})
-				m.Add(n)
-				to.MustRegister(m)
-			}
-		}
-	}
-	// None of this happens here: no preemption, no cache that requests share, no
-	// images, no sleep, no limit of the queue. The series are there, at 0, since
-	// a reader takes the absence of one for an old server.
-	counter("num_preemptions_total", "Cumulative number of preemptions.")
-	counter("prefix_cache_queries_total", "Prefix cache queries, in tokens queried.")
-	counter("prefix_cache_hits_total", "Prefix cache hits, in tokens cached.")
-	counter("external_prefix_cache_queries_total", "Prefix cache queries to other servers, in tokens queried.")
-	counter("external_prefix_cache_hits_total", "Prefix cache hits from other servers, in tokens cached.")
-	counter("mm_cache_queries_total", "Multi-modal cache queries, in items queried.")
-	counter("mm_cache_hits_total", "Multi-modal cache hits, in items cached.")
-	counter("prompt_tokens_cached_total", "Number of cached prompt tokens.")
-	constant(labelled, prometheus.CounterValue, "prompt_tokens_cached_by_source_total", "Cached prompt tokens, by where they were.", "source",
+// neverHere registers what does not happen here: no preemption, no cache that requests
+// share, no images, no sleep, no limit of the queue. The series are there, at 0, since
+// a reader takes the absence of one for an old server.
+func (r registration) neverHere() {
+	r.counter("num_preemptions_total", "Cumulative number of preemptions.")
+	r.counter("prefix_cache_queries_total", "Prefix cache queries, in tokens queried.")
+	r.counter("prefix_cache_hits_total", "Prefix cache hits, in tokens cached.")
+	r.counter("external_prefix_cache_queries_total", "Prefix cache queries to other servers, in tokens queried.")
+	r.counter("external_prefix_cache_hits_total", "Prefix cache hits from other servers, in tokens cached.")
+	r.counter("mm_cache_queries_total", "Multi-modal cache queries, in items queried.")
+	r.counter("mm_cache_hits_total", "Multi-modal cache hits, in items cached.")
+	r.counter("prompt_tokens_cached_total", "Number of cached prompt tokens.")
+	constant(r.labelled, prometheus.CounterValue, "prompt_tokens_cached_by_source_total", "Cached prompt tokens, by where they were.", "source",
 		map[string]float64{"device": 0, "host": 0, "disk": 0, "p2p": 0, "external_unspecified": 0})
-	constant(labelled, prometheus.GaugeValue, "engine_sleep_state", "Whether the engine sleeps, by kind of sleep.", "sleep_state",
+	constant(r.labelled, prometheus.GaugeValue, "engine_sleep_state", "Whether the engine sleeps, by kind of sleep.", "sleep_state",
 		map[string]float64{"awake": 1, "weights_offloaded": 0, "discard_all": 0})
-	constant(prometheus.WrapRegistererWith(prometheus.Labels{"model_name": c.Model}, registry), prometheus.CounterValue,
+	constant(r.named, prometheus.CounterValue,
 		"admission_rejections_total", "Requests rejected by a limit of the queue, by limit.", "reason",
 		map[string]float64{"max_num_queued_reqs": 0, "max_num_queued_tokens": 0})
+}
 
-	// A request waits here for capacity and for nothing else.
-	const byReason = "num_requests_waiting_by_reason"
-	constant(labelled, prometheus.GaugeValue, byReason, "Number of requests waiting, by reason.", "reason", map[string]float64{"deferred": 0})
-	labelled.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "vllm:" + byReason, Help: "Number of requests waiting, by reason.", ConstLabels: prometheus.Labels{"reason": "capacity"},
-	}, func() float64 {
-		_, queued, _ := load()
-		return float64(queued)
-	}))
+// computed counts the prompt tokens: every prompt is computed here and now.
+func (r registration) computed() prometheus.Counter {
+	const bySource, help = "prompt_tokens_by_source_total", "Number of prompt tokens, by source."
+	constant(r.labelled, prometheus.CounterValue, bySource, help, "source", map[string]float64{"local_cache_hit": 0, "external_kv_transfer": 0})
+	here := prometheus.NewCounter(prometheus.CounterOpts{Name: "vllm:" + bySource, Help: help, ConstLabels: prometheus.Labels{"source": "local_compute"}})
+	r.labelled.MustRegister(here)
+	return here
+}
 
-	// Every prompt is computed here and now.
-	const bySource = "prompt_tokens_by_source_total"
-	constant(labelled, prometheus.CounterValue, bySource, "Number of prompt tokens, by source.", "source",
-		map[string]float64{"local_cache_hit": 0, "external_kv_transfer": 0})
-	computedHere := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "vllm:" + bySource, Help: "Number of prompt tokens, by source.", ConstLabels: prometheus.Labels{"source": "local_compute"},
-	})
-	labelled.MustRegister(computedHere)
+// newMetrics registers everything; load is asked for the gauges at every scrape.
+func newMetrics(c Config, load func() (running, queued, kvTokens int)) *metrics {
+	registry := prometheus.NewRegistry()
+	r := registration{
+		registry: registry,
+		labelled: prometheus.WrapRegistererWith(prometheus.Labels{"model_name": c.Model, "engine": "0"}, registry),
+		named:    prometheus.WrapRegistererWith(prometheus.Labels{"model_name": c.Model}, registry),
+	}
+	r.load(c, load)
+	r.neverHere()
 
 	tokens := tokenCountBuckets(c.MaxModelLen)
 	m := &metrics{
 		registry:             registry,
-		promptTokens:         counter("prompt_tokens_total", "Number of prefill tokens processed."),
-		promptTokensComputed: computedHere,
-		generationTokens:     counter("generation_tokens_total", "Number of generation tokens processed."),
+		promptTokens:         r.counter("prompt_tokens_total", "Number of prefill tokens processed."),
+		promptTokensComputed: r.computed(),
+		generationTokens:     r.counter("generation_tokens_total", "Number of generation tokens processed."),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vllm:request_success_total", Help: "Count of finished requests, by reason.",
 		}, []string{"finished_reason"}),
 
-		ttft:      histogram("time_to_first_token_seconds", "Time to first token in seconds, queue included.", ttftBuckets),
-		itl:       histogram("inter_token_latency_seconds", "Inter-token latency in seconds.", tokenBuckets),
-		tpot:      histogram("request_time_per_output_token_seconds", "Time per output token of a request in seconds, first token excluded.", tokenBuckets),
-		e2e:       histogram("e2e_request_latency_seconds", "End-to-end latency of a request in seconds.", requestBuckets),
-		queue:     histogram("request_queue_time_seconds", "Time spent in phase WAITING in seconds.", requestBuckets),
-		prefill:   histogram("request_prefill_time_seconds", "Time spent in phase PREFILL in seconds.", requestBuckets),
-		decode:    histogram("request_decode_time_seconds", "Time spent in phase DECODE in seconds.", requestBuckets),
-		inference: histogram("request_inference_time_seconds", "Time spent in phase RUNNING in seconds.", requestBuckets),
-		iteration: histogram("iteration_tokens_total", "Number of tokens per engine step.", iterationBuckets),
+		ttft:      r.histogram("time_to_first_token_seconds", "Time to first token in seconds, queue included.", ttftBuckets),
+		itl:       r.histogram("inter_token_latency_seconds", "Inter-token latency in seconds.", tokenBuckets),
+		tpot:      r.histogram("request_time_per_output_token_seconds", "Time per output token of a request in seconds, first token excluded.", tokenBuckets),
+		e2e:       r.histogram("e2e_request_latency_seconds", "End-to-end latency of a request in seconds.", requestBuckets),
+		queue:     r.histogram("request_queue_time_seconds", "Time spent in phase WAITING in seconds.", requestBuckets),
+		prefill:   r.histogram("request_prefill_time_seconds", "Time spent in phase PREFILL in seconds.", requestBuckets),
+		decode:    r.histogram("request_decode_time_seconds", "Time spent in phase DECODE in seconds.", requestBuckets),
+		inference: r.histogram("request_inference_time_seconds", "Time spent in phase RUNNING in seconds.", requestBuckets),
+		iteration: r.histogram("iteration_tokens_total", "Number of tokens per engine step.", iterationBuckets),
 
-		prompts:     histogram("request_prompt_tokens", "Prompt tokens of a request.", tokens),
-		outputs:     histogram("request_generation_tokens", "Generated tokens of a request.", tokens),
-		computed:    histogram("request_prefill_kv_computed_tokens", "Prompt tokens of a request that were not cached.", tokens),
-		asked:       histogram("request_params_max_tokens", "max_tokens of a request.", tokens),
-		longest:     histogram("request_max_num_generation_tokens", "Most generated tokens of an output of a request.", tokens),
-		copies:      histogram("request_params_n", "n of a request.", []float64{1, 2, 5, 10, 20}),
-		preemptions: histogram("request_num_preemptions", "Times that a request was preempted.", []float64{1, 2, 3, 4, 5, 10, 20}),
+		prompts:     r.histogram("request_prompt_tokens", "Prompt tokens of a request.", tokens),
+		outputs:     r.histogram("request_generation_tokens", "Generated tokens of a request.", tokens),
+		computed:    r.histogram("request_prefill_kv_computed_tokens", "Prompt tokens of a request that were not cached.", tokens),
+		asked:       r.histogram("request_params_max_tokens", "max_tokens of a request.", tokens),
+		longest:     r.histogram("request_max_num_generation_tokens", "Most generated tokens of an output of a request.", tokens),
+		copies:      r.histogram("request_params_n", "n of a request.", []float64{1, 2, 5, 10, 20}),
+		preemptions: r.histogram("request_num_preemptions", "Times that a request was preempted.", []float64{1, 2, 3, 4, 5, 10, 20}),
 	}
-	labelled.MustRegister(m.finished)
+	r.labelled.MustRegister(m.finished)
 	for _, reason := range []string{finishStop, finishLength, "abort", "error", "repetition"} {
 		m.finished.WithLabelValues(reason) // vLLM shows them from the start
 	}

@@ -160,7 +160,7 @@ func (c Call) On(arguments ...string) Call {
 
 // And adds settings.
 func (c Call) And(settings ...Setting) Call {
-	added := c.Command.With(append(slices.Clone(c.Settings), settings...)...)
+	added := c.With(append(slices.Clone(c.Settings), settings...)...)
 	added.Arguments = c.Arguments
 	return added
 }
