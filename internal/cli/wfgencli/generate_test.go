@@ -435,6 +435,12 @@ func TestInit(t *testing.T) {
 	if code, _, stderr := wfgen(t, "--config", write(t, "sweep.yaml", stdout)); code != 0 {
 		t.Errorf("what init writes does not generate: %s", stderr)
 	}
+	if code, stdout, _ := wfgen(t, "init", "--preset", "rag"); code != 0 || !strings.Contains(stdout, "shapes: [4096/512]") {
+		t.Errorf("init --preset: code %d", code)
+	}
+	if code, _, stderr := wfgen(t, "init", "--preset", "cha"); code != 2 || !strings.Contains(stderr, "recipe, chat") {
+		t.Errorf("init with an unknown preset: code %d, %s", code, stderr)
+	}
 	if code, stdout, _ := wfgen(t, "init", "--schema"); code != 0 || !strings.Contains(stdout, "json-schema.org") {
 		t.Errorf("exit %d: %s", code, stdout)
 	}
