@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -225,6 +227,16 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 			errs = append(errs, errors.New("--drift-band: nothing to compare with; give --previous or --latest"))
 		}
 	}
+	if text := steps.Aggregate.Range.In(c); text != "" {
+		from, to, err := batches(text)
+		if err == nil && o.Method == fit.TwoPoint {
+			err = fmt.Errorf("the method two-point has no range but its two points")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--range: %w", err))
+		}
+		o.From, o.To = from, to
+	}
 	for _, text := range list(steps.Aggregate.Shapes.In(c)) {
 		shape, err := sweep.ParseShape(text)
 		if err != nil {
@@ -233,6 +245,17 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 		o.Shapes = append(o.Shapes, shape)
 	}
 	return o, errors.Join(errs...)
+}
+
+// batches reads a range of batches, 16..128.
+func batches(text string) (from, to float64, err error) {
+	low, high, found := strings.Cut(text, "..")
+	from, err1 := strconv.ParseFloat(strings.TrimSpace(low), 64)
+	to, err2 := strconv.ParseFloat(strings.TrimSpace(high), 64)
+	if !found || err1 != nil || err2 != nil || !(from >= 1 && to > from) || math.IsInf(to, 0) {
+		return 0, 0, fmt.Errorf("found %q, expected the smallest and a larger batch, such as 16..128", text)
+	}
+	return from, to, nil
 }
 
 // list splits a comma-separated flag; empty parts do not count.

@@ -168,3 +168,18 @@ func TestAggregateIntoAConfigMap(t *testing.T) {
 		}
 	}
 }
+
+func TestAggregateOverARange(t *testing.T) {
+	dir, out := measured(t, "", iteration(0.02)), t.TempDir()
+	if code, _, stderr := step("aggregate", dir, "--output", out, "--range", "4..32"); code != 0 {
+		t.Fatalf("code %d: %s", code, stderr)
+	}
+	code, stdout, stderr := step("predict", out, "--shape", "128/128", "--batch", "2", "--fit", "linear4")
+	if code != exit.Refused || !strings.Contains(stderr, "the line is that of the batches 4 to 32") {
+		t.Errorf("code %d: %s%s", code, stdout, stderr)
+	}
+	code, _, stderr = step("aggregate", dir, "--output", t.TempDir(), "--range", "four..2")
+	if code != exit.Usage || !strings.Contains(stderr, `--range: found "four..2"`) {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+}

@@ -12,19 +12,37 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
-// swept writes measurements of a server that follows iteration3 with the given beta,
-// estimates, and returns the directory of the results.
-func swept(t *testing.T, beta float64, gpu string) string {
-	t.Helper()
-	return sweptBy(t, gpu, func(s sweep.Shape, n float64) (itl, ttft float64) {
+// law is a server's ITL and TTFT, ms, of n requests of a shape.
+type law func(s sweep.Shape, n float64) (itl, ttft float64)
+
+// iteration is a server that follows iteration3 with the given beta.
+func iteration(beta float64) law {
+	return func(s sweep.Shape, n float64) (itl, ttft float64) {
 		in, out := float64(s.PromptTokens), float64(s.OutputTokens)
 		turn := 6.5 + n*(beta*(in+out)/(out+1)+5e-5*(in+out/2))
 		return turn + beta + 5e-5*(in+(out+1)/2), turn + (beta+5e-5)*in
-	})
+	}
 }
 
-// sweptBy does so of a server with any law, in ms.
-func sweptBy(t *testing.T, gpu string, law func(s sweep.Shape, n float64) (itl, ttft float64)) string {
+// swept estimates what was measured of such a server, and returns the directory of the
+// results.
+func swept(t *testing.T, beta float64, gpu string) string {
+	t.Helper()
+	return sweptBy(t, gpu, iteration(beta))
+}
+
+// sweptBy does so of a server with any law.
+func sweptBy(t *testing.T, gpu string, of law) string {
+	t.Helper()
+	out := t.TempDir()
+	if code, _, stderr := step("aggregate", measured(t, gpu, of), "--output", out); code != 0 {
+		t.Fatalf("aggregate: %d %s", code, stderr)
+	}
+	return out
+}
+
+// measured writes measurements of a server and returns their directory.
+func measured(t *testing.T, gpu string, law law) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, s := range []sweep.Shape{{PromptTokens: 128, OutputTokens: 128}, {PromptTokens: 1024, OutputTokens: 128}, {PromptTokens: 128, OutputTokens: 1024}} {
@@ -51,11 +69,7 @@ func sweptBy(t *testing.T, gpu string, law func(s sweep.Shape, n float64) (itl, 
 			}
 		}
 	}
-	out := t.TempDir()
-	if code, _, stderr := step("aggregate", dir, "--output", out); code != 0 {
-		t.Fatalf("aggregate: %d %s", code, stderr)
-	}
-	return out
+	return dir
 }
 
 func TestCompare(t *testing.T) {
@@ -95,7 +109,14 @@ func TestPredict(t *testing.T) {
 	run := swept(t, 0.02, "")
 	code, stdout, stderr := step("predict", run, "--shape", "512/256", "--batch", "16", "--fit", "iteration3")
 	// 6.5 + 16*(0.02*768/257 + 5e-5*640) + 0.02 + 5e-5*640.5
-	if code != 0 || !strings.Contains(stdout, "batch 16: ITL 8.0") || !strings.Contains(stdout, "linear4 between the batches 1 and 16") || !strings.Contains(stdout, "delta") {
+	if code != 0 || !strings.Contains(stdout, "batch 16: ITL 8.0") || !strings.Contains(stdout, " ms 95 % [") || !strings.Contains(stdout, "linear4 between the batches 1 and 16") || !strings.Contains(stdout, "delta") {
+		t.Errorf("code %d\n%s%s", code, stdout, stderr)
+	}
+	// Batch 1 can be asked for, and a measured shape by its own lines.
+	if code, stdout, stderr := step("predict", run, "--shape", "512/256", "--batch", "1"); code != 0 || !strings.Contains(stdout, "batch 1: ITL ") || strings.Contains(stdout, "linear4") {
+		t.Errorf("code %d\n%s%s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := step("predict", run, "--shape", "128/128", "--batch", "16", "--fit", "linear4"); code != 0 || !strings.Contains(stdout, "linear4 of org/model on A100, 128/128 tokens, batch 16: ITL 7.3") || strings.Count(stdout, " ms 95 % [") != 2 {
 		t.Errorf("code %d\n%s%s", code, stdout, stderr)
 	}
 	for _, c := range []struct {
@@ -105,7 +126,9 @@ func TestPredict(t *testing.T) {
 	}{
 		{"--shape 512/256 --batch 200", exit.Refused, "beyond what was measured: 200 batch"},
 		{"--shape 9000/256 --batch 16 --extrapolate", exit.Done, "EXTRAPOLATED: 9000 prompt tokens"},
-		{"--shape 512 --batch 0 --fit linear4", exit.Usage, "--fit"},
+		{"--shape 512 --batch 0 --fit linear5", exit.Usage, "--fit"},
+		{"--shape 512/256 --batch 4 --fit linear4", exit.Refused, "holds no parameters of 512/256"},
+		{"--shape 128/128 --batch 64 --fit linear4", exit.Refused, "ITL: batch 64, where the line is that of the batches 1 to 32"},
 		{"--shape 512/256 --batch 16 --accelerator H100", exit.Refused, "holds no engine"},
 	} {
 		code, _, stderr := step(append([]string{"predict", run}, strings.Fields(c.args)...)...)

@@ -3,6 +3,7 @@ package stepcli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"text/tabwriter"
 
@@ -21,8 +22,11 @@ func predictCommand() *cli.Command {
 		ArgsUsage: "SUMMARY",
 		Description: `Reads a summary.json (or a directory or s3:// prefix that holds one) of a sweep over
 two shapes or more and predicts what a closed loop of --batch requests would see at
---shape, by a model of all shapes. Also prints the linear4 that follows for that
-shape between --from and --batch, with 95 % intervals.
+--shape, by a model of all shapes, with the 95 % interval of what would be measured:
+what is not known of the terms, and how far the model is off shapes that it has not
+seen. Also prints the linear4 that follows for that shape between --from and --batch,
+with 95 % intervals. With --fit linear4 it predicts from the lines of a shape that
+was measured.
 
 What lies beyond the prompts, contexts and batches that were measured is refused with
 65 unless --extrapolate is given.
@@ -32,8 +36,8 @@ Example:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "shape", Required: true, Usage: "prompt and output tokens, such as 700/300"},
 			&cli.Float64Flag{Name: "batch", Usage: "requests in the server together; must be given"},
-			&cli.Float64Flag{Name: "from", Value: 1, Usage: "smallest batch of the linear4"},
-			&cli.StringFlag{Name: "fit", Value: fit.Engine, Usage: "engine or iteration3"},
+			&cli.Float64Flag{Name: "from", Value: 1, Usage: "smallest batch of the linear4 that is printed, where it is below --batch"},
+			&cli.StringFlag{Name: "fit", Value: fit.Engine, Usage: "engine or iteration3; or linear4, of a shape that was measured"},
 			&cli.StringFlag{Name: "accelerator", Usage: "which one, where there are several"},
 			&cli.BoolFlag{Name: "extrapolate", Usage: "predict beyond what was measured, too"},
 		},
@@ -48,11 +52,11 @@ func runPredict(c *cli.Context) error {
 		errs = append(errs, fmt.Errorf("--shape: %w", err))
 	}
 	from, batch, name := c.Float64("from"), c.Float64("batch"), c.String("fit")
-	if !(from >= 1 && batch > from) {
-		errs = append(errs, fmt.Errorf("--from %v, --batch %v: expected 1 <= from < batch", from, batch))
+	if !(from >= 1 && batch >= from) {
+		errs = append(errs, fmt.Errorf("--from %v, --batch %v: expected 1 <= from <= batch", from, batch))
 	}
-	if fit.TermNames(name) == nil {
-		errs = append(errs, fmt.Errorf("--fit: found %q, expected %s or %s", name, fit.Engine, fit.Iteration3))
+	if fit.TermNames(name) == nil && name != parameters.Linear4 {
+		errs = append(errs, fmt.Errorf("--fit: found %q, expected %s, %s or %s", name, fit.Engine, fit.Iteration3, parameters.Linear4))
 	}
 	if c.NArg() != 1 {
 		errs = append(errs, fmt.Errorf("expected one SUMMARY, found %d arguments", c.NArg()))
@@ -63,6 +67,9 @@ func runPredict(c *cli.Context) error {
 	s, err := summaryAt(c.Context, c.Args().First())
 	if err != nil {
 		return err
+	}
+	if name == parameters.Linear4 {
+		return predictLines(c, s, shape, batch)
 	}
 	var found []parameters.Joint
 	var names []string
@@ -89,12 +96,16 @@ func runPredict(c *cli.Context) error {
 		}
 		fmt.Fprintf(c.App.ErrWriter, "EXTRAPOLATED: %s\n", strings.Join(beyond, "; "))
 	}
+	itl, ttft := model.Predict(w)
+	ofITL, ofTTFT := model.Interval(w, 0)
+	fmt.Fprintf(c.App.Writer, "%s of %s on %s, %s tokens, batch %v: ITL %s, TTFT %s\n", j.Fit, j.Model, j.Accelerator, shape, batch, between(itl, ofITL), between(ttft, ofTTFT))
+	if from >= batch {
+		return nil
+	}
 	implied, err := j.Imply(shape, from, batch)
 	if err != nil {
 		return err
 	}
-	itl, ttft := model.Predict(w)
-	fmt.Fprintf(c.App.Writer, "%s of %s on %s, %s tokens, batch %v: ITL %s ms, TTFT %s ms\n", j.Fit, j.Model, j.Accelerator, shape, batch, parameters.Format(itl), parameters.Format(ttft))
 	fmt.Fprintf(c.App.Writer, "linear4 between the batches %v and %v:\n", from, batch)
 	t := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, p := range []struct {
@@ -109,4 +120,54 @@ func runPredict(c *cli.Context) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t\n", p.name, parameters.Format(p.value), between)
 	}
 	return t.Flush()
+}
+
+// between is a latency with the interval of what would be measured, where it is known.
+func between(ms float64, interval [2]float64) string {
+	text := parameters.Format(ms) + " ms"
+	if !math.IsNaN(interval[0]) {
+		text += fmt.Sprintf(" 95 %% [%s, %s]", parameters.Format(interval[0]), parameters.Format(interval[1]))
+	}
+	return text
+}
+
+// predictLines predicts from the linear4 of a measured shape.
+func predictLines(c *cli.Context, s parameters.Summary, shape sweep.Shape, batch float64) error {
+	found := 0
+	for _, p := range s.Parameters {
+		if p.Shape != shape || c.String("accelerator") != "" && p.Accelerator != c.String("accelerator") {
+			continue
+		}
+		found++
+		text := []string{}
+		for _, l := range []struct {
+			name string
+			has  bool
+			line *parameters.Line
+			at   func() parameters.Step
+		}{
+			{"ITL", p.HasITL(), p.Fit.Diagnostics.ITL, func() parameters.Step { return p.PredictITL(batch) }},
+			{"TTFT", p.HasTTFT(), p.Fit.Diagnostics.TTFT, func() parameters.Step { return p.PredictTTFT(batch, float64(shape.PromptTokens)) }},
+		} {
+			if !l.has {
+				text = append(text, l.name+" refused")
+				continue
+			}
+			const slack = 0.05 // the batch measured is never quite that asked for
+			if l.line != nil && (batch > l.line.LinearTo*(1+slack) || batch < l.line.LinearFrom*(1-slack) && l.line.LinearFrom > 2.1) {
+				beyond := fmt.Sprintf("%s: batch %v, where the line is that of the batches %.4g to %.4g", l.name, batch, l.line.LinearFrom, l.line.LinearTo)
+				if !c.Bool("extrapolate") {
+					return exit.Errorf(exit.Refused, "beyond what was measured: %s; measure there, or take the risk with --extrapolate", beyond)
+				}
+				fmt.Fprintf(c.App.ErrWriter, "EXTRAPOLATED: %s\n", beyond)
+			}
+			step := l.at()
+			text = append(text, l.name+" "+between(step.MS, [2]float64{step.Low, step.High}))
+		}
+		fmt.Fprintf(c.App.Writer, "%s of %s on %s, %s tokens, batch %v: %s\n", parameters.Linear4, p.Model, p.Accelerator, shape, batch, strings.Join(text, ", "))
+	}
+	if found == 0 {
+		return exit.Errorf(exit.Refused, "%s: holds no parameters of %s; --fit %s predicts shapes that were not measured", c.Args().First(), shape, fit.Engine)
+	}
+	return nil
 }

@@ -537,6 +537,10 @@ func judge(f *fit.Linear4, ms []Source) {
 			warnings = append(warnings, r)
 		}
 	}
+	if tokens := tokensAtOnce(f.ITL.Used, ms); tokens > 0 {
+		f.Verdict.Warn(reason.New(reason.Speculative, "tokens come %.2g at a time, as with speculative decoding: ITL is the mean over tokens, and depends on how many guesses these prompts let the server keep", tokens).
+			Cured("measure with prompts of the real traffic, or without speculation"))
+	}
 	const enough = 8
 	for i, w := range warnings {
 		if i == enough && len(warnings) > enough+1 {
@@ -546,6 +550,28 @@ func judge(f *fit.Linear4, ms []Source) {
 		f.Verdict.Warn(w)
 	}
 	warnOfDifferences(&f.Verdict, ms, f.ITL.Used)
+}
+
+// tokensAtOnce is how many tokens a step of the server makes in the mean, where it is
+// more than one in most of the points; 0 otherwise.
+func tokensAtOnce(used []int, ms []Source) float64 {
+	const several = 1.15 // counts of pieces are never quite those of tokens
+	sum, n := 0.0, 0
+	for _, i := range used {
+		tokens := 0.0
+		if w := ms[i].Server; w != nil && w.TokensPerGap != nil {
+			tokens = *w.TokensPerGap
+		} else if w := ms[i].Client; w != nil && w.Stream != nil && w.Stream.PiecesPerToken > 0 && w.Stream.FirstTokens <= several {
+			tokens = 1 / w.Stream.PiecesPerToken
+		}
+		if tokens > several {
+			sum, n = sum+tokens, n+1
+		}
+	}
+	if 2*n <= len(used) {
+		return 0
+	}
+	return sum / float64(n)
 }
 
 // most names the commonest error.

@@ -58,6 +58,7 @@ type Joint struct {
 	MeanError  float64   // mean absolute residual of the used points
 	MeanTTFT   float64   // mean absolute TTFT of the used points whose TTFT counts; NaN when there are none
 	WorstError float64   // largest absolute residual of the used points
+	Spread     Spread    // of a prediction about the truth, beside what is not known of the terms
 	LeftOut    float64   // mean absolute residual when each shape is predicted from the others; NaN when they do not suffice
 	Range      Range     // of the used points
 	Shapes     int       // shapes among the used points
@@ -65,6 +66,11 @@ type Joint struct {
 
 	law law
 }
+
+// Spread is how far the latencies of a shape that was not measured are off the model,
+// relative, root mean square: of the shapes left out of the fit, or where they are too
+// few, of the points used. TTFT is that of the points used.
+type Spread struct{ ITL, TTFT float64 }
 
 // Range is what was measured; beyond it a prediction is an extrapolation.
 type Range struct {
@@ -107,6 +113,40 @@ func (j *Joint) Predict(w Work) (itl, ttft float64) { return j.law(j.values(), w
 func (j *Joint) PredictITL(w Work, ttft float64) float64 {
 	itl, _ := j.law(j.values(), w, ttft)
 	return itl
+}
+
+// Interval is the 95 % interval of what would be measured at the work: what is not known
+// of the terms (delta method), and how far the model is off shapes that it has not
+// seen. NaN where the points give none. ttft is the measured time to first token, 0
+// where it is to be predicted.
+func (j *Joint) Interval(w Work, ttft float64) (itl, first [2]float64) {
+	terms := j.values()
+	at, firstAt := j.law(terms, w, ttft)
+	slopes := [2][]float64{make([]float64, len(terms)), make([]float64, len(terms))}
+	freedom := math.Inf(1)
+	for i, t := range j.Terms {
+		if t.Dropped != "" {
+			continue
+		}
+		freedom = min(freedom, t.DegreesOfFreedom)
+		step := 1e-4 * math.Abs(t.Value)
+		high, low := slices.Clone(terms), slices.Clone(terms)
+		high[i] += step
+		low[i] -= step
+		upITL, upTTFT := j.law(high, w, ttft)
+		downITL, downTTFT := j.law(low, w, ttft)
+		slopes[0][i], slopes[1][i] = (upITL-downITL)/(2*step), (upTTFT-downTTFT)/(2*step)
+	}
+	out := [2][2]float64{{math.NaN(), math.NaN()}, {math.NaN(), math.NaN()}}
+	for k, v := range [2]struct{ ms, spread float64 }{{at, j.Spread.ITL}, {firstAt, j.Spread.TTFT}} {
+		if j.Covariance == nil || !(v.spread >= 0) || !(freedom >= 1) {
+			continue
+		}
+		g := mat.NewVecDense(len(terms), slopes[k])
+		p := interval(v.ms, math.Sqrt(max(0, mat.Inner(g, j.Covariance, g))+v.spread*v.spread*v.ms*v.ms), freedom)
+		out[k] = [2]float64{max(0, p.Low), p.High}
+	}
+	return out[0], out[1]
 }
 
 // Outside says in which respects the work lies beyond what was measured; a
@@ -223,12 +263,15 @@ func (j *Joint) score(points []Point, use []jointPoint, without map[int][]float6
 		}
 	}
 	j.MeanError, j.WorstError, j.LeftOut = 0, 0, 0
+	used, left, waits := 0.0, 0.0, 0.0 // sums of squares
 	for _, p := range use {
 		if t := math.Abs(j.TTFT[p.index]); !math.IsNaN(t) {
 			ttftSum += t
+			waits += t * t
 			ttftPoints++
 		}
 		e := math.Abs(j.Residuals[p.index])
+		used += e * e
 		j.MeanError += e / float64(len(use))
 		j.WorstError = max(j.WorstError, e)
 		terms, ok := without[p.shape]
@@ -237,9 +280,15 @@ func (j *Joint) score(points []Point, use []jointPoint, without map[int][]float6
 			continue
 		}
 		itl, _ := j.law(terms, p.work(), p.TTFT.MS)
-		j.LeftOut += math.Abs(itl/p.ITL.MS-1) / float64(len(use))
+		off := itl/p.ITL.MS - 1
+		j.LeftOut += math.Abs(off) / float64(len(use))
+		left += off * off
 	}
 	j.MeanTTFT = ttftSum / ttftPoints
+	if math.IsNaN(j.LeftOut) {
+		left = used
+	}
+	j.Spread = Spread{ITL: math.Sqrt(left / float64(len(use))), TTFT: math.Sqrt(waits / ttftPoints)}
 }
 
 // judge applies the rules of the verdict.
@@ -312,8 +361,9 @@ func TermNames(model string) []string {
 }
 
 // Restore makes a joint model that predicts from what was stored of one: all terms in
-// their order, their covariance (nil where it is unknown) and the range measured.
-func Restore(model string, terms []Term, covariance *mat.SymDense, measured Range) (Joint, error) {
+// their order, their covariance (nil where it is unknown), the range measured and the
+// spread of predictions (NaN where it is unknown).
+func Restore(model string, terms []Term, covariance *mat.SymDense, measured Range, spread Spread) (Joint, error) {
 	names := TermNames(model)
 	if names == nil {
 		return Joint{}, fmt.Errorf("model %q: expected %s or %s", model, Iteration3, Engine)
@@ -321,5 +371,5 @@ func Restore(model string, terms []Term, covariance *mat.SymDense, measured Rang
 	if !slices.EqualFunc(names, terms, func(name string, t Term) bool { return name == t.Name }) {
 		return Joint{}, fmt.Errorf("%s has the terms %s", model, strings.Join(names, ", "))
 	}
-	return Joint{Model: model, Terms: terms, Covariance: covariance, Range: measured, Verdict: NewVerdict(), law: laws[model].law}, nil
+	return Joint{Model: model, Terms: terms, Covariance: covariance, Range: measured, Spread: spread, Verdict: NewVerdict(), law: laws[model].law}, nil
 }

@@ -28,6 +28,8 @@ type Joint struct {
 	LargestErrorPercent *float64  `json:"largest_error_percent,omitempty"`   // of ITL over the points used
 	LeftOutErrorPercent *float64  `json:"left_out_error_percent,omitempty"`  // of ITL, each shape predicted from the others
 	TTFTErrorPercent    *float64  `json:"ttft_mean_error_percent,omitempty"` // of TTFT over the points used
+	ITLSpreadPercent    *float64  `json:"itl_spread_percent,omitempty"`      // of ITL at a shape not measured about its prediction, root mean square
+	TTFTSpreadPercent   *float64  `json:"ttft_spread_percent,omitempty"`     // of TTFT about its prediction, root mean square
 	Measured            Measured  `json:"measured"`                          // beyond it a prediction is an extrapolation
 	Linear4             []Implied `json:"linear4"`                           // what the model implies at each shape measured
 
@@ -78,6 +80,7 @@ func NewJoint(model, accelerator string, j fit.Joint) Joint {
 		ConditionNumber:  finite(j.Condition),
 		MeanErrorPercent: finite(100 * j.MeanError), LargestErrorPercent: finite(100 * j.WorstError),
 		LeftOutErrorPercent: finite(100 * j.LeftOut), TTFTErrorPercent: finite(100 * j.MeanTTFT),
+		ITLSpreadPercent: finite(100 * j.Spread.ITL), TTFTSpreadPercent: finite(100 * j.Spread.TTFT),
 	}
 	if j.Verdict.Level == fit.Refused {
 		return out
@@ -156,7 +159,11 @@ func (j *Joint) Predictor() (fit.Joint, error) {
 			}
 		}
 	}
-	return fit.Restore(j.Fit, terms, covariance, fit.Range(j.Measured))
+	spread := fit.Spread{ITL: math.NaN(), TTFT: math.NaN()} // of an earlier version
+	if j.ITLSpreadPercent != nil && j.TTFTSpreadPercent != nil {
+		spread = fit.Spread{ITL: *j.ITLSpreadPercent / 100, TTFT: *j.TTFTSpreadPercent / 100}
+	}
+	return fit.Restore(j.Fit, terms, covariance, fit.Range(j.Measured), spread)
 }
 
 func (j *Joint) validate() error {

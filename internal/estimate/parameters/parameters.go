@@ -12,6 +12,8 @@ import (
 	"math"
 	"strconv"
 
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
@@ -269,6 +271,31 @@ func (p *Parameters) ITLAt(batch float64) float64 { return *p.Alpha + *p.Beta*ba
 // TTFTAt predicts the time to first token, ms; see ITLAt.
 func (p *Parameters) TTFTAt(batch, promptTokens float64) float64 {
 	return *p.Gamma + *p.Delta*promptTokens*batch
+}
+
+// PredictITL is the inter-token latency at a batch size with the 95 % interval of what a
+// run there would measure: what is not known of alpha and beta, and the scatter of
+// points about the line. The interval is NaN where the file does not say. Only where
+// HasITL.
+func (p *Parameters) PredictITL(batch float64) Step {
+	return predict(batch, batch, *p.Alpha, *p.Beta, p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Diagnostics.ITL)
+}
+
+// PredictTTFT is the same of the time to first token; only where HasTTFT.
+func (p *Parameters) PredictTTFT(batch, promptTokens float64) Step {
+	return predict(batch, batch*promptTokens, *p.Gamma, *p.Delta, p.Fit.Intervals.Gamma, p.Fit.Intervals.Delta, p.Fit.Diagnostics.TTFT)
+}
+
+func predict(batch, x, intercept, slope float64, a, b *Interval, l *Line) Step {
+	s := Step{Batch: batch, MS: intercept + slope*x, Low: math.NaN(), High: math.NaN()}
+	if a == nil || b == nil || l == nil || l.Covariance == nil || l.ScatterPercent == nil || !(l.DegreesOfFreedom > 0) {
+		return s
+	}
+	scatter := *l.ScatterPercent / 100 * s.MS
+	variance := a.StandardError*a.StandardError + 2*x**l.Covariance + x*x*b.StandardError*b.StandardError + scatter*scatter
+	half := distuv.StudentsT{Sigma: 1, Nu: l.DegreesOfFreedom}.Quantile((1+fit.Confidence)/2) * math.Sqrt(max(0, variance))
+	s.Low, s.High = max(0, s.MS-half), s.MS+half
+	return s
 }
 
 // Format writes a number with six significant digits and without an exponent,

@@ -140,6 +140,7 @@ var Bench = define(struct {
 var Aggregate = define(struct {
 	Command
 	Output, Method, Source, TTFT, Batch Flag[string]
+	Range                               Flag[string]
 	Expect, Shapes, Latest              Flag[string]
 	ConfigMap, Namespace                Flag[string]
 	Model, Accelerator                  Flag[string]
@@ -152,6 +153,7 @@ var Aggregate = define(struct {
 	Source:      Flag[string]{Name: "source", Default: measurement.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
 	TTFT:        Flag[string]{Name: "ttft", Default: measurement.Auto, Usage: "which TTFT of a point: mean, median, or auto (the mean, unless it is nonsense)"},
 	Batch:       Flag[string]{Name: "batch", Default: measurement.Auto, Usage: "which batch size the fit is over: nominal (asked for), measured, or auto (measured, but nominal for two-point)"},
+	Range:       Flag[string]{Name: "range", Usage: "the batches that the lines are for, such as `16..128`; otherwise all that were measured, or where no line holds for them those of which one predicts the most"},
 	Expect:      Flag[string]{Name: "expect", Usage: "accelerators that must end with parameters, as `LIST`"},
 	Shapes:      Flag[string]{Name: "shapes", Usage: "the order of shapes, as `LIST` such as 128/128,1024/128; the first is that of the outputs alpha to delta"},
 	Latest:      Flag[string]{Name: "latest", Usage: "directory or s3://bucket/prefix under which accepted parameters become latest/MODEL/ACCELERATOR/SHAPE.json"},

@@ -14,9 +14,8 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
-// repeat is the relative difference between two runs of the same point, however
-// long they are: the same floor that the fit weighs with.
-const repeat = 0.005
+// repeat is by how much two runs of the same point differ: what the fit supposes too.
+const repeat = fit.BetweenRuns
 
 // widths is the half-width of a 95 % interval in standard errors, for the tens of
 // degrees of freedom that a sweep has.
@@ -71,7 +70,7 @@ func Iteration3(shapes []sweep.Shape, batches []int, expected [3]float64, noise 
 			}
 			terms = append(terms, fit.Term{Name: name, Parameter: fit.Parameter{Value: value}})
 		}
-		m, err := fit.Restore(fit.Iteration3, terms, nil, fit.Range{})
+		m, err := fit.Restore(fit.Iteration3, terms, nil, fit.Range{}, fit.Spread{})
 		if err != nil {
 			return 0, err
 		}
