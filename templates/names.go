@@ -20,6 +20,9 @@ const (
 	pointTemplate       = "point"
 	aggregateTemplate   = "aggregate"
 	summaryTemplate     = "summary"
+	endTemplate         = "end"
+	notifyTemplate      = "notify"
+	notifyBareTemplate  = "notify-without-summary"
 
 	serverTask = "server"
 )

@@ -372,6 +372,9 @@ func checkLimits(t fataler, spec wfv1.WorkflowSpec) {
 	}
 	for _, tmpl := range spec.Templates {
 		once("template ", tmpl.Name)
+		if tmpl.Steps != nil {
+			continue
+		}
 		if tmpl.DAG == nil {
 			if tmpl.ActiveDeadlineSeconds == nil {
 				t.Errorf("%s: no deadline", tmpl.Name)

@@ -35,6 +35,7 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		templates = append(templates, point(p))
 	}
 	templates = append(templates, aggregate(p), summary(p))
+	templates = append(templates, end(p)...)
 	onPlatform(p, templates)
 
 	value := wfv1.WorkflowTemplate{
@@ -42,6 +43,7 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		ObjectMeta: pods.Meta(p, p.Name),
 		Spec: wfv1.WorkflowSpec{
 			Entrypoint:            sweepTemplate,
+			OnExit:                onExit(p),
 			Arguments:             wfv1.Arguments{Parameters: parameters(p)},
 			ServiceAccountName:    p.AccountName(),
 			ArtifactRepositoryRef: repositoryRef(p),

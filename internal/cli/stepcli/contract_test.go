@@ -65,9 +65,12 @@ func ofContainer(t *testing.T, where string, c corev1.Container, outputs ...stri
 		a.args = append(a.args, fill(t, where, arg))
 	}
 	for _, e := range c.Env {
-		if e.ValueFrom == nil {
+		switch {
+		case e.ValueFrom == nil:
 			a.env[e.Name] = fill(t, where, e.Value)
-		} else {
+		case strings.HasSuffix(e.Name, "_URL"):
+			a.env[e.Name] = "https://from.elsewhere"
+		default:
 			a.env[e.Name] = "from elsewhere"
 		}
 	}
@@ -140,6 +143,9 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 			case steps.Aggregate.Name:
 				_, err := aggregateOptions(c)
 				return err
+			case steps.Notify.Name:
+				_, _, err := notifyOptions(c)
+				return err
 			case steps.InstallTo.Name:
 				if c.NArg() != 1 {
 					return fmt.Errorf("%d arguments", c.NArg())
@@ -196,6 +202,7 @@ func configurations(t *testing.T) map[string]config.Config {
 	all["guidellm"] = c
 	c.Driver = sweep.Native
 	c.APIKeySecretName = "key"
+	c.NotifySecretName, c.NotifyOn, c.ReportURL = "notifications", []string{"end"}, "https://argo.example.com/{run}"
 	all["native"] = c
 	c.Deploy = true
 	c.S3Bucket = "b"
@@ -240,7 +247,7 @@ func TestStepTakesWhatIsAskedOfIt(t *testing.T) {
 			})
 		}
 	}
-	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.InstallTo.Name} {
+	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Notify.Name, steps.InstallTo.Name} {
 		if seen[name] == 0 {
 			t.Errorf("nothing asks for step %s", name)
 		}

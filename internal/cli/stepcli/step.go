@@ -49,6 +49,7 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 			predictCommand(),
 			capacityCommand(),
 			planPointsCommand(),
+			notifyCommand(),
 			installCommand(),
 		},
 		Action: func(c *cli.Context) error {

@@ -81,6 +81,9 @@ func clusterFlags() []cli.Flag {
 		retriesFlag(), waitTimeoutFlag(),
 		&cli.StringFlag{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%"},
 		&cli.BoolFlag{Name: "fail-on-drift", Usage: "end a run as failed when something moved beyond it"},
+		&cli.StringFlag{Name: "notify-secret-name", Usage: "Secret whose keys slack, webhook and alertmanager hold URLs that are told how a run ended"},
+		&cli.StringSliceFlag{Name: "notify-on", Usage: "`EVENTS` that they are told of: end, failure, drift", DefaultText: "failure,drift"},
+		&cli.StringFlag{Name: "report-url", Usage: "`URL` of the results, passed on to them; {run} stands for the run's name"},
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 0.1 and 0.006 for each request at once for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
@@ -123,6 +126,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		"timezone": &cfg.Timezone, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
 		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
 		"queue-name": &cfg.QueueName, "priority-class": &cfg.PriorityClass, "drift-band": &cfg.DriftBand,
+		"notify-secret-name": &cfg.NotifySecretName, "report-url": &cfg.ReportURL,
 	} {
 		setString(c, name, to)
 	}
@@ -133,6 +137,9 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	}
 	if c.IsSet("image-pull-secrets") {
 		cfg.ImagePullSecrets = words(c.StringSlice("image-pull-secrets"))
+	}
+	if c.IsSet("notify-on") {
+		cfg.NotifyOn = words(c.StringSlice("notify-on"))
 	}
 	if c.IsSet("fail-on-drift") {
 		cfg.FailOnDrift = c.Bool("fail-on-drift")

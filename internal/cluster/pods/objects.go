@@ -99,6 +99,11 @@ func ExampleSecrets(p plan.Plan) []manifest.Object {
 			"The API key of the servers. Copy, fill in, apply.",
 			map[string]string{p.APIKeySecretKey: "<API key>"})
 	}
+	if p.NotifySecretName != "" {
+		add("99-notify-secret.example.yaml", p.NotifySecretName,
+			"Who is told how a run ended. Copy, keep the keys that you want, fill in, apply.",
+			map[string]string{slackKey: "<URL of an incoming webhook>", webhookKey: "<URL that takes JSON>", alertmanagerKey: "<URL of Alertmanager>"})
+	}
 	if p.S3Secret != "" {
 		add("99-s3-secret.example.yaml", p.S3Secret,
 			"Credentials of the bucket "+p.S3Bucket+". Copy, fill in, apply.",

@@ -178,6 +178,23 @@ func APIKeyEnv(p plan.Plan) []corev1.EnvVar {
 	}
 }
 
+// Keys of the Secret of notifications.
+const (
+	slackKey        = "slack"
+	webhookKey      = "webhook"
+	alertmanagerKey = "alertmanager"
+)
+
+// NotifyEnv gives step notify the addresses, as many as there are.
+func NotifyEnv(p plan.Plan) []corev1.EnvVar {
+	n := steps.Notify
+	return []corev1.EnvVar{
+		secretEnv(n.SlackURL.Variable(), p.NotifySecretName, slackKey, true),
+		secretEnv(n.WebhookURL.Variable(), p.NotifySecretName, webhookKey, true),
+		secretEnv(n.Alertmanager.Variable(), p.NotifySecretName, alertmanagerKey, true),
+	}
+}
+
 func secretEnv(name, secret, key string, optional bool) corev1.EnvVar {
 	ref := SecretKey(secret, key)
 	if optional {

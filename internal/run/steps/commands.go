@@ -167,6 +167,26 @@ var Aggregate = define(struct {
 	FailOnDrift: Flag[bool]{Name: "fail-on-drift", Usage: "exit with 3 when something moved beyond the band, after writing everything"},
 })
 
+// Notify tells how a run ended. It tries by itself as long as that is worth it.
+var Notify = define(struct {
+	Command
+	Sweep, Run, Status, Model          Flag[string]
+	Failures, On, ReportURL            Flag[string]
+	SlackURL, WebhookURL, Alertmanager Flag[string]
+}{
+	Command:      Command{Name: "notify"},
+	Sweep:        Flag[string]{Name: "sweep", Required: true, Usage: "`NAME` of the sweep"},
+	Run:          Flag[string]{Name: "run", Required: true, Usage: "`NAME` of its run"},
+	Status:       Flag[string]{Name: "status", Required: true, Usage: "how the run ended, as Argo says it: Succeeded, Failed, Error"},
+	Model:        Flag[string]{Name: "model", Usage: "`NAME` of the model that was measured"},
+	Failures:     Flag[string]{Name: "failures", Usage: "Argo's workflow.failures, `JSON`"},
+	On:           Flag[string]{Name: "on", Default: "failure,drift", Usage: "of what somebody wants to hear, as `LIST`: end (all runs), failure, drift"},
+	ReportURL:    Flag[string]{Name: "report-url", Usage: "`URL` of the report, to be passed on"},
+	SlackURL:     Flag[string]{Name: "slack-url", Usage: "`URL` of Slack's incoming webhook; better given by the environment"},
+	WebhookURL:   Flag[string]{Name: "webhook-url", Usage: "`URL` that gets JSON; better given by the environment"},
+	Alertmanager: Flag[string]{Name: "alertmanager-url", Usage: "`URL` of Alertmanager; better given by the environment"},
+})
+
 // InstallTo copies step itself to its argument.
 var InstallTo = define(struct{ Command }{Command{Name: "install-to"}})
 

@@ -64,7 +64,10 @@ type Config struct {
 	WaitTimeout               string              `json:"wait-timeout,omitempty"` // a Go duration
 	DriftBand                 string              `json:"drift-band,omitempty"`   // change of what was accepted last that is tolerated, such as 5%; empty: not compared
 	FailOnDrift               bool                `json:"fail-on-drift,omitempty"`
-	LoadGenerator             string              `json:"load-generator,omitempty"` // inline or cluster
+	NotifySecretName          string              `json:"notify-secret-name,omitempty"` // whose keys slack, webhook and alertmanager hold URLs
+	NotifyOn                  []string            `json:"notify-on,omitempty"`          // end, failure, drift; empty: the latter two
+	ReportURL                 string              `json:"report-url,omitempty"`         // for notifications; {run} stands for the run
+	LoadGenerator             string              `json:"load-generator,omitempty"`     // inline or cluster
 	LoadGeneratorCPU          string              `json:"load-generator-cpu,omitempty"`
 	LoadGeneratorMemory       string              `json:"load-generator-memory,omitempty"`
 	LoadGeneratorNodeSelector map[string]string   `json:"load-generator-node-selector,omitempty"`

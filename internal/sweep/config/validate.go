@@ -115,7 +115,7 @@ func (c Config) ValidateCluster() error {
 	checkName(&m, "namespace", c.Namespace, 63)
 	for _, n := range []struct{ field, name string }{
 		{"service-account", c.ServiceAccount}, {"hf-secret-name", c.HFSecretName},
-		{"api-key-secret-name", c.APIKeySecretName}, {"s3-secret", c.S3Secret},
+		{"api-key-secret-name", c.APIKeySecretName}, {"s3-secret", c.S3Secret}, {"notify-secret-name", c.NotifySecretName},
 	} {
 		if n.name != "" && len(validation.IsDNS1123Subdomain(n.name)) > 0 {
 			m.add("%s: %q is not a Kubernetes name: lower case letters, digits, dashes and dots", n.field, n.name)
@@ -146,6 +146,7 @@ func (c Config) ValidateCluster() error {
 	} else if c.FailOnDrift {
 		m.add("fail-on-drift: there is no drift-band to go with it")
 	}
+	c.checkNotifications(&m)
 	if c.ParallelAccelerators < 0 {
 		m.add("parallel-accelerators: %d is negative; 0 measures all side by side", c.ParallelAccelerators)
 	}
@@ -275,6 +276,28 @@ func (c Config) checkCron(m *mistakes) {
 	}
 }
 
+// Events that somebody can be told of.
+var events = []string{"end", "failure", "drift"}
+
+func (c Config) checkNotifications(m *mistakes) {
+	for _, e := range c.NotifyOn {
+		if !slices.Contains(events, e) {
+			m.add("notify-on: %q is none of %s", e, strings.Join(events, ", "))
+		}
+	}
+	if c.NotifySecretName == "" {
+		if len(c.NotifyOn) > 0 {
+			m.add("notify-on: there is no notify-secret-name to go with it")
+		}
+		if c.ReportURL != "" {
+			m.add("report-url: there is no notify-secret-name to go with it")
+		}
+	}
+	if u, err := url.Parse(strings.ReplaceAll(c.ReportURL, "{run}", "run")); c.ReportURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+		m.add("report-url: %q is not a URL such as https://argo.example.com/workflows/calibration/{run}", redact.Text(c.ReportURL))
+	}
+}
+
 // interpreted says what would be made of a value that is not taken as it stands: Argo
 // fills in {{…}}, and the kubelet $(…), from all of a container's variables; a line break
 // ends what it stands in.
@@ -303,6 +326,7 @@ func (c Config) checkTemplating(m *mistakes) {
 	}
 	check("target-url", c.TargetURL)
 	check("tokenizer", c.Tokenizer)
+	check("report-url", c.ReportURL)
 	for _, a := range c.Accelerators {
 		check("accelerators: target-url of "+a.Name, a.TargetURL)
 	}

@@ -99,6 +99,10 @@ func Draw(most int) *rapid.Generator[config.Config] {
 			c.LoadGenerator = config.Cluster
 		}
 
+		if maybe("notify") {
+			c.NotifySecretName, c.ReportURL = "notifications", "https://argo.example.com/{run}"
+			c.NotifyOn = []string{"end", "drift"}[:rapid.IntRange(0, 2).Draw(t, "events")]
+		}
 		if maybe("drift") {
 			c.DriftBand, c.FailOnDrift = "5%", maybe("fail-on-drift")
 		}
