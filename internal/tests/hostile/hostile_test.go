@@ -1,0 +1,397 @@
+// Package hostile runs the programs as users do, against servers that echo, redirect and
+// crash, kills them at random moments, and looks at everything that they leave.
+package hostile
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/cli/stepcli"
+	"wfgen.dev/internal/cli/wfgencli"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/store"
+)
+
+// programs holds links named step and wfgen to this test, which is then that program.
+var programs string
+
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "step":
+		clikit.Main(stepcli.Run)
+	case "wfgen":
+		clikit.Main(wfgencli.Run)
+	}
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "hostile-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		self, err := os.Executable()
+		if err != nil {
+			panic(err)
+		}
+		for _, name := range []string{"step", "wfgen"} {
+			if err := os.Symlink(self, filepath.Join(dir, name)); err != nil {
+				panic(err)
+			}
+		}
+		programs = dir
+		return m.Run()
+	}())
+}
+
+// command is one of the programs with an environment of its own.
+func command(t *testing.T, env []string, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, filepath.Join(programs, name), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	return cmd
+}
+
+// The canaries, by where they stand.
+var canaries = map[string]string{
+	"STEP_API_KEY":          "canary-of-the-server-4711",
+	"HF_TOKEN":              "hf_CanaryOfTheHub4712",
+	"AWS_SECRET_ACCESS_KEY": "canary/of+the/bucket/4713",
+	"AWS_SESSION_TOKEN":     "canary-of-the-session-4714",
+	"MY_PASSWORD":           "canary of somebody 4715",
+	"user of a URL":         "canary-of-a-url-4716",
+	"query of a URL":        "canary-of-a-query-4717",
+	"argument of a server":  "canary-of-an-argument-4718",
+}
+
+// search finds what of a canary is in text: all of it, in the spellings of files, or so
+// much of its beginning that the rest can be guessed.
+func search(text []byte) (found []string) {
+	for where, canary := range canaries {
+		quoted, _ := json.Marshal(canary)
+		for _, spelling := range []string{canary, canary[:12], base64.StdEncoding.EncodeToString([]byte(canary)), strings.Trim(string(quoted), `"`)} {
+			if bytes.Contains(text, []byte(spelling)) {
+				found = append(found, where)
+				break
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// hostile is a server that answers with the Authorization which it was sent, in whatever
+// way.
+func hostile(t *testing.T, way string, thief string) *httptest.Server {
+	var asked atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		said := r.Header.Get("Authorization")
+		key := strings.TrimPrefix(said, "Bearer ")
+		switch {
+		case way == "redirects":
+			http.Redirect(w, r, thief+r.URL.Path, http.StatusTemporaryRedirect)
+		case way == "crashes" && asked.Add(1) > 6:
+			panic(http.ErrAbortHandler)
+		case way == "refuses", way == "refuses prompts" && r.Method == http.MethodPost:
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprintf(w, `{"error": {"message": "%s is no key; %s%s \u001b[2J"}}`, said, strings.Repeat("x", 270-len(said)), key)
+		case r.URL.Path == "/v1/models":
+			fmt.Fprintf(w, `{"data": [{"id": "m", "max_model_len": 4096}, {"id": "other\n\u001b[31mACCEPTED %s"}]}`, key)
+		case r.URL.Path == "/version":
+			fmt.Fprintf(w, `{"version": "1.0 %s"}`, key)
+		case r.URL.Path == "/metrics":
+			fmt.Fprintf(w, "vllm:num_requests_running{model_name=\"m\"} 0\nthis is no metric but %s\n", key)
+		case r.Method == http.MethodPost:
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprintf(w, "data: {\"choices\": [{\"text\": \"a\"}]}\n\ndata: {\"error\": {\"message\": \"broke off with %s\"}}\n\n", key)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// fakeGuidellm says all that it knows, in its words and in its report.
+const fakeGuidellm = `#!/bin/sh
+case "$*" in *--version*) echo "guidellm version: 0.7.3"; exit 0;; esac
+env; echo "$@"; env >&2
+exit 1
+`
+
+// No secret is in any byte that any command leaves.
+func TestCanaries(t *testing.T) {
+	var stolen atomic.Int32
+	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { stolen.Add(1) }))
+	defer thief.Close()
+	dir := t.TempDir()
+	fake := filepath.Join(t.TempDir(), "guidellm")
+	if err := os.WriteFile(fake, []byte(fakeGuidellm), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"TMPDIR=" + dir}
+	for name, value := range canaries {
+		if !strings.Contains(name, " ") {
+			env = append(env, name+"="+value)
+		}
+	}
+	url, query, argument := canaries["user of a URL"], canaries["query of a URL"], canaries["argument of a server"]
+	var left bytes.Buffer
+	run := func(name string, args ...string) (code int) {
+		cmd := command(t, env, name, args...)
+		cmd.Stdout, cmd.Stderr = &left, &left
+		fmt.Fprintf(&left, "\n$ %s %s\n", name, args[0])
+		err := cmd.Run()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return cmd.ProcessState.ExitCode()
+	}
+	config := filepath.Join(t.TempDir(), "sweep.yaml") // not among what is searched
+	text := "apiVersion: wfgen.dev/v1\nserver:\n  args: [--api-key, \"" + argument + "\"]\n  env: {API_TOKEN: \"" + argument + "\"}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, way := range []string{"refuses", "refuses prompts", "redirects", "crashes", "echoes"} {
+		s := hostile(t, way, thief.URL)
+		out := filepath.Join(dir, strconv.Itoa(i))
+		log := filepath.Join(dir, fmt.Sprint(i, "-termination"))
+		codes := []int{
+			run("step", "--termination-log", log, "wait", "--target", s.URL, "--model", "another", "--timeout", "1s", "--accelerator", "A100", "--output", out+"/wait"),
+			run("step", "--termination-log", log+"2", "preflight", "--target", s.URL, "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
+			run("step", "bench", "--target", s.URL, "--model", "m", "--batch-size", "1", "--prompt-tokens", "8", "--output-tokens", "8", "--max-seconds", "1", "--output", out+"/native"),
+			run("step", "bench", "--target", s.URL, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--margin", "5s", "--driver", "guidellm", "--guidellm", fake, "--output", out+"/guidellm"),
+			run("step", "bench", "--target", "http://"+url+"@"+s.Listener.Addr().String()+"/?token="+query, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--output", out+"/url"),
+			run("step", "preflight", "--target", "http://x:"+url+"@[::", "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
+		}
+		if slices.Contains(codes, exit.Done) && way != "echoes" || slices.Contains(codes, exit.Fault) {
+			t.Errorf("a server that %s: exit codes %v", way, codes)
+		}
+	}
+	if code := run("wfgen", "--config", config, "--deploy", "--accelerators", "A100"); code != exit.Usage {
+		t.Errorf("secrets in a configuration: exit %d", code)
+	}
+	run("step", "aggregate", filepath.Join(dir, "4"), "--output", filepath.Join(dir, "estimate"))
+	if stolen.Load() > 0 {
+		t.Error("a redirect was followed to another server")
+	}
+	if found := search(left.Bytes()); len(found) > 0 {
+		t.Errorf("streams hold %q:\n%s", found, left.Bytes())
+	}
+	if bytes.ContainsAny(left.Bytes(), "\x1b\r") {
+		t.Errorf("streams act on a terminal: %q", left.Bytes())
+	}
+	files := 0
+	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		files++
+		data, err := os.ReadFile(name)
+		if found := search(append(data, name...)); len(found) > 0 {
+			t.Errorf("%s holds %q", name, found)
+		}
+		return err
+	})
+	if err != nil || files < 10 {
+		t.Errorf("%d files were searched, %v", files, err)
+	}
+}
+
+// The second signal ends a program that waits for something else.
+func TestTheSecondSignalEnds(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		cmd := command(t, nil, "step", "measure", "-")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// More than a pipe holds: when it is written, the program reads.
+		if _, err := in.Write(append([]byte(`{"benchmarks": [{"x": "`), bytes.Repeat([]byte("x"), 1<<20)...)); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for waiting := true; waiting; {
+			_ = cmd.Process.Signal(signal)
+			select {
+			case <-ended:
+				waiting = false
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+		in.Close()
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != signal {
+			t.Errorf("%v: ended with %v", signal, cmd.ProcessState)
+		}
+	}
+}
+
+// processes lists those of this test's programs.
+func processes(t *testing.T) (found []string) {
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil || len(all) == 0 {
+		t.Skip("no /proc here")
+	}
+	for _, name := range all {
+		line, err := os.ReadFile(name)
+		if err == nil && bytes.HasPrefix(line, []byte(programs)) {
+			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// resumed runs a sweep, kills it so many times at random moments, and lets it end. What
+// was measured before a kill must still be there, as it was.
+func resumed(t *testing.T, env []string, location string, kills int, random *rand.Rand) {
+	t.Helper()
+	out, err := store.New(t.Context(), location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := map[string]string{}
+	look := func() {
+		keys, err := out.List(t.Context(), "runs/r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := map[string]string{}
+		for _, key := range keys {
+			if !strings.Contains(key, "/measurements/") {
+				continue
+			}
+			f, err := out.Open(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := io.ReadAll(f)
+			f.Close()
+			if err != nil || !json.Valid(data) {
+				t.Fatalf("%s: %v: %q", key, err, data)
+			}
+			now[key] = string(data)
+		}
+		for key, before := range measured {
+			if now[key] != before {
+				t.Errorf("%s was lost, or measured twice", key)
+			}
+		}
+		measured = now
+	}
+	args := []string{"run", "--simulate", "--accelerators", "A100", "--batch-sizes", "1,2,4", "--prompt-tokens", "16", "--output-tokens", "4",
+		"--max-seconds", "0", "--max-requests", "12", "--run", "r", "--output", location, "--step", filepath.Join(programs, "step")}
+	for i := 0; ; i++ {
+		cmd := command(t, env, "wfgen", args...)
+		var words bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &words, &words
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if i == kills {
+			if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != exit.Refused { // so short a sweep says little
+				t.Fatalf("%v: %s", err, &words)
+			}
+			break
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(4 * time.Second))))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		for left, begin := processes(t), time.Now(); len(left) > 0; left = processes(t) {
+			if time.Since(begin) > 20*time.Second {
+				t.Fatalf("left running by a killed run: %q", left)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		look()
+	}
+	look()
+	keys, err := out.List(t.Context(), "runs/r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points []string
+	for _, key := range keys {
+		if strings.Contains(key, "/measurements/") {
+			points = append(points, filepath.Base(key))
+		}
+		if strings.Contains(key, ".partial-") {
+			t.Errorf("%s is left", key)
+		}
+	}
+	if want := []string{"16-4-b1-again.json", "16-4-b1.json", "16-4-b2.json", "16-4-b4.json"}; !slices.Equal(points, want) {
+		t.Errorf("measured %q, want %q", points, want)
+	}
+	if !slices.Contains(keys, "runs/r/summary.json") {
+		t.Errorf("no summary in %q", keys)
+	}
+}
+
+// Killed at any moment and resumed, a run has measured every point once, and nothing of
+// it is left running. HOSTILE_KILLS says how often it is killed; few times otherwise.
+func TestKilledAndResumed(t *testing.T) {
+	kills := 1
+	if text := os.Getenv("HOSTILE_KILLS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kills = n
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Run("directory", func(t *testing.T) {
+		for left := kills; left > 0; left -= 2 { // a run that is killed too often is done before
+			resumed(t, []string{"TMPDIR=" + t.TempDir()}, t.TempDir(), min(left, 2), random)
+		}
+	})
+	t.Run("bucket", func(t *testing.T) {
+		if kills == 1 {
+			t.Skip("HOSTILE_KILLS is not set")
+		}
+		for left := kills; left > 0; left -= 2 {
+			backend := s3mem.New()
+			if err := backend.CreateBucket("results"); err != nil {
+				t.Fatal(err)
+			}
+			fake := gofakes3.New(backend).Server()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPut && r.ContentLength == 0 {
+					r.Header.Set("Content-Length", "0") // which the fake misses on an empty object
+				}
+				fake.ServeHTTP(w, r)
+			}))
+			t.Cleanup(server.Close)
+			env := []string{"TMPDIR=" + t.TempDir()}
+			for name, value := range map[string]string{"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "for-the-test-alone"} {
+				t.Setenv(name, value)
+				env = append(env, name+"="+value)
+			}
+			resumed(t, env, "s3://results/x", min(left, 2), random)
+		}
+	})
+}
