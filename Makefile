@@ -9,7 +9,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser race lint vulnerabilities generate bench argolint clean
+.PHONY: fuzz all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser race lint vulnerabilities generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -47,6 +47,14 @@ test:
 
 race:
 	go test -race -short ./...
+
+# every reader of foreign bytes and every estimate, one after another; what is found is
+# kept as testdata of its package
+FUZZTIME ?= 60s
+fuzz:
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' internal | xargs -n1 dirname | sort -u | while read -r p; do \
+	for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
+	echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$p </dev/null; done; done
 
 # step bench with the real guidellm, as installed from PyPI, against step simulate;
 # GUIDELLM_FLAGS=-few tries fewer failures, GUIDELLM_FLAGS=-update keeps the reports

@@ -81,17 +81,23 @@ type delivery struct {
 
 func (d *delivery) Write(p []byte) (int, error) {
 	n, err := d.w.Write(p)
-	if err != nil && d.err == nil {
-		d.err = err
+	if err != nil {
+		d.err = &undelivered{err}
+		err = d.err
 	}
 	return n, err
 }
+
+// undelivered is an error of stdout.
+type undelivered struct{ error }
+
+func (u *undelivered) Unwrap() error { return u.error }
 
 // outcome is what a command ended with, whose own error goes before one of stdout. A
 // reader that has gone away (| head) has had what it wanted.
 func (d *delivery) outcome(err error) error {
 	switch {
-	case d.err == nil, err != nil && !errors.Is(err, d.err):
+	case d.err == nil, err != nil && !errors.As(err, new(*undelivered)):
 		return err
 	case errors.Is(d.err, syscall.EPIPE):
 		return nil
