@@ -92,8 +92,8 @@ func runWait(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	target := cmp.Or(steps.Wait.Target.In(c), found.Target) // as it was given, with its credentials
-	for name, text := range map[layout.Output]string{layout.OutTarget: target, layout.OutServer: string(instance)} {
+	// Without credentials: an output of a workflow is shown to everybody who sees it.
+	for name, text := range map[layout.Output]string{layout.OutTarget: found.Target, layout.OutServer: string(instance)} {
 		if err := out.Put(c.Context, name.Key(), strings.NewReader(text)); err != nil {
 			return err
 		}

@@ -38,6 +38,9 @@ type Client struct {
 	http      *http.Client
 }
 
+// stay follows no redirect: the account's token would go along.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
 // New is a client of the API server at base; most callers want InCluster.
 func New(base, namespace, tokenFile string, client *http.Client) *Client {
 	return &Client{Namespace: namespace, base: strings.TrimSuffix(base, "/"), tokenFile: tokenFile, http: client}
@@ -74,7 +77,7 @@ func inCluster(dir string) (*Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // the API server is inside
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	return New("https://"+net.JoinHostPort(host, port), namespace, filepath.Join(dir, "token"), &http.Client{Transport: transport}), nil
+	return New("https://"+net.JoinHostPort(host, port), namespace, filepath.Join(dir, "token"), &http.Client{Transport: transport, CheckRedirect: stay}), nil
 }
 
 // StatusError is an answer of the API server other than success.

@@ -157,8 +157,10 @@ func TestCanaries(t *testing.T) {
 	}
 	url, query, argument := canaries["user of a URL"], canaries["query of a URL"], canaries["argument of a server"]
 	var left bytes.Buffer
+	logs := 0
 	run := func(name string, args ...string) (code int) {
-		cmd := command(t, env, name, args...)
+		logs++
+		cmd := command(t, append(env, fmt.Sprintf("STEP_TERMINATION_LOG=%s/termination-%d", dir, logs)), name, args...)
 		cmd.Stdout, cmd.Stderr = &left, &left
 		fmt.Fprintf(&left, "\n$ %s %s\n", name, args[0])
 		err := cmd.Run()
@@ -175,16 +177,16 @@ func TestCanaries(t *testing.T) {
 	for i, way := range []string{"refuses", "refuses prompts", "redirects", "crashes", "echoes"} {
 		s := hostile(t, way, thief.URL)
 		out := filepath.Join(dir, strconv.Itoa(i))
-		log := filepath.Join(dir, fmt.Sprint(i, "-termination"))
 		codes := []int{
-			run("step", "--termination-log", log, "wait", "--target", s.URL, "--model", "another", "--timeout", "1s", "--accelerator", "A100", "--output", out+"/wait"),
-			run("step", "--termination-log", log+"2", "preflight", "--target", s.URL, "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
+			run("step", "wait", "--target", s.URL, "--model", "another", "--timeout", "1s", "--accelerator", "A100", "--output", out+"/wait"),
+			run("step", "preflight", "--target", s.URL, "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
 			run("step", "bench", "--target", s.URL, "--model", "m", "--batch-size", "1", "--prompt-tokens", "8", "--output-tokens", "8", "--max-seconds", "1", "--output", out+"/native"),
 			run("step", "bench", "--target", s.URL, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--margin", "5s", "--driver", "guidellm", "--guidellm", fake, "--output", out+"/guidellm"),
 			run("step", "bench", "--target", "http://"+url+"@"+s.Listener.Addr().String()+"/?token="+query, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--output", out+"/url"),
+			run("step", "wait", "--target", "http://"+url+"@"+s.Listener.Addr().String(), "--model", "m", "--timeout", "1s", "--output", out+"/url-wait"),
 			run("step", "preflight", "--target", "http://x:"+url+"@[::", "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
 		}
-		if slices.Contains(codes, exit.Done) && way != "echoes" || slices.Contains(codes, exit.Fault) {
+		if slices.Contains(codes[:5], exit.Done) && way != "echoes" || slices.Contains(codes, exit.Fault) || codes[0] == exit.Usage {
 			t.Errorf("a server that %s: exit codes %v", way, codes)
 		}
 	}
