@@ -255,7 +255,8 @@ type aiperfInput struct {
 		} `json:"prompts"`
 	} `json:"datasets"`
 	Phases []struct {
-		Kind        text    `json:"kind"`
+		Kind        text    `json:"kind"` // from 0.12 on
+		Excluded    bool    `json:"exclude_from_results"`
 		Type        text    `json:"type"`
 		Concurrency float64 `json:"concurrency"`
 		Rate        float64 `json:"rate"`
@@ -343,7 +344,7 @@ func (e *aiperfExport) facts(r *run) {
 	concurrency, rate, arrival := cmp.Or(a.Load.Concurrency, a.Analyzer.Stimulus.Concurrency, a.Concurrency), cmp.Or(a.Load.RequestRate, a.Analyzer.Stimulus.RequestRate, a.RequestRate), a.Load.Arrival
 	profiling := 0
 	for _, p := range a.Phases {
-		if p.Kind == "warmup" {
+		if p.Kind == "warmup" || p.Excluded {
 			continue
 		}
 		if profiling++; profiling > 1 {

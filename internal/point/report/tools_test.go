@@ -134,6 +134,30 @@ func TestAskedByFlag(t *testing.T) {
 	}
 }
 
+// TestAIPerfPhases: what a warm-up is called differs between versions.
+func TestAIPerfPhases(t *testing.T) {
+	const export = `{"aiperf_version":"0.11.0","input_config":{"models":{"items":[{"name":"m"}]},"datasets":[{"prompts":{"isl":{"mean":64},"osl":{"mean":32}}}],"phases":[PHASES]},
+		"request_count":{"unit":"requests","avg":10},"request_throughput":{"unit":"requests/sec","avg":5},"request_latency":{"unit":"ms","avg":400},
+		"inter_token_latency":{"unit":"ms","avg":11,"std":0.2},"time_to_first_token":{"unit":"ms","avg":30,"std":2}}`
+	for name, tt := range map[string]struct{ phases, void string }{
+		"0.11":     {`{"name":"warmup","type":"concurrency","exclude_from_results":true,"concurrency":1},{"name":"profiling","type":"concurrency","concurrency":2}`, ""},
+		"0.13":     {`{"kind":"warmup","concurrency":1},{"kind":"profiling","concurrency":2}`, ""},
+		"two":      {`{"kind":"profiling","concurrency":1},{"kind":"profiling","concurrency":2}`, "several profiling phases"},
+		"a rate":   {`{"kind":"profiling","type":"poisson","rate":5}`, "whole open loop"},
+		"in gamma": {`{"kind":"profiling","type":"gamma","rate":5}`, "only poisson and constant"},
+	} {
+		all, err := Read(strings.NewReader(strings.Replace(export, "PHASES", tt.phases, 1)), "profile_export_aiperf.json", Options{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		m := all[0]
+		if void := strings.Join(m.Taken.Void, "; "); !strings.Contains(void, tt.void) || tt.void == "" && (void != "" || m.BatchSize != 2 || m.Model != "m" || m.Taken.Batch != 2) {
+			t.Errorf("%s: batch %d (%g), void %q", name, m.BatchSize, m.Taken.Batch, void)
+		}
+	}
+}
+
 // TestToolsCut: a file that ends early is refused, or, where its lines stand for
 // themselves, gives no more than it holds.
 func TestToolsCut(t *testing.T) {
