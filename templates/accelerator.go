@@ -1,7 +1,7 @@
 package templates
 
 import (
-	"fmt"
+	"encoding/json"
 	"strings"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
@@ -40,8 +40,8 @@ func accelerator(p plan.Plan) wfv1.Template {
 					WithParam: shapeItems(p),
 					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs, pServer), target,
 						parameter(pResults, results),
-						parameter(pPromptTokens, item(pPromptTokens)),
-						parameter(pOutputTokens, item(pOutputTokens)),
+						parameter(pPromptTokens, `{{=sprig.splitList("/", item)[0]}}`),
+						parameter(pOutputTokens, `{{=sprig.splitList("/", item)[1]}}`),
 					)...),
 				}, {
 					Name:      aggregateTemplate,
@@ -61,14 +61,15 @@ var serverInput = wfv1.Parameter{Name: pServer, Default: wfv1.AnyStringPtr("{}")
 // targetOfAccelerator fills the accelerator into a URL that servers share.
 const targetOfAccelerator = `{{=sprig.replace("{accelerator}", inputs.parameters.slug, inputs.parameters["target-url"])}}`
 
-// shapeItems are the shapes as Argo loops over them. The first is the one that can
-// be changed at submit.
+// shapeItems are the shapes as Argo loops over them: a node is named by its item, so
+// that shape(0:128/128) says what it is. The first is the one that can be changed at
+// submit.
 func shapeItems(p plan.Plan) string {
-	items := []string{fmt.Sprintf(`{%q: %q, %q: %q}`, pPromptTokens, global(pPromptTokens), pOutputTokens, global(pOutputTokens))}
-	for _, s := range p.Shapes[1:] {
-		items = append(items, fmt.Sprintf(`{%q: "%d", %q: "%d"}`, pPromptTokens, s.PromptTokens, pOutputTokens, s.OutputTokens))
+	items, err := json.Marshal(strings.Split(shapeList(p), ","))
+	if err != nil {
+		panic(err) // texts
 	}
-	return "[" + strings.Join(items, ", ") + "]"
+	return string(items)
 }
 
 // shapeList is the same as step reads it.

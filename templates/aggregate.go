@@ -26,10 +26,10 @@ func aggregate(p plan.Plan) wfv1.Template {
 	t := stepPod(p, aggregateTemplate, plan.EstimateDeadline, pods.Medium, call)
 	t.Inputs = inputs(aggregateInputs(p)...)
 	t.Inputs.Artifacts = []wfv1.Artifact{directory(layout.Measurements, measurements, measurementsKey(input(pResults)))}
-	t.Outputs.Parameters = outputParameters(a.Command, layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons)
+	t.Outputs.Parameters = outputParameters(a.Command, layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutAnswer, layout.OutReasons)
 	if outputsOfWorkflow(p) {
 		for i, o := range t.Outputs.Parameters {
-			if o.Name != string(layout.OutReasons) {
+			if o.Name != string(layout.OutReasons) && o.Name != string(layout.OutAnswer) {
 				t.Outputs.Parameters[i].GlobalName = o.Name + "-" + input(pSlug)
 			}
 		}
@@ -37,6 +37,7 @@ func aggregate(p plan.Plan) wfv1.Template {
 	t.Outputs.Artifacts = []wfv1.Artifact{
 		artifact(layout.Parameters, outDir+"/"+input(pAccelerator)+"/"+layout.Parameters, input(pResults)+"/"+layout.Parameters),
 		summaryOfAccelerator(p),
+		artifact("report", outDir+"/"+layout.Page, input(pResults)+"/"+layout.Page),
 	}
 	if p.DriftBand == "" { // otherwise the summary compares, and then knows what becomes latest
 		t.Outputs.Artifacts = append(t.Outputs.Artifacts, latest(p))

@@ -19,7 +19,8 @@ func shape(p plan.Plan) wfv1.Template {
 	}
 	args = append(args, forward(pMaxNumSeqs, pResults, pServer)...)
 
-	task := wfv1.DAGTask{Name: pointTemplate, WithParam: global(pBatchSizes), Arguments: arguments(args...)}
+	// The nodes of points are batch(0:1), batch(1:2), ...
+	task := wfv1.DAGTask{Name: "batch", WithParam: global(pBatchSizes), Arguments: arguments(args...)}
 	if p.LoadGenerator == config.Cluster {
 		task.Arguments.Parameters = append(task.Arguments.Parameters, parameter(pSweep, p.Name))
 		task.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}

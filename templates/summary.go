@@ -9,16 +9,21 @@ import (
 	"wfgen.dev/internal/sweep/plan"
 )
 
+// mostEvidence is how many accelerators' measurements the summary reads for the pictures
+// of its report. Those of a larger fleet are in the reports of its accelerators.
+const mostEvidence = 50
+
 // summary puts the accelerators side by side. It fails, after publishing what there
 // is, when one of them has no parameters: otherwise the workflow would look well,
 // since a DAG succeeds when its last task does.
 func summary(p plan.Plan) wfv1.Template {
-	summaries := inDir + "/" + layout.Summaries
+	summaries, evidence := inDir+"/"+layout.Summaries, inDir+"/"+layout.Measurements
 	a := steps.Aggregate
 	call := a.With(
 		a.Output.Set(outDir),
 		a.Method.Is(global(pMethod)),
 		a.Expect.Set(steps.List(p.Names())),
+		a.Evidence.Set(evidence),
 	).On(summaries)
 	last := inDir + "/" + layout.Latest
 	if p.DriftBand != "" {
@@ -29,13 +34,26 @@ func summary(p plan.Plan) wfv1.Template {
 	}
 	t := stepPod(p, summaryTemplate, plan.EstimateDeadline, pods.Medium, call)
 	t.Inputs.Artifacts = []wfv1.Artifact{directory(layout.Summaries, summaries, runKey(p, layout.Summaries))}
-	t.Outputs.Artifacts = []wfv1.Artifact{artifact("summary", outDir+"/"+layout.Summary, runKey(p, layout.Summary))}
+	if len(p.Accelerators) <= mostEvidence {
+		for _, one := range p.Accelerators {
+			t.Inputs.Artifacts = append(t.Inputs.Artifacts, directory("measurements-"+one.Slug, evidence+"/"+one.Slug, measurementsKey(runKey(p, one.Name))))
+		}
+	}
+	t.Outputs.Parameters = outputParameters(a.Command, layout.OutVerdict, layout.OutAnswer, layout.OutReasons)
+	t.Outputs.Artifacts = []wfv1.Artifact{
+		artifact("report", outDir+"/"+layout.Page, runKey(p, layout.Page)),
+		artifact("summary", outDir+"/"+layout.Summary, runKey(p, layout.Summary)),
+	}
 	if p.DriftBand != "" {
 		t.Inputs.Artifacts = append(t.Inputs.Artifacts, directory(layout.Latest, last, key(p, layout.Latest)))
 		t.Outputs.Artifacts = append(t.Outputs.Artifacts, latest(p))
-		t.Outputs.Parameters = outputParameters(a.Command, layout.OutDrift, layout.OutDriftPercent)
-		t.Outputs.Parameters[0].GlobalName = string(layout.OutDrift)
+		t.Outputs.Parameters = append(t.Outputs.Parameters, outputParameters(a.Command, layout.OutDrift, layout.OutDriftPercent)...)
 		t.Metrics = &wfv1.Metrics{Prometheus: []*wfv1.Prometheus{driftGauge(p)}}
+	}
+	for i, o := range t.Outputs.Parameters {
+		if o.Name == string(layout.OutAnswer) || o.Name == string(layout.OutDrift) {
+			t.Outputs.Parameters[i].GlobalName = o.Name
+		}
 	}
 	return t
 }

@@ -60,10 +60,9 @@ func inputs(names ...string) wfv1.Inputs {
 	return in
 }
 
-// input, global and item refer to parameters where Argo fills them in.
+// input and global refer to parameters where Argo fills them in.
 func input(name string) string  { return "{{inputs.parameters." + name + "}}" }
 func global(name string) string { return "{{workflow.parameters." + name + "}}" }
-func item(name string) string   { return "{{item." + name + "}}" }
 
 // forward passes inputs on under their own names.
 func forward(names ...string) []wfv1.Parameter {

@@ -93,7 +93,7 @@ func description(p plan.Plan) string {
 	return fmt.Sprintf(`Measures ITL and TTFT of the model's server on each accelerator (%s) at growing batch sizes
 and estimates **alpha, beta** (ITL = alpha + beta * batch) and **gamma, delta** (TTFT = gamma + delta * promptTokens * batch), in ms.
 
-Results: the outputs of this workflow, and %s in the artifact repository.`,
+Results: the outputs of this workflow, the artifact **report** of its node summary, a page to look at, and %s in the artifact repository.`,
 		strings.Join(names, ", "), "`"+key(p, "runs/<workflow>/")+"`")
 }
 

@@ -115,8 +115,14 @@ func runAggregate(c *cli.Context) error {
 	for _, n := range s.Notes {
 		fmt.Fprintln(c.App.ErrWriter, n)
 	}
+	content := contentOf(s, in)
+	if at := steps.Aggregate.Evidence.In(c); at != "" {
+		if content.Measurements, err = evidenceAt(c, at); err != nil {
+			return err
+		}
+	}
 	var report bytes.Buffer
-	if err := page.HTML(&report, contentOf(s, in)); err != nil {
+	if err := page.HTML(&report, content); err != nil {
 		return err
 	}
 	if err := out.Put(c.Context, layout.Page, &report); err != nil {
@@ -174,6 +180,22 @@ func driftOf(c *cli.Context, s parameters.Summary) (*parameters.Drift, error) {
 		fmt.Fprintf(c.App.ErrWriter, "what moved beyond %s is not kept as latest; accept it with --drift-band %s\n", text, driftOff)
 	}
 	return d, nil
+}
+
+// evidenceAt reads measurements for a report. Without any the report is what it is: the
+// estimate does not need them.
+func evidenceAt(c *cli.Context, location string) ([]measurement.Measurement, error) {
+	if _, err := os.Stat(location); !store.IsRemote(location) && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	in, skipped, err := aggregate.Load(c.Context, []string{location}, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range skipped {
+		fmt.Fprintf(c.App.ErrWriter, "skipped %s\n", s)
+	}
+	return contentOf(parameters.Summary{}, in).Measurements, nil
 }
 
 // keepInConfigMap puts what may be published into --configmap.

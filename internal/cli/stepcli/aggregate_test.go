@@ -38,7 +38,7 @@ func TestAggregateFromReports(t *testing.T) {
 		}
 	}
 	got := strings.Join(files(t, out), " ")
-	want := "A100/parameters/128-32.json outputs/alpha outputs/beta outputs/delta outputs/drift outputs/drift-percent outputs/gamma outputs/parameters outputs/reasons outputs/verdict parameters.json report/index.html summary.json"
+	want := "A100/parameters/128-32.json outputs/alpha outputs/answer outputs/beta outputs/delta outputs/drift outputs/drift-percent outputs/gamma outputs/parameters outputs/reasons outputs/verdict parameters.json report/index.html summary.json"
 	if got != want {
 		t.Errorf("wrote %s", got)
 	}

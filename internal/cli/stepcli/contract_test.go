@@ -178,7 +178,7 @@ func written(command string) []string {
 	files := map[string][]string{
 		steps.Bench.Name:     {layout.Measurement, layout.Reports},
 		steps.Wait.Name:      {layout.Summary}, // of an accelerator that is given up
-		steps.Aggregate.Name: {layout.Summary, layout.Latest, "A100/" + layout.Parameters},
+		steps.Aggregate.Name: {layout.Summary, layout.Page, layout.Latest, "A100/" + layout.Parameters},
 	}
 	return append(paths, files[command]...)
 }

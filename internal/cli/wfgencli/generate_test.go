@@ -186,12 +186,12 @@ func TestShapes(t *testing.T) {
 	file := write(t, "sweep.yaml", "apiVersion: wfgen.dev/v1\nkind: Sweep\naccelerators: [A100]\nshapes: [64/16, 512/32]\n")
 	for _, test := range []struct{ args, first, others string }{
 		{"--prompt-tokens 256", "256/128", ""},
-		{"--prompt-tokens 256,1024 --output-tokens 64", "256/64", `{"prompt-tokens": "1024", "output-tokens": "64"}`},
-		{"--prompt-tokens 256,1024 --output-tokens 64,32", "256/64", `{"prompt-tokens": "1024", "output-tokens": "32"}`},
-		{"--prompt-tokens [256,1024]", "256/128", `{"prompt-tokens": "1024", "output-tokens": "128"}`},
-		{"--shapes 1/2,4096/64", "1/2", `{"prompt-tokens": "4096", "output-tokens": "64"}`},
-		{"--config " + file, "64/16", `{"prompt-tokens": "512", "output-tokens": "32"}`},
-		{"--config " + file + " --output-tokens 8", "64/8", `{"prompt-tokens": "512", "output-tokens": "8"}`},
+		{"--prompt-tokens 256,1024 --output-tokens 64", "256/64", `"1024/64"`},
+		{"--prompt-tokens 256,1024 --output-tokens 64,32", "256/64", `"1024/32"`},
+		{"--prompt-tokens [256,1024]", "256/128", `"1024/128"`},
+		{"--shapes 1/2,4096/64", "1/2", `"4096/64"`},
+		{"--config " + file, "64/16", `"512/32"`},
+		{"--config " + file + " --output-tokens 8", "64/8", `"512/8"`},
 		{"--config " + file + " --shapes 1/2", "1/2", ""},
 	} {
 		code, stdout, stderr := wfgen(t, append(strings.Fields(test.args), "--accelerators", "A100")...)
@@ -203,9 +203,9 @@ func TestShapes(t *testing.T) {
 		if got := parameter(t, w, "prompt-tokens") + "/" + parameter(t, w, "output-tokens"); got != test.first {
 			t.Errorf("%s: first shape %s, want %s", test.args, got, test.first)
 		}
-		want := `[{"prompt-tokens": "{{workflow.parameters.prompt-tokens}}", "output-tokens": "{{workflow.parameters.output-tokens}}"}`
+		want := `["{{workflow.parameters.prompt-tokens}}/{{workflow.parameters.output-tokens}}"`
 		if test.others != "" {
-			want += ", " + test.others
+			want += "," + test.others
 		}
 		if got := w.GetTemplateByName("accelerator").DAG.Tasks[1].WithParam; got != want+"]" {
 			t.Errorf("%s: shapes %s", test.args, got)

@@ -110,7 +110,7 @@ func Outputs(s parameters.Summary) (map[layout.Output]string, error) {
 		return nil, err
 	}
 	outputs := map[layout.Output]string{
-		layout.OutVerdict: string(s.Verdict), layout.OutReasons: strings.Join(reasons, "\n"), layout.OutAll: string(list),
+		layout.OutVerdict: string(s.Verdict), layout.OutAnswer: s.Answer(), layout.OutReasons: strings.Join(reasons, "\n"), layout.OutAll: string(list),
 	}
 	outputs[layout.OutDrift] = strings.Join(s.Drift.Moved(), "\n")
 	outputs[layout.OutDriftPercent] = strconv.FormatFloat(s.Drift.Most(), 'f', 2, 64)

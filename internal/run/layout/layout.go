@@ -66,6 +66,7 @@ const (
 	OutDelta   Output = "delta" // ms per token and request
 	OutVerdict Output = "verdict"
 	OutReasons Output = "reasons"
+	OutAnswer  Output = "answer"     // the verdict in a sentence
 	OutAll     Output = "parameters" // every set of parameters: JSON
 
 	OutDrift        Output = "drift"         // what moved beyond the band since it was accepted last, a line each

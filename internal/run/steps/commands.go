@@ -143,11 +143,11 @@ var Aggregate = define(struct {
 	Range                               Flag[string]
 	Expect, Shapes, Latest              Flag[string]
 	ConfigMap, Namespace                Flag[string]
-	Model, Accelerator                  Flag[string]
+	Model, Accelerator, Evidence        Flag[string]
 	DriftBand, Previous                 Flag[string]
 	FailOnDrift, Verbose                Flag[bool]
 }{
-	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAll, layout.OutDrift, layout.OutDriftPercent}},
+	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAnswer, layout.OutAll, layout.OutDrift, layout.OutDriftPercent}},
 	Output:      output,
 	Method:      Flag[string]{Name: "method", Default: sweep.WLS, Usage: "wls (weighted least squares over all points) or two-point (the smallest and the largest batch only)"},
 	Source:      Flag[string]{Name: "source", Default: measurement.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
@@ -161,6 +161,7 @@ var Aggregate = define(struct {
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
 	Model:       Flag[string]{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
 	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
+	Evidence:    Flag[string]{Name: "evidence", Usage: "`PATH` of measurements for the pictures of the report alone; no estimate is made of them"},
 	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
 	DriftBand:   Flag[string]{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%; off: compare nothing. What moved beyond it does not become latest"},
 	Previous:    Flag[string]{Name: "previous", Usage: "directory or s3://bucket/prefix with the parameters that were accepted last; those of --latest otherwise"},

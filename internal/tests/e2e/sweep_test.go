@@ -96,10 +96,11 @@ func TestSweep(t *testing.T) {
 		}
 	})
 	t.Run("the object store holds what the layout says, and nothing else", func(t *testing.T) {
-		want := []string{layout.Run(run) + "/" + layout.Summary}
+		want := []string{layout.Run(run) + "/" + layout.Summary, layout.Run(run) + "/" + layout.Page}
 		for name := range truths {
 			want = append(want,
 				layout.Run(run)+"/"+layout.Summaries+"/"+name+".json",
+				layout.Accelerator(run, name)+"/"+layout.Page,
 				layout.Run(run)+"/"+layout.ParametersOf(name, shape))
 			for _, b := range sizes {
 				want = append(want, layout.MeasurementOf(run, sweep.Point{Accelerator: name, Shape: shape, BatchSize: b}))
@@ -111,6 +112,31 @@ func TestSweep(t *testing.T) {
 		slices.Sort(want)
 		if diff := cmp.Diff(want, n.keys("runs")); diff != "" {
 			t.Error(diff)
+		}
+	})
+	t.Run("the report shows all that was measured", func(t *testing.T) {
+		page := string(n.object(layout.Run(run) + "/" + layout.Page))
+		for _, want := range []string{"Latency parameters of " + n.model(), "A100", "H100", "Side by side", "ITL over the batch size", "ITL over the run", "TTFT among requests"} {
+			if !strings.Contains(page, want) {
+				t.Errorf("it does not say %q", want)
+			}
+		}
+		if answer := output(w, "answer"); !strings.Contains(page, answer) || answer == "" {
+			t.Errorf("the workflow's answer is %q, and the report does not say it", answer)
+		}
+	})
+	t.Run("nodes are named by what they do", func(t *testing.T) {
+		var names []string
+		for _, node := range w.Status.Nodes {
+			names = append(names, node.DisplayName)
+		}
+		for i, b := range sizes {
+			if want := fmt.Sprintf("batch(%d:%d)", i, b); !slices.Contains(names, want) {
+				t.Errorf("no node %s among %q", want, names)
+			}
+		}
+		if want := fmt.Sprintf("shape(0:%s)", shape); !slices.Contains(names, want) {
+			t.Errorf("no node %s among %q", want, names)
 		}
 	})
 	t.Run("the raw reports and logs are readable", func(t *testing.T) {
