@@ -51,6 +51,8 @@ func Run(ctx context.Context, app *cli.App, prefix string, args []string, stdin 
 	data, words := secrets.DataTo(printed), secrets.WordsTo(stderr)
 	app.Reader, app.Writer, app.ErrWriter = stdin, data, words
 	app.HideHelpCommand = true
+	app.EnableBashCompletion = true
+	app.Commands = append(app.Commands, CompletionCommand(app.Name))
 	if app.ExitErrHandler == nil {
 		app.ExitErrHandler = func(*cli.Context, error) {} // the code is ours to give
 	}
@@ -63,7 +65,10 @@ func Run(ctx context.Context, app *cli.App, prefix string, args []string, stdin 
 		c.HideHelpCommand = true
 		c.Before = required(c.Flags)
 	}
-	err := app.RunContext(ctx, append([]string{app.Name}, permute(app, args)...))
+	if len(args) == 0 || args[len(args)-1] != complete {
+		args = permute(app, args)
+	}
+	err := app.RunContext(ctx, append([]string{app.Name}, args...))
 	_ = data.Flush() // printed keeps its error
 	err = printed.outcome(err)
 	if err != nil {

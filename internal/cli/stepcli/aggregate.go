@@ -56,8 +56,10 @@ the summary says so.
 
 Examples:
   step aggregate runs/monday --output runs/monday
-  step aggregate synchronous.json throughput.json --accelerator A100 --method two-point --output out
-  step aggregate s3://results/runs/7/summaries --output s3://results/runs/7 --expect A100,H100 --latest s3://results
+  step aggregate synchronous.json throughput.json --accelerator A100 \
+    --method two-point --output out
+  step aggregate s3://results/runs/7/summaries --output s3://results/runs/7 \
+    --expect A100,H100 --latest s3://results
   step aggregate /results/points --output /results --configmap llm-parameters`,
 		Flags:  steps.Aggregate.Flags(),
 		Action: runAggregate,

@@ -37,8 +37,9 @@ func benchCommand() *cli.Command {
 		Usage: "run one point: load a server with N streams, or at a rate, and measure ITL and TTFT",
 		Description: `With --batch-size, so many streams each send a request when the last one is answered.
 With --rate, requests arrive whatever becomes of those before them; the point says what
-share of them met --slo, and exits with 65 where the server falls behind. Writes into --output: measurement.json, reports/ (the raw report, the log, the
-server's scrapes) and outputs/ (one file per value, for Argo). Exits with 69 when
+share of them met --slo, and exits with 65 where the server falls behind. Writes into
+--output: measurement.json, reports/ (the raw report, the log, the server's scrapes)
+and outputs/ (one file per value, for Argo). Exits with 69 when
 the server cannot run the point, 75 when a later attempt may succeed, 65 when the
 point was measured but cannot be used. --server tells what the server runs as, which
 is kept with the measurement: an estimate from points that differ in it is warned.
@@ -48,8 +49,10 @@ Examples:
   step bench --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --accelerator A100 \
     --batch-size 64 --prompt-tokens 1024 --output-tokens 256 --max-seconds 120 \
     --driver guidellm --output s3://results/a100-b64
-  step bench --target http://vllm:8000 --model llama --rate 3.2 --slo p90.ttft=250ms,itl=20ms --output out
-  step bench --target "$(cat out/outputs/target)" --server "$(cat out/outputs/server)" --model llama \
+  step bench --target http://vllm:8000 --model llama --rate 3.2 \
+    --slo p90.ttft=250ms,itl=20ms --output out
+  step bench --target "$(cat out/outputs/target)" --server "$(cat out/outputs/server)" \
+    --model llama \
     --batch-size 8 --output out`,
 		Flags: steps.Bench.Flags(),
 		Action: func(c *cli.Context) error {

@@ -27,7 +27,7 @@ import (
 func capacityCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "capacity",
-		Usage:     "tell what one replica bears within objectives: requests/s, in flight, tokens/s, money",
+		Usage:     "tell what one replica bears within objectives, and what it costs",
 		ArgsUsage: "PATH...",
 		Description: `Reads parameters, summaries and measurements, in any mixture, from files,
 directories and s3:// prefixes, and prints for every accelerator and shape the largest
@@ -49,7 +49,8 @@ and how right they are. Exits with 65 when no objectives can be met by any accel
 
 Examples:
   step capacity runs/monday/summary.json --slo ttft=250ms,itl=20ms
-  step capacity out/parameters.json --slo p90.ttft=400ms,itl=20ms --max-num-seqs 256 --price A100=2.5
+  step capacity out/parameters.json --slo p90.ttft=400ms,itl=20ms --max-num-seqs 256 \
+    --price A100=2.5
   step capacity s3://results/runs/7 --slo itl=20ms --price A100=2.5,H100=5 --traffic 40 \
     --mix 128/128=0.7,1024/256=0.3 --output s3://results/runs/7`,
 		Flags: []cli.Flag{

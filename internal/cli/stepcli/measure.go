@@ -34,15 +34,16 @@ func measureCommand() *cli.Command {
 inference-perf, GenAI-Perf, Benchmark Reports and plain CSV (docs/formats.md), as files,
 directories, s3://bucket/key, or - for stdin, and prints one measurement per benchmark in
 them. What a format does not say is asked for: --model, --shape, --batch-size.
-With --output it writes those that can be used, for step aggregate. What cannot be used is named on
-stderr with the reason; the exit code is 65 when nothing can be.
+With --output it writes those that can be used, for step aggregate. What cannot be
+used is named on stderr with the reason; the exit code is 65 when nothing can be.
 
 Examples:
   step measure --accelerator A100 synchronous.json throughput.json
   step measure --accelerator H100 artifacts/               # a sweep of AIPerf
   step measure --accelerator A100 --batch-size 64 --output out synchronous.json throughput.json
   gunzip -c sweep.json.gz | step measure --accelerator H100 --format json -
-  COLUMNS=250 guidellm benchmark ... | tee log.txt; step measure --from-log --shape 128/128 log.txt`,
+  COLUMNS=250 guidellm benchmark ... | tee log.txt
+  step measure --from-log --shape 128/128 log.txt`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` that the results are keyed by"},
 			&cli.StringFlag{Name: "model", Usage: "`NAME` that the results are keyed by, instead of the report's"},

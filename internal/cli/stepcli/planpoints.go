@@ -20,7 +20,7 @@ import (
 func planPointsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "plan-points",
-		Usage:     "choose the batch sizes, shapes and seconds that reach a precision at least cost",
+		Usage:     "choose what to measure for a precision at least cost",
 		ArgsUsage: "[PREVIOUS]",
 		Description: `Reads a previous measurement (parameters.json, summary.json, a directory or s3://
 prefix), or supposes a server of ordinary speed, and prints the points after which the

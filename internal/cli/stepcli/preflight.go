@@ -30,8 +30,10 @@ Exits with 69 when a point cannot be measured, with 0 when there are only warnin
 with 75 when the server does not answer.
 
 Examples:
-  step preflight --target http://vllm:8000 --model llama --batch-sizes 1,8,64 --shapes 128/128,1024/256
-  step preflight --target http://vllm:8000 --model llama --batch-sizes '[1,8,64]' --shapes 4096/256 --max-num-seqs 64`,
+  step preflight --target http://vllm:8000 --model llama --batch-sizes 1,8,64 \
+    --shapes 128/128,1024/256
+  step preflight --target http://vllm:8000 --model llama --batch-sizes '[1,8,64]' \
+    --shapes 4096/256 --max-num-seqs 64`,
 		Flags: steps.Preflight.Flags(),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {

@@ -48,7 +48,8 @@ does not exist, a Secret is missing, the server crashes again and again. Exits w
 
 Examples:
   step wait --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --timeout 40m
-  step wait --pods app=vllm,accelerator=a100 --port 8000 --model unsloth/Meta-Llama-3.1-8B --output /tmp/out
+  step wait --pods app=vllm,accelerator=a100 --port 8000 \
+    --model unsloth/Meta-Llama-3.1-8B --output /tmp/out
   step wait --pods app=vllm --model llama --timeout 20m --end-pod --output /tmp/out
   step wait --pods app=vllm --model llama --batch-sizes 1,8,64 --shapes 128/128,1024/256`,
 		Flags:  steps.Wait.Flags(),

@@ -20,6 +20,27 @@ import (
 // as well.
 var defaults = config.Default()
 
+// headings of the help, by what the names of flags begin with; the first that fits counts.
+var headings = []struct{ heading, names string }{
+	{"Servers that the sweep starts", "deploy simulate server-"},
+	{"Storage", "artifact-repository s3- output format force run"},
+	{"Images", "step-image image- guidellm-image"},
+	{"Schedule and limits", "cron timezone parallel retries wait-timeout"},
+	{"Secrets and rights", "hf-secret api-key-secret service-account"},
+	{"Pods", "load-generator pod- queue-name priority-class network-policy"},
+	{"Objects", "name create-namespace"},
+}
+
+// heading is where the help shows a flag.
+func heading(name string) string {
+	for _, h := range headings {
+		if slices.ContainsFunc(strings.Fields(h.names), func(begin string) bool { return strings.HasPrefix(name, begin) }) {
+			return h.heading
+		}
+	}
+	return "Sweep"
+}
+
 // sweepFlags are the flags that say what to measure: generate, run and plan share
 // them.
 func sweepFlags() []cli.Flag {

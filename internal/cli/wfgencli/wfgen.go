@@ -32,5 +32,11 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			initCommand(),
 		},
 	}
+	app.Flags = clikit.Group(app.Flags, heading)
+	for _, c := range app.Commands {
+		if len(c.Flags) > 12 { // else headings are longer than what they head
+			c.Flags = clikit.Group(c.Flags, heading)
+		}
+	}
 	return clikit.Run(store.WithStdin(ctx, stdin), app, "WFGEN", args, stdin, stdout, stderr)
 }

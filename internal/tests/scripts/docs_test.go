@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/cli/stepcli"
 	"wfgen.dev/internal/cli/wfgencli"
 )
@@ -61,10 +62,45 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-func call(program string, args []string) (int, string) {
-	main := map[string]func(context.Context, []string, io.Reader, io.Writer, io.Writer) int{"wfgen": wfgencli.Run, "step": stepcli.Run}[program]
+// The help of every command fits into a terminal of 100 columns.
+func TestHelpFits(t *testing.T) {
+	commands := regexp.MustCompile(`(?m)^   ([a-z][a-z-]+)[, ].*$`)
+	for _, program := range []string{"wfgen", "step"} {
+		var pages []string
+		_, top := help(program)
+		_, list, _ := strings.Cut(top, "COMMANDS:")
+		list, _, _ = strings.Cut(list, "OPTIONS:")
+		for _, m := range commands.FindAllStringSubmatch(list, -1) {
+			pages = append(pages, m[1])
+		}
+		if len(pages) < 5 {
+			t.Fatalf("%s has the commands %v", program, pages)
+		}
+		for _, page := range append(pages, "") {
+			code, text := help(program, strings.Fields(page)...)
+			if code != 0 {
+				t.Errorf("%s %s --help: exit %d", program, page, code)
+			}
+			for line := range strings.Lines(text) {
+				if n := len([]rune(strings.TrimRight(line, "\n"))); n > clikit.Width {
+					t.Errorf("%s %s --help: %d columns: %s", program, page, n, line)
+				}
+			}
+		}
+	}
+}
+
+func help(program string, words ...string) (int, string) {
 	var stdout, stderr bytes.Buffer
-	code := main(context.Background(), args, strings.NewReader(""), &stdout, &stderr)
+	code := mains[program](context.Background(), append(words, "--help"), strings.NewReader(""), &stdout, &stderr)
+	return code, stdout.String()
+}
+
+var mains = map[string]func(context.Context, []string, io.Reader, io.Writer, io.Writer) int{"wfgen": wfgencli.Run, "step": stepcli.Run}
+
+func call(program string, args []string) (int, string) {
+	var stdout, stderr bytes.Buffer
+	code := mains[program](context.Background(), args, strings.NewReader(""), &stdout, &stderr)
 	return code, stderr.String()
 }
 
