@@ -169,14 +169,19 @@ func advice(err error) string {
 }
 
 // ErrorMessage is what the body of an error says: the message where it is JSON of a
-// known shape, and otherwise all of it. Said makes it fit to be repeated.
+// known shape, the title of a page, and otherwise all of it. Said makes it fit to be repeated.
 func ErrorMessage(body []byte) string {
 	text, ok := FindError(body)
-	if !ok {
-		text = string(body)
+	if ok {
+		return text
 	}
-	return text
+	if page := title.FindSubmatch(body); page != nil { // of a proxy's page of an error
+		return string(page[1])
+	}
+	return string(body)
 }
+
+var title = regexp.MustCompile(`(?is)<title>(.*?)</title>`)
 
 // FindError finds the message of an error in JSON, in the shapes that servers use: an
 // object, a text or a list under error or errors (OpenAI, llama.cpp, TGI), message

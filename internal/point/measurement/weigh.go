@@ -245,9 +245,15 @@ func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft
 			badITL = append(badITL, reason.New(reason.Counts, "an answer came in %.3g pieces with content per token that the server counted: it counts some tokens not, or sends pieces that are none", s.PiecesPerToken))
 		}
 	}
-	server := m.tokensOfServer()
-	if itl != nil && server != nil && admissible && source == Auto && plausible(itl) && itl.MeanMS < (1-disagreement)*server.MeanMS && m.suspectUnit(Taken{ITL: value(itl, Client), TTFT: value(server, Server), Batch: m.Client.Batch}) == "" {
-		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the server's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, server.MeanMS).Cured(BufferedCure))
+	theirs, whose := m.tokensOfServer(), Server
+	if theirs == nil || !admissible {
+		theirs, whose = nil, Probe
+		if m.Probe != nil {
+			theirs = m.Probe.ITL
+		}
+	}
+	if itl != nil && theirs != nil && source == Auto && plausible(itl) && itl.MeanMS < (1-disagreement)*theirs.MeanMS && m.suspectUnit(Taken{ITL: value(itl, Client), TTFT: value(theirs, whose), Batch: m.Client.Batch}) == "" {
+		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the %s's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, whose, theirs.MeanMS).Cured(BufferedCure))
 	}
 	if w := m.Server; ttft != nil && !queued && w != nil && w.TTFT != nil && admissible && source == Auto && plausible(ttft) && ttft.MeanMS < (1-disagreement)*w.TTFT.MeanMS-earlyMS {
 		ttft = nil

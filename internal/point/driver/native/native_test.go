@@ -41,14 +41,14 @@ func serve(t *testing.T, cfg simulate.Config) string {
 	return h.URL
 }
 
-func options(t *testing.T, target string) driver.Options {
+func options(t testing.TB, target string) driver.Options {
 	return driver.Options{
 		Target: target, Model: "m", Shape: sweep.Shape{PromptTokens: 40, OutputTokens: 16}, BatchSize: 4,
 		MaxRequests: 24, Seed: 7, Endpoint: "auto", Report: filepath.Join(t.TempDir(), "report.json"), Log: io.Discard, Deadline: time.Minute,
 	}
 }
 
-func read(t *testing.T, o driver.Options) measurement.Measurement {
+func read(t testing.TB, o driver.Options) measurement.Measurement {
 	t.Helper()
 	f, err := os.Open(o.Report)
 	if err != nil {
