@@ -33,8 +33,9 @@ type Measurement struct {
 	Open *Open `json:"open,omitempty"`
 
 	Requests     Requests `json:"requests"`
-	PromptTokens float64  `json:"prompt_tokens"` // counted by the server, mean per request
-	OutputTokens float64  `json:"output_tokens"` // counted by the server, mean per request
+	PromptTokens float64  `json:"prompt_tokens"`          // counted by the server, mean per request
+	OutputTokens float64  `json:"output_tokens"`          // counted by the server, mean per request
+	AskedTokens  float64  `json:"asked_tokens,omitempty"` // of the same answers, asked for; 0: Shape's
 
 	Driver          Driver     `json:"driver"`
 	StartedAt       float64    `json:"started_at"`       // Unix seconds of the first request
@@ -200,6 +201,7 @@ type Request struct {
 
 	PromptTokens int   // counted by the server
 	OutputTokens int   // counted by the server
+	AskedTokens  int32 // of the answer; 0: not known
 	CachedTokens int32 // of the prompt, found in the server's cache
 	Status       Status
 	Cut          bool // ended for its length before it was as long as asked

@@ -1,6 +1,7 @@
 package measurement
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -235,7 +236,7 @@ func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft
 	if s != nil {
 		switch {
 		case s.FirstTokens > mostFirst && (s.Instant > bursts || s.FirstTokens > 0.9*m.OutputTokens):
-			neither(reason.New(reason.Buffered, "%.0f %% of the pieces of an answer came together with the one before, %.3g tokens with the first: something before the server holds its answers back",
+			neither(reason.New(reason.Buffered, "%.0f %% of the pieces of an answer came together with the one before, %.3g tokens with the first: the server, or something before it, holds answers back",
 				100*s.Instant, s.FirstTokens).Cured(BufferedCure))
 		case s.FirstTokens > mostFirst:
 			neither(reason.New(reason.Grouped, "%.3g tokens came together with the first: the server hands over several tokens at once, so that its first cannot be timed",
@@ -291,17 +292,17 @@ func (m *Measurement) lengths(t *Taken) {
 	for _, l := range []struct {
 		name    string
 		counted float64
-		asked   int
-	}{{"prompts", m.PromptTokens, m.Shape.PromptTokens}, {"answers", m.OutputTokens, m.Shape.OutputTokens}} {
-		off := math.Abs(l.counted - float64(l.asked))
+		asked   float64
+	}{{"prompts", m.PromptTokens, float64(m.Shape.PromptTokens)}, {"answers", m.OutputTokens, cmp.Or(m.AskedTokens, float64(m.Shape.OutputTokens))}} {
+		off := math.Abs(l.counted - l.asked)
 		if l.counted <= 0 {
 			continue // nobody counted
 		}
-		r := reason.New(reason.Label, "%s had %.4g tokens in the mean, as the server counted, where %d were asked for", l.name, l.counted, l.asked)
-		switch asked := float64(l.asked); {
-		case off > max(otherShapeShare*asked, otherShapeToks) && !t.Has(reason.Cut):
+		r := reason.New(reason.Label, "%s had %.4g tokens in the mean, as the server counted, where %.4g were asked for", l.name, l.counted, l.asked)
+		switch {
+		case off > max(otherShapeShare*l.asked, otherShapeToks) && !t.Has(reason.Cut):
 			t.void(r.Cured("this is another shape: measure one whose lengths the server keeps"))
-		case off > max(labelShare*asked, labelTokens):
+		case off > max(labelShare*l.asked, labelTokens):
 			t.warn(r)
 		}
 	}
@@ -383,10 +384,12 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 	}
 	if n := w.PrefixCacheHits; n != nil && *n > 0 {
 		prompts := float64(w.Requests) * max(m.PromptTokens, float64(m.Shape.PromptTokens))
-		if *n > prefixShare*prompts && *n > float64(w.Requests) { // a beginning-of-text token is found each time
+		switch {
+		case *n <= float64(w.Requests): // a beginning-of-text token is found each time
+		case *n > prefixShare*prompts:
 			admissible = false
 			t.void(reason.New(reason.PrefixCache, "%.0f prompt tokens came out of the server's prefix cache", *n).Cured("start it with --no-enable-prefix-caching, or make every prompt unique"))
-		} else {
+		default:
 			t.warn(reason.New(reason.PrefixCache, "%.0f prompt tokens, %.2g %% of all, came out of the server's prefix cache", *n, 100**n/prompts))
 		}
 	}

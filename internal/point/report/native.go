@@ -204,7 +204,7 @@ func (r *NativeRequest) row(status measurement.Status) measurement.Request {
 	}
 	row := measurement.Request{
 		Start: r.Start, PromptTokens: r.PromptTokens, OutputTokens: r.OutputTokens, Status: status,
-		End: at(max(last, int64(math.Round(r.EndMS*1e3)))), CachedTokens: int32(r.CachedTokens), Cut: r.Cut,
+		End: at(max(last, int64(math.Round(r.EndMS*1e3)))), AskedTokens: int32(r.AskedTokens), CachedTokens: int32(r.CachedTokens), Cut: r.Cut,
 		Instant: instant, FirstTokens: float32(r.FirstTokens), PrefillMS: float32(r.PrefillMS), DecodeMS: float32(r.DecodeMS),
 	}
 	if r.FirstTokenMS > 0 {
@@ -281,6 +281,7 @@ func (d *document) native(name string, o Options) ([]measurement.Measurement, er
 		m.StartedAt, m.Seconds = start, end-start
 	}
 	m.PromptTokens, m.OutputTokens = rows.means()
+	m.AskedTokens = rows.asked()
 	if failed, n := counts.Errored, counts.Successful+counts.Errored; failed*100 > n && counts.Successful > 0 {
 		m.Notes = append(m.Notes, fmt.Sprintf("%d of %d requests failed: %s", failed, n, describe(counts.Errors)))
 	}

@@ -313,6 +313,19 @@ func (s *rowSet) means() (prompt, output float64) {
 	return prompt / n, output / n
 }
 
+// asked are the tokens that a successful request was asked to answer with, in the mean;
+// 0 where the rows do not say.
+func (s *rowSet) asked() float64 {
+	sum, n := 0.0, 0.0
+	for _, r := range s.rows {
+		if r.Status == measurement.Successful && r.AskedTokens > 0 {
+			sum += float64(r.AskedTokens)
+			n++
+		}
+	}
+	return sum / max(1, n)
+}
+
 // errorCounts says what went wrong, and how often. Few kinds are kept apart:
 // some errors hold an address or an id that makes each one unique.
 type errorCounts map[string]int

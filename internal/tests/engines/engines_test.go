@@ -1,0 +1,401 @@
+//go:build engines
+
+package engines
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/reason"
+)
+
+const (
+	model   = "tiny"
+	scripts = "../../../../shared/servers"
+)
+
+// program builds step once.
+func program(t *testing.T) string {
+	t.Helper()
+	step := filepath.Join(t.TempDir(), "step")
+	if out, err := exec.Command("go", "build", "-o", step, "wfgen.dev/cmd/step").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return step
+}
+
+// background runs a server until the test ends.
+func background(t *testing.T, env []string, name string, args ...string) (log string) {
+	t.Helper()
+	log = filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(name, args...)
+	c.Env = append(os.Environ(), env...)
+	c.Stdout, c.Stderr = f, f
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
+		done := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
+		_ = c.Wait()
+		done.Stop()
+		_ = f.Close()
+	})
+	return log
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// ready waits for a server.
+func ready(t *testing.T, url, name, log string) {
+	t.Helper()
+	c, err := llm.New(url, "")
+	if err == nil {
+		_, err = c.Wait(t.Context(), name, 6*time.Minute, func(string) {})
+	}
+	if err != nil {
+		text, _ := os.ReadFile(log)
+		t.Fatalf("%v\n%s", err, text[max(0, len(text)-3000):])
+	}
+}
+
+// point is one step bench and what became of it.
+type point struct {
+	target, model string
+	batch, prompt int
+	out           int
+	ca            string // certificate of an authority of the tests' own
+
+	code  int
+	words string
+	measurement.Measurement
+}
+
+func (p *point) run(t *testing.T, step string) {
+	t.Helper()
+	directory := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, step, "bench", "--target", p.target, "--model", p.model, "--batch-size", strconv.Itoa(p.batch),
+		"--prompt-tokens", strconv.Itoa(p.prompt), "--output-tokens", strconv.Itoa(p.out), "--max-seconds", "0",
+		"--max-requests", strconv.Itoa(10*p.batch), "--output", directory)
+	c.Env = append(os.Environ(), "SSL_CERT_FILE="+p.ca)
+	if p.ca == "" {
+		c.Env = c.Env[:len(c.Env)-1]
+	}
+	out, err := c.CombinedOutput()
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatal(err)
+	}
+	p.code, p.words = c.ProcessState.ExitCode(), string(out)
+	data, err := os.ReadFile(filepath.Join(directory, "measurement.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &p.Measurement)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
+// sample matches a line of /metrics.
+var sample = regexp.MustCompile(`(?m)^([a-z]+:[a-z_]+)(?:\{[^}\n]*\})? ([0-9.e+-]+)`)
+
+// totals are the sums of a server's metrics by name, read without step's own reader.
+func totals(t *testing.T, url string) map[string]float64 {
+	t.Helper()
+	resp, err := http.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]float64{}
+	for _, m := range sample.FindAllSubmatch(text, -1) {
+		if v, err := strconv.ParseFloat(string(m[2]), 64); err == nil {
+			sums[string(m[1])] += v
+		}
+	}
+	return sums
+}
+
+// attempts of a point that is off: what the server says is of the whole point, what is
+// taken of its steady part, and a machine with other work changes its speed between.
+const attempts = 3
+
+// off is how far what was taken is off the truth, per cent.
+func off(got, want float64) float64 { return 100 * (got/want - 1) }
+
+func row(p *point, more string) string {
+	number := func(v *measurement.Value, void bool) string {
+		if v == nil || void {
+			return "void"
+		}
+		return fmt.Sprintf("%.2f (%s)", v.MS, v.From)
+	}
+	var codes []string
+	for _, f := range p.Taken.Findings {
+		codes = append(codes, string(f.Code))
+	}
+	void := len(p.Taken.Void) > 0
+	return fmt.Sprintf("| %s | %d | %d | %s | %s | %.2f | %s | %s |", p.target, p.batch, p.code, number(p.Taken.ITL, void),
+		number(p.Taken.TTFT, void || len(p.Taken.VoidTTFT) > 0), p.Taken.Batch, strings.Join(codes, ", "), more)
+}
+
+// TestLlama: llama.cpp's server, alone and behind nginx.
+func TestLlama(t *testing.T) {
+	if _, err := os.Stat(scripts); err != nil {
+		t.Skip("../shared/servers, whose scripts start llama.cpp, is not there")
+	}
+	if _, err := exec.LookPath("nginx"); err != nil {
+		t.Skip("nginx is not installed: apt-get install nginx-light")
+	}
+	step, cache := program(t), filepath.Join(os.TempDir(), "wfgen-llama")
+	words, err := filepath.Abs("../../point/driver/native/prompt.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(scripts+"/install-llama.sh", cache).CombinedOutput(); err != nil {
+		t.Skipf("llama.cpp cannot be installed: %v\n%s", err, out)
+	}
+	var urls []string
+	for range 2 {
+		port := freePort(t)
+		url := "http://127.0.0.1:" + port
+		log := background(t, []string{"WORDS=" + words}, scripts+"/start-llama.sh", cache, "--port", port)
+		ready(t, url, model, log)
+		urls = append(urls, url)
+	}
+	proxy := t.TempDir()
+	background(t, nil, scripts+"/start-nginx.sh", proxy, strings.TrimPrefix(urls[0], "http://"), strings.TrimPrefix(urls[1], "http://"))
+	ready(t, "http://127.0.0.1:8402", model, "")
+	ca := filepath.Join(proxy, "certs/ca.crt")
+
+	table := []string{"| target | streams | exit | ITL, ms | TTFT, ms | batch | findings | llama.cpp's own ITL |", "|---|---|---|---|---|---|---|---|"}
+	for _, tc := range []struct {
+		target  string
+		batch   int
+		ca      string
+		refused int         // exit code
+		says    string      // in its words
+		finding reason.Code // that has to be there
+	}{
+		{target: urls[0], batch: 1}, {target: urls[0], batch: 4},
+		{target: urls[0], batch: 8, finding: reason.Queue},
+		{target: "http://127.0.0.1:8400", batch: 2},
+		{target: "http://127.0.0.1:8401", batch: 2},                        // no metrics
+		{target: "http://127.0.0.1:8401", batch: 8, finding: reason.Queue}, // which its answers tell
+		{target: "http://127.0.0.1:8402", batch: 2},
+		{target: "http://127.0.0.1:8403", batch: 2},
+		{target: "https://localhost:8404", batch: 2, ca: ca},
+		{target: "https://localhost:8404", batch: 2, refused: exit.Unusable, says: "SSL_CERT_FILE"},
+		{target: "http://127.0.0.1:8405", batch: 2},
+		{target: "http://127.0.0.1:8406/llm", batch: 2},
+		{target: "http://127.0.0.1:8407", batch: 2},
+		{target: "http://127.0.0.1:8408", batch: 2},
+		{target: "http://127.0.0.1:8409", batch: 2, refused: exit.Unusable, says: "it redirects to https://localhost:8404"},
+		{target: "http://127.0.0.1:8410", batch: 2, refused: exit.Refused, says: "two replicas"},
+		{target: "https://localhost:8411", batch: 2, ca: ca},
+	} {
+		var p point
+		truth := 0.0
+		for range attempts {
+			p = point{target: tc.target, model: model, batch: tc.batch, prompt: 64, out: 48, ca: tc.ca}
+			before := totals(t, urls[0])
+			p.run(t, step)
+			after := totals(t, urls[0])
+			grown := func(name string) float64 { return after["llamacpp:"+name] - before["llamacpp:"+name] }
+			if p.code != exit.Done {
+				break
+			}
+			truth = 1000 * grown("tokens_predicted_seconds_total") / (grown("tokens_predicted_total") - float64(p.Client.Requests))
+			if math.Abs(off(p.Taken.ITL.MS, truth)) <= 10 {
+				break
+			}
+		}
+		if tc.refused != 0 {
+			if p.code != tc.refused || !strings.Contains(p.words, tc.says) {
+				t.Errorf("%s: exit %d, want %d and %q\n%s", tc.target, p.code, tc.refused, tc.says, p.words)
+			}
+			table = append(table, row(&p, ""))
+			continue
+		}
+		if p.code != exit.Done {
+			if len(p.Taken.Void) == 0 {
+				t.Errorf("%s: exit %d\n%s", tc.target, p.code, p.words)
+			}
+			continue
+		}
+		if e := off(p.Taken.ITL.MS, truth); math.Abs(e) > 10 {
+			t.Errorf("%s, %d streams: ITL %.2f ms is %+.1f %% off llama.cpp's own %.2f; findings %+v", tc.target, tc.batch, p.Taken.ITL.MS, e, truth, p.Taken.Findings)
+		}
+		if tc.finding != "" && !p.Taken.Has(tc.finding) {
+			t.Errorf("%s, %d streams: findings %+v, want %s", tc.target, tc.batch, p.Taken.Findings, tc.finding)
+		}
+		if p.Taken.Batch > 4.3 {
+			t.Errorf("%s, %d streams: batch %.2f of a server with four slots", tc.target, tc.batch, p.Taken.Batch)
+		}
+		table = append(table, row(&p, fmt.Sprintf("%.2f", truth)))
+	}
+	t.Logf("llama.cpp\n%s", strings.Join(table, "\n"))
+
+	// a slot holds 2048 tokens, which its list of models says
+	long := point{target: urls[0], model: model, batch: 1, prompt: 2000, out: 100}
+	long.run(t, step)
+	if long.code != exit.Unusable || !strings.Contains(long.words, "2048") {
+		t.Errorf("a shape longer than a slot: exit %d\n%s", long.code, long.words)
+	}
+}
+
+// TestHeldBack: a proxy that holds answers back, before a server whose law is known.
+func TestHeldBack(t *testing.T) {
+	if _, err := os.Stat(scripts); err != nil {
+		t.Skip("../shared/servers, whose whole.py is the proxy, is not there")
+	}
+	step := program(t)
+	const itl, ttft = 6.973 + 0.027*4, 14.825 + 0.001364*128*4
+	table := []string{"| target | streams | exit | ITL, ms | TTFT, ms | batch | findings | law: ITL, TTFT |", "|---|---|---|---|---|---|---|---|"}
+	for _, metrics := range []bool{true, false} {
+		port := freePort(t)
+		args := []string{"simulate", "--listen", "127.0.0.1:" + port, "--model", model}
+		if !metrics {
+			args = append(args, "--no-metrics")
+		}
+		background(t, nil, step, args...)
+		ready(t, "http://127.0.0.1:"+port, model, "")
+		for _, block := range []string{"", "4096", "whole"} {
+			target := "http://127.0.0.1:" + port
+			if block != "" {
+				own := freePort(t)
+				args := []string{scripts + "/whole.py", own, target}
+				if block != "whole" {
+					args = append(args, block)
+				}
+				background(t, nil, "python3", args...)
+				target = "http://127.0.0.1:" + own
+				ready(t, target, model, "")
+			}
+			p := point{target: target, model: model, batch: 4, prompt: 128, out: 64}
+			p.run(t, step)
+			p.target = fmt.Sprintf("%s, metrics %t", map[string]string{"": "direct", "4096": "blocks of 4096", "whole": "whole"}[block], metrics)
+			table = append(table, row(&p, fmt.Sprintf("%.2f, %.2f", itl, ttft)))
+			if p.code != exit.Done {
+				if p.code != exit.Refused || !p.Taken.Has(reason.Buffered) || block == "" {
+					t.Errorf("%s: exit %d\n%s", p.target, p.code, p.words)
+				}
+				continue
+			}
+			if e := off(p.Taken.ITL.MS, itl); math.Abs(e) > 10 {
+				t.Errorf("%s: ITL %.2f ms is %+.1f %% off", p.target, p.Taken.ITL.MS, e)
+			}
+			if e := off(p.Taken.TTFT.MS, ttft); len(p.Taken.VoidTTFT) == 0 && math.Abs(e) > 30 { // of a machine with other work
+				t.Errorf("%s: TTFT %.2f ms is %+.1f %% off", p.target, p.Taken.TTFT.MS, e)
+			}
+		}
+	}
+	t.Logf("answers held back\n%s", strings.Join(table, "\n"))
+}
+
+// TestVLLM: the real vLLM in the settings that make its numbers mean something else.
+func TestVLLM(t *testing.T) {
+	if out, err := exec.Command("../../../hack/vllm/install.sh").CombinedOutput(); err != nil {
+		t.Skipf("hack/vllm/install.sh: %v\n%s", err, out)
+	}
+	step := program(t)
+	table := []string{"| server, model | streams | exit | ITL, ms | TTFT, ms | batch | findings | vLLM's own ITL, TTFT, ms, batch |", "|---|---|---|---|---|---|---|---|"}
+	for _, server := range []struct {
+		name   string
+		args   []string
+		models []string
+		points []int // streams
+		places int
+	}{
+		{"speculative decoding, two names", []string{"--max-num-seqs", "8", "--served-model-name", "base", model,
+			"--speculative-config", `{"method":"ngram","num_speculative_tokens":4,"prompt_lookup_max":3,"prompt_lookup_min":1}`,
+			"--override-generation-config", `{"temperature":0}`}, []string{model, "base"}, []int{1, 4}, 8},
+		{"prefix caching, four places", []string{"--max-num-seqs", "4", "--enable-prefix-caching"}, []string{model}, []int{4, 8}, 4},
+	} {
+		t.Run(server.name, func(t *testing.T) {
+			port := freePort(t)
+			url := "http://127.0.0.1:" + port
+			log := background(t, nil, "../../../hack/vllm/start.sh", append([]string{"--port", port, "--max-model-len", "1024"}, server.args...)...)
+			ready(t, url, server.models[0], log)
+			for _, name := range server.models {
+				for _, batch := range server.points {
+					var p point
+					var before, after map[string]float64
+					truth := 0.0
+					for range attempts {
+						p = point{target: url, model: name, batch: batch, prompt: 64, out: 96}
+						before = totals(t, url)
+						p.run(t, step)
+						after = totals(t, url)
+						if p.code != exit.Done {
+							break
+						}
+						requests := after["vllm:request_success_total"] - before["vllm:request_success_total"]
+						truth = 1000 * (after["vllm:request_decode_time_seconds_sum"] - before["vllm:request_decode_time_seconds_sum"]) /
+							(after["vllm:generation_tokens_total"] - before["vllm:generation_tokens_total"] - requests)
+						if math.Abs(off(p.Taken.ITL.MS, truth)) <= 10 {
+							break
+						}
+					}
+					mean := func(sum, count string) float64 {
+						return (after["vllm:"+sum] - before["vllm:"+sum]) / (after["vllm:"+count] - before["vllm:"+count])
+					}
+					if p.code != exit.Done {
+						t.Errorf("%s, %d streams: exit %d\n%s", name, batch, p.code, p.words)
+						continue
+					}
+					if e := off(p.Taken.ITL.MS, truth); math.Abs(e) > 10 {
+						t.Errorf("%s, %d streams: ITL %.2f ms is %+.1f %% off vLLM's own %.2f", name, batch, p.Taken.ITL.MS, e, truth)
+					}
+					if queued := batch > server.places; queued != p.Taken.Has(reason.Queue) {
+						t.Errorf("%s, %d streams in %d places: findings %+v", name, batch, server.places, p.Taken.Findings)
+					}
+					if p.Taken.Batch > 1.02*float64(server.places) {
+						t.Errorf("%s, %d streams: batch %.2f in %d places", name, batch, p.Taken.Batch, server.places)
+					}
+					own := fmt.Sprintf("%.2f, %.1f, %.2f", truth, 1000*mean("time_to_first_token_seconds_sum", "time_to_first_token_seconds_count"), p.Server.Batch)
+					p.target = server.name + ", " + name
+					table = append(table, row(&p, own))
+				}
+			}
+		})
+	}
+	t.Logf("vLLM\n%s", strings.Join(table, "\n"))
+}
