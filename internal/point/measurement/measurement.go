@@ -69,7 +69,7 @@ type Witness struct {
 	TokensPerGap    *float64 `json:"tokens_per_gap,omitempty"`    // where its histogram of ITL counts steps of several tokens: so many; ITL is then made of whole requests, or absent
 	RunningMS       *float64 `json:"running_ms,omitempty"`        // mean time that a request ran, its queue left out
 	Gaps            *float64 `json:"gaps,omitempty"`              // gaps between output tokens in the whole point, warm-up included
-	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran
+	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran; of the client: what its rows show of one
 	PrefillMS       *float64 `json:"prefill_ms,omitempty"`        // mean prefill
 	WaitingMean     *float64 `json:"waiting_mean,omitempty"`      // mean of requests waiting over the window
 	Preemptions     *float64 `json:"preemptions,omitempty"`       // count in the whole point

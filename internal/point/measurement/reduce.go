@@ -165,6 +165,7 @@ func witness(sent, inside []Request, from, to, duration float64) (Witness, error
 	}
 	w.ITL.Quantiles, w.TTFT.Quantiles = quantiles(gaps), quantiles(waits)
 	w.TTFT.MedianMS = median(waits)
+	w.QueueMS = slotWait(inside, sent, w.ITL.MeanMS)
 	return w, nil
 }
 
@@ -200,6 +201,46 @@ func stream(rows []Request) *Stream {
 		return nil
 	}
 	return &Stream{PiecesPerToken: pieces / tokens, FirstTokens: median(first), Instant: instant / max(1, gaps)}
+}
+
+// Requests that wait for the end of others: so many must be seen, and such a share of
+// them; their first tokens follow those ends by times that differ by less than this.
+const (
+	fewestForSlots = 8
+	slotShare      = 0.9
+	slotSpread     = 0.3
+)
+
+// slotWait is what requests waited in the mean for the end of another, ms, by the rows
+// alone; nil: they did not, or it cannot be told. Where no more can run, one that waits
+// begins when another ends: its first token follows that end by a prefill, always about
+// the same, while its own beginning lies anywhere before. itl is the point's, ms.
+func slotWait(inside, sent []Request, itl float64) *float64 {
+	ends := make([]float64, 0, len(sent))
+	for _, r := range sent {
+		ends = append(ends, r.End)
+	}
+	slices.Sort(ends)
+	var after []float64
+	waited := 0.0
+	for _, r := range inside {
+		i, _ := slices.BinarySearch(ends, r.FirstToken)
+		if i == 0 || ends[i-1] <= r.Start {
+			continue // nobody ended meanwhile
+		}
+		after = append(after, 1000*(r.FirstToken-ends[i-1]))
+		waited += 1000 * (ends[i-1] - r.Start)
+	}
+	n := len(after)
+	if n < fewestForSlots || float64(n) < slotShare*float64(len(inside)) {
+		return nil
+	}
+	waited /= float64(n)
+	middle := median(after) // which sorts them
+	if middle < leastTTFT*itl || waited < middle/2 || after[3*n/4]-after[n/4] > slotSpread*middle {
+		return nil
+	}
+	return &waited
 }
 
 // TimedWitness is the server's witness where its answers say how long each request

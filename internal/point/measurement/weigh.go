@@ -146,6 +146,9 @@ func (t *Taken) settleFindings(before []reason.Reason) {
 func (m *Measurement) weigh(source, ttft string) Taken {
 	t := Taken{Source: source}
 	admissible, queueMS := m.admit(source, &t)
+	if q := m.slotWait(); q > 0 {
+		t.voidTTFT(reason.New(reason.Queue, "by the times of its requests, each waited for the end of another, %.3g ms in the mean: the batch is above what the server runs at once", q))
+	}
 	clientITL, clientTTFT, badITL, badTTFT := m.believe(source, admissible, len(t.VoidTTFT) > 0)
 	server := m.Server
 	serverITL := m.tokensOfServer()
@@ -472,6 +475,9 @@ func (m *Measurement) batch(source string, admissible bool, warn func(reason.Rea
 	exact := false
 	if m.Client != nil {
 		fromClient, exact = m.Client.Batch, m.Client.Basis == BasisRows
+		if wait := m.slotWait(); wait > 0 && m.Client.TTFT != nil && m.Client.ITL != nil {
+			fromClient *= 1 - wait/max(wait, m.Client.TTFT.MeanMS+max(0, m.OutputTokens-1)*m.Client.ITL.MeanMS)
+		}
 	}
 	if w := m.Server; w != nil && (admissible || source == Server) {
 		fromServer = w.Batch
@@ -499,6 +505,15 @@ func (m *Measurement) batch(source string, admissible bool, warn func(reason.Rea
 	default:
 		return fromServer
 	}
+}
+
+// slotWait is the client's notion of the queue, ms, where the server has none; 0: there
+// was no wait.
+func (m *Measurement) slotWait() float64 {
+	if m.Client == nil || m.Client.QueueMS == nil || m.Server != nil && (m.Server.QueueMS != nil || m.Server.WaitingMean != nil) {
+		return 0
+	}
+	return *m.Client.QueueMS
 }
 
 // ran is the share of its time in flight that a request ran, by the server's own mean;

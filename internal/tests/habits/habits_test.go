@@ -98,6 +98,7 @@ var habits = []habit{
 	{name: "no models", set: func(s *server) { s.models = "missing" }},
 	{name: "one slot", set: func(s *server) { s.slots, s.metrics = 1, true }, says: reason.Queue},
 	{name: "one slot, and timings", set: func(s *server) { s.slots, s.timings = 1, true }, says: reason.Queue},
+	{name: "one slot, and nobody tells", set: func(s *server) { s.slots = 1 }, says: reason.Queue},
 	{name: "timings", set: func(s *server) { s.timings = true }},
 
 	{name: "metrics under an alias", set: func(s *server) { s.metrics, s.alias = true, "/models/llama" }},
