@@ -83,6 +83,7 @@ type Stream struct {
 	PiecesPerToken float64 `json:"pieces_per_token"` // pieces with content over counted tokens
 	FirstTokens    float64 `json:"first_tokens"`     // tokens that came together with the first, median
 	Instant        float64 `json:"instant"`          // share of the gaps between pieces that took no time
+	LastTogether   float64 `json:"last_together"`    // share of the answers whose last two pieces came at one moment
 }
 
 // Taken is the outcome of weighing the witnesses: the numbers that an estimate
@@ -205,6 +206,7 @@ type Request struct {
 	CachedTokens int32 // of the prompt, found in the server's cache
 	Status       Status
 	Cut          bool // ended for its length before it was as long as asked
+	LastTogether bool // its last two pieces came at one moment
 
 	// How the answer came; 0: not known. Many rows are held: the small kinds of numbers do.
 	Pieces      int32   // with content

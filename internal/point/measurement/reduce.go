@@ -185,7 +185,7 @@ func Join(timed, scraped *Witness) *Witness {
 // tokens that came with the first the median counts: a client that was starved for a
 // moment has found several now and then, a server that groups them sends so many always.
 func stream(rows []Request) *Stream {
-	var pieces, tokens, gaps, instant float64
+	var pieces, tokens, gaps, instant, last float64
 	var first []float64
 	for _, r := range rows {
 		if r.Pieces == 0 || r.OutputTokens == 0 {
@@ -195,19 +195,22 @@ func stream(rows []Request) *Stream {
 		tokens += float64(r.OutputTokens)
 		gaps += float64(r.Pieces - 1)
 		instant += float64(r.Instant)
+		if r.LastTogether {
+			last++
+		}
 		first = append(first, float64(r.FirstTokens))
 	}
 	if len(first) == 0 {
 		return nil
 	}
-	return &Stream{PiecesPerToken: pieces / tokens, FirstTokens: median(first), Instant: instant / max(1, gaps)}
+	return &Stream{PiecesPerToken: pieces / tokens, FirstTokens: median(first), Instant: instant / max(1, gaps), LastTogether: last / float64(len(first))}
 }
 
 // Requests that wait for the end of others: so many must be seen, and such a share of
 // them; their first tokens follow those ends by times that differ by less than this.
 const (
 	fewestForSlots = 8
-	slotShare      = 0.9
+	slotShare      = 0.6 // some begin while a stream pauses that has failed
 	slotSpread     = 0.3
 )
 

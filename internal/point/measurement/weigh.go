@@ -45,6 +45,13 @@ const (
 	// The share of gaps without time from which answers come in bursts.
 	bursts = 0.5
 
+	// The share of answers whose end gives away that each piece waits for the next.
+	lateShare = 0.8
+
+	// With more failed requests than this streams pause, and the load is not what was
+	// asked for.
+	mostErrors = 0.4
+
 	// More pieces than counted tokens by more than this: one of them is wrong.
 	mostPieces = 1.05
 
@@ -244,6 +251,9 @@ func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft
 		case s.FirstTokens > mostFirst:
 			neither(reason.New(reason.Grouped, "%.3g tokens came together with the first: the server hands over several tokens at once, so that its first cannot be timed",
 				s.FirstTokens).Cured("let it send every token (SGLang: --stream-interval 1)"))
+		case s.LastTogether > lateShare && s.Instant < bursts:
+			ttft = nil
+			badTTFT = append(badTTFT, reason.New(reason.Buffered, "the last two pieces of most answers came together, and no others: each piece is held back until the next, the first as well").Cured(BufferedCure))
 		case s.PiecesPerToken > mostPieces:
 			itl = nil
 			badITL = append(badITL, reason.New(reason.Counts, "an answer came in %.3g pieces with content per token that the server counted: it counts some tokens not, or sends pieces that are none", s.PiecesPerToken))
@@ -286,8 +296,11 @@ func (m *Measurement) tokensOfServer() *Estimate {
 	return w.ITL
 }
 
-// lengths compares what was counted with what was asked for.
+// lengths compares what was counted with what was asked for: answers, and their tokens.
 func (m *Measurement) lengths(t *Taken) {
+	if failed, all := m.Requests.Errored, m.Requests.Errored+m.Requests.Successful; m.Client != nil && float64(failed) > mostErrors*float64(all) {
+		t.void(reason.New(reason.Errors, "%d of %d requests failed: the streams were idle as often as not", failed, all).Cured("look into the server's log"))
+	}
 	if cut, all := m.Requests.Cut, m.Requests.Successful; float64(cut) > mostCut*float64(all) {
 		t.void(reason.New(reason.Cut, "the server cut %d of %d answers short, at %.4g tokens in the mean of %d: its context, or a limit of its own, is full", cut, all, m.OutputTokens, m.Shape.OutputTokens).
 			Cured("give it a longer context (vLLM: --max-model-len; llama.cpp: --ctx-size is divided among --parallel), or measure a shorter shape"))

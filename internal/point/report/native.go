@@ -209,6 +209,7 @@ func (r *NativeRequest) row(status measurement.Status) measurement.Request {
 	}
 	if r.FirstTokenMS > 0 {
 		row.Pieces = int32(len(r.GapsUS) + 1)
+		row.LastTogether = len(r.GapsUS) > 2 && r.GapsUS[len(r.GapsUS)-1] < least
 		row.FirstToken, row.LastToken = at(first), at(last)
 	}
 	return row

@@ -78,8 +78,8 @@ var habits = []habit{
 	{name: "422 for ignore_eos", set: func(s *server) { s.strict = true }},
 	{name: "errors in the stream", set: func(s *server) {
 		s.errorEvery, s.errorShape = 2, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n"
-	}},
-	{name: "event: error", set: func(s *server) { s.errorEvery, s.errorShape = 2, "event: error\ndata: overloaded\n\n" }},
+	}, code: exit.Refused, says: reason.Errors},
+	{name: "event: error", set: func(s *server) { s.errorEvery, s.errorShape = 6, "event: error\ndata: overloaded\n\n" }},
 	{name: "cut answers", set: func(s *server) { s.cutAt = 12 }, code: exit.Refused, says: reason.Cut},
 	{name: "answers that stop", set: func(s *server) { s.stopAt = 6 }, code: exit.Refused, says: reason.Label},
 	{name: "answers a little short", set: func(s *server) { s.stopAt = 20 }, says: reason.Label},
