@@ -25,7 +25,8 @@ type Accelerator struct {
 
 // The labels are those that the vendors' own discovery sets on nodes: NVIDIA GPU
 // feature discovery, the AMD node labeller, and for Gaudi the label that llm-d's
-// autoscaler discovers capacity by. Memory, bandwidth and compute are the
+// autoscaler discovers capacity by. GPU feature discovery makes its value of the name
+// that nvidia-smi shows, with dashes for spaces. Memory, bandwidth and compute are the
 // vendors' data sheets. Products come in variants (PCIe, memory size): whoever has
 // another one writes its label into the configuration.
 var accelerators = []Accelerator{
@@ -34,6 +35,11 @@ var accelerators = []Accelerator{
 	nvidia("H200", "NVIDIA-H200", 141, 4.8, 989),
 	nvidia("B200", "NVIDIA-B200", 180, 8.0, 2250),
 	nvidia("GB200", "NVIDIA-GB200", 186, 8.0, 2500),
+	nvidia("B300", "NVIDIA-B300-SXM6-AC", 288, 8.0, 2250),
+	nvidia("GB300", "NVIDIA-GB300", 288, 8.0, 2500),
+	nvidia("H20", "NVIDIA-H20", 96, 4.0, 148),
+	nvidia("RTX-PRO-6000", "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", 96, 1.6, 500),
+	nvidia("L20", "NVIDIA-L20", 48, 0.864, 119.5),
 	nvidia("L40S", "NVIDIA-L40S", 48, 0.864, 362),
 	nvidia("L4", "NVIDIA-L4", 24, 0.300, 121),
 	nvidia("A10G", "NVIDIA-A10G", 24, 0.600, 70),
@@ -42,6 +48,9 @@ var accelerators = []Accelerator{
 	nvidia("V100", "Tesla-V100-SXM2-32GB", 32, 0.900, 125),
 	amd("MI300X", "AMD_Instinct_MI300X_OAM", 192, 5.3, 1307),
 	amd("MI325X", "AMD_Instinct_MI325X_OAM", 256, 6.0, 1307),
+	tpu("TPU-v5e", "tpu-v5-lite-podslice", 16, 0.819, 197),
+	tpu("TPU-v5p", "tpu-v5p-slice", 95, 2.765, 459),
+	tpu("TPU-v6e", "tpu-v6e-slice", 32, 1.64, 918),
 	gaudi("Gaudi2", "Intel-Gaudi-2-96GB", 96, 2.45, 432),
 	gaudi("Gaudi3", "Intel-Gaudi-3-128GB", 128, 3.7, 1835),
 }
@@ -56,6 +65,12 @@ func amd(name, product string, memory int, bandwidth, compute float64) Accelerat
 
 func gaudi(name, product string, memory int, bandwidth, compute float64) Accelerator {
 	return Accelerator{name, "habana.ai/gaudi", "habana.ai/product.name", product, memory, bandwidth, compute}
+}
+
+// tpu is one of Google's, by the label of GKE.
+// https://cloud.google.com/kubernetes-engine/docs/concepts/tpus
+func tpu(name, accelerator string, memory int, bandwidth, compute float64) Accelerator {
+	return Accelerator{name, "google.com/tpu", "cloud.google.com/gke-tpu-accelerator", accelerator, memory, bandwidth, compute}
 }
 
 // Find looks an accelerator up by name; case and punctuation do not matter.
