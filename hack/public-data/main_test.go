@@ -101,3 +101,64 @@ func TestLoadErrors(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What was left out of a fit lies inside its prediction interval about as often as the
+// interval says: shapes for the model of all shapes, points for the lines of a shape.
+func TestPredictionIntervals(t *testing.T) {
+	rows := gpuRows(t)
+	points := pointsOf(rows)
+	inside, all := 0, 0
+	for i, r := range rows {
+		if i > 0 && rows[i-1].shape == r.shape { // once per shape
+			continue
+		}
+		var rest []fit.Point
+		for k, p := range points {
+			if rows[k].shape != r.shape && p.Batch <= most {
+				rest = append(rest, p)
+			}
+		}
+		e := fit.FitEngine(rest)
+		for k, p := range points {
+			if rows[k].shape != r.shape || p.Void != nil || p.Batch > most {
+				continue
+			}
+			w := fit.Work{Batch: p.Batch, PromptTokens: p.PromptTokens, OutputTokens: p.OutputTokens, Open: p.Open}
+			itl, _ := e.Interval(w, p.TTFT.MS)
+			all++
+			if itl[0] <= p.ITL.MS && p.ITL.MS <= itl[1] {
+				inside++
+			}
+		}
+	}
+	t.Logf("shapes left out: %d of %d points inside", inside, all)
+	if all < 100 || float64(inside) < 0.9*float64(all) {
+		t.Errorf("%d of %d points of shapes left out are inside the prediction interval", inside, all)
+	}
+
+	inside, all = 0, 0
+	for _, s := range perShape(rows) {
+		var own []fit.Point
+		for k, p := range points {
+			if rows[k].shape == s.shape && p.Void == nil && p.Batch <= most {
+				own = append(own, p)
+			}
+		}
+		for k, p := range own {
+			rest := append(append([]fit.Point{}, own[:k]...), own[k+1:]...)
+			l := fit.FitLinear4(rest, fit.Options{Method: fit.WLS, From: 1, To: most}).ITL
+			if p.Batch < l.LinearFrom || p.Batch > l.LinearTo {
+				continue // beyond what was measured
+			}
+			_, low, high := l.Predict(p.Batch)
+			all++
+			if low <= p.ITL.MS && p.ITL.MS <= high {
+				inside++
+			}
+		}
+	}
+	t.Logf("points left out: %d of %d inside", inside, all)
+	if all < 80 || float64(inside) < 0.92*float64(all) {
+		t.Errorf("%d of %d points left out are inside the prediction interval", inside, all)
+	}
+}

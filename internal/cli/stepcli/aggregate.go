@@ -223,7 +223,8 @@ func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) err
 func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 	o := aggregate.Options{
 		Method: steps.Aggregate.Method.In(c), Source: steps.Aggregate.Source.In(c), TTFT: steps.Aggregate.TTFT.In(c), Batch: steps.Aggregate.Batch.In(c),
-		Expect: list(steps.Aggregate.Expect.In(c)),
+		Expect:    list(steps.Aggregate.Expect.In(c)),
+		WeightsGB: steps.Aggregate.WeightsGB.In(c), GPUs: steps.Aggregate.GPUs.In(c),
 	}
 	var errs []error
 	if !c.Args().Present() {
@@ -250,6 +251,9 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 		if previous == "" && steps.Aggregate.Latest.In(c) == "" {
 			errs = append(errs, errors.New("--drift-band: nothing to compare with; give --previous or --latest"))
 		}
+	}
+	if !(o.WeightsGB >= 0) || o.GPUs < 1 {
+		errs = append(errs, fmt.Errorf("--weights-gb %v, --gpus %d: expected 0 or more, 1 or more", o.WeightsGB, o.GPUs))
 	}
 	if text := steps.Aggregate.Range.In(c); text != "" {
 		from, to, err := batches(text)

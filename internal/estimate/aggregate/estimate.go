@@ -29,6 +29,9 @@ type Options struct {
 	TTFT   string // statistic: measurement.Auto, Mean or Median
 	Batch  string // Nominal, Measured, or measurement.Auto: nominal for two-point, which is defined so, else measured
 
+	WeightsGB float64 // bytes of the model's weights, 10^9; 0: not known
+	GPUs      int     // that share them (tensor parallelism); 0: one
+
 	From, To float64 // range of batches that the lines are for; 0: all that were measured
 
 	Expect []string      // accelerators that must end with parameters
@@ -326,6 +329,7 @@ const labelCure = "name the shape that was measured, or let the server ignore th
 func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Parameters {
 	f := fit.FitLinear4(points, fit.Options{Method: o.Method, From: o.From, To: o.To})
 	judge(&f, ms)
+	bandwidth := holdAgainstFloor(&f, k.accelerator, o)
 
 	p := parameters.Parameters{
 		Model: k.model, Accelerator: k.accelerator, Shape: k.shape,
@@ -345,7 +349,7 @@ func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Para
 	for _, q := range points {
 		perBatch += q.PromptTokens / float64(len(points))
 	}
-	p.Fit.Diagnostics = parameters.Diagnostics{ITL: diagnostics(f.ITL, points, 1), TTFT: diagnostics(f.TTFT, points, perBatch)}
+	p.Fit.Diagnostics = parameters.Diagnostics{ITL: diagnostics(f.ITL, points, 1), TTFT: diagnostics(f.TTFT, points, perBatch), BandwidthPercent: bandwidth}
 	p.Curve = parameters.NewCurve(fit.MeasuredCurve(points, fit.BetweenRuns))
 	p.Provenance = provenance(ms)
 	for i, m := range ms {

@@ -390,6 +390,17 @@ func (f *Linear4) publish(itl, ttft *half, points []Point) {
 	f.warnOfVoid(halves, points)
 }
 
+// RefuseITL takes alpha and beta back for a reason that the points do not hold.
+func (f *Linear4) RefuseITL(why reason.Reason) {
+	f.Alpha, f.Beta = unknown(), unknown()
+	why.Text = "alpha, beta are refused: " + why.Text
+	if math.IsNaN(f.Gamma.Value) {
+		f.Verdict.Refuse(why)
+		return
+	}
+	f.Verdict.Warn(why)
+}
+
 // warn says what a reader must know of a line that is published.
 func (h *half) warn(v *Verdict, points []Point) {
 	l := h.line

@@ -122,6 +122,8 @@ type Interval struct {
 type Diagnostics struct {
 	ITL  *Line `json:"itl,omitempty"`
 	TTFT *Line `json:"ttft,omitempty"`
+
+	BandwidthPercent *float64 `json:"bandwidth_percent,omitempty"` // of the accelerator's memory bandwidth that reading the weights once in alpha takes; absent where either is not known
 }
 
 // Line says how well a line describes the points that it was fitted to.
