@@ -128,7 +128,7 @@ func TestInPieces(t *testing.T) {
 			t.Errorf("read: %q, %v", got, err)
 		}
 	}
-	if _, err := io.ReadAll(s.Reader(iotest.ErrReader(io.ErrUnexpectedEOF))); err != io.ErrUnexpectedEOF {
+	if _, err := io.ReadAll(s.Reader(iotest.ErrReader(io.ErrUnexpectedEOF))); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("the source's error became %v", err)
 	}
 }

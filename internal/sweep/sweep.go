@@ -184,6 +184,33 @@ func (s Sweep) Validate() error {
 			}
 		}
 	}
+	s.validatePoints(bad)
+	if s.MaxSeconds < 0 {
+		bad("max-seconds: %d is negative", s.MaxSeconds)
+	}
+	if s.MaxSeconds > MostSeconds {
+		bad("max-seconds: %d is above %d, a week", s.MaxSeconds, MostSeconds)
+	}
+	if s.MaxRequests < 0 {
+		bad("max-requests: %d is negative", s.MaxRequests)
+	}
+	if least := MinPerStream * slices.Max(append([]int{0}, s.BatchSizes...)); s.MaxRequests > 0 && s.MaxRequests < least {
+		bad("max-requests: %d is below %d, %d per stream of the largest batch; 10 per stream is a good number", s.MaxRequests, least, MinPerStream)
+	}
+	if s.MaxSeconds == 0 && s.MaxRequests == 0 {
+		bad("max-seconds, max-requests: one of them must limit a point")
+	}
+	if s.Driver != Guidellm && s.Driver != Native {
+		bad("driver: %q is neither %s nor %s", s.Driver, Guidellm, Native)
+	}
+	if s.ShareProcess && s.Driver == Native {
+		bad("share-process: is for the driver guidellm, whose start takes long; the native driver has none worth sharing")
+	}
+	return errors.Join(errs...)
+}
+
+// validatePoints tells bad what is wrong with the shapes and the batch sizes.
+func (s Sweep) validatePoints(bad func(format string, args ...any)) {
 	if len(s.Shapes) == 0 {
 		bad("prompt-tokens, output-tokens: no shape given")
 	}
@@ -215,28 +242,6 @@ func (s Sweep) Validate() error {
 			bad("batch-sizes: %d is given twice", b)
 		}
 	}
-	if s.MaxSeconds < 0 {
-		bad("max-seconds: %d is negative", s.MaxSeconds)
-	}
-	if s.MaxSeconds > MostSeconds {
-		bad("max-seconds: %d is above %d, a week", s.MaxSeconds, MostSeconds)
-	}
-	if s.MaxRequests < 0 {
-		bad("max-requests: %d is negative", s.MaxRequests)
-	}
-	if least := MinPerStream * slices.Max(append([]int{0}, s.BatchSizes...)); s.MaxRequests > 0 && s.MaxRequests < least {
-		bad("max-requests: %d is below %d, %d per stream of the largest batch; 10 per stream is a good number", s.MaxRequests, least, MinPerStream)
-	}
-	if s.MaxSeconds == 0 && s.MaxRequests == 0 {
-		bad("max-seconds, max-requests: one of them must limit a point")
-	}
-	if s.Driver != Guidellm && s.Driver != Native {
-		bad("driver: %q is neither %s nor %s", s.Driver, Guidellm, Native)
-	}
-	if s.ShareProcess && s.Driver == Native {
-		bad("share-process: is for the driver guidellm, whose start takes long; the native driver has none worth sharing")
-	}
-	return errors.Join(errs...)
 }
 
 // Points lists the points of one accelerator in the order in which they are

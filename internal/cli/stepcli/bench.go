@@ -166,29 +166,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		sizes, err := sweep.ParseBatchSizes(text)
 		errs, o.BatchSizes = append(errs, err), sizes
 	}
-	for _, n := range []struct {
-		flag        string
-		value       float64
-		least, most float64
-	}{
-		{"batch-size", smallest, 1, sweep.MostBatch},
-		{"prompt-tokens", float64(o.Shape.PromptTokens), 1, sweep.MostTokens}, {"output-tokens", float64(o.Shape.OutputTokens), 2, sweep.MostTokens},
-		{"max-seconds", o.MaxSeconds, 0, sweep.MostSeconds}, {"max-requests", float64(o.MaxRequests), 0, math.Inf(1)},
-		{"max-num-seqs", float64(o.MaxNumSeqs), 0, math.Inf(1)}, {"margin", o.Margin.Seconds(), 1, sweep.MostSeconds},
-		{"probe-seconds", o.ProbeSeconds, 0, sweep.MostSeconds}, {"attempts", float64(steps.Bench.Attempts.In(c)), 1, 1000},
-	} {
-		switch {
-		case !(n.value >= n.least):
-			errs = append(errs, fmt.Errorf("--%s: %v is below %v", n.flag, n.value, n.least))
-		case n.value > n.most:
-			errs = append(errs, fmt.Errorf("--%s: %v is above %v", n.flag, n.value, n.most))
-		}
-	}
-	for _, n := range []struct{ flag, name string }{{"model", o.Model}, {"accelerator", o.Accelerator}} {
-		if !redact.Plain(n.name) {
-			errs = append(errs, fmt.Errorf("--%s: %q holds a control character, and cannot name results", n.flag, n.name))
-		}
-	}
+	errs = append(errs, benchLimits(c, o, smallest)...)
 	if o.MaxSeconds == 0 && o.MaxRequests == 0 {
 		errs = append(errs, errors.New("--max-seconds and --max-requests are both 0: one must end the point"))
 	}
@@ -243,6 +221,34 @@ func openOptions(c *cli.Context, o *bench.Options) error {
 		bad("--rate: is for --driver %s; a report of guidellm at a constant or poisson rate can be given to step measure", sweep.Native)
 	}
 	return errors.Join(errs...)
+}
+
+// benchLimits are the mistakes of single numbers and names.
+func benchLimits(c *cli.Context, o bench.Options, smallest float64) (errs []error) {
+	for _, n := range []struct {
+		flag        string
+		value       float64
+		least, most float64
+	}{
+		{"batch-size", smallest, 1, sweep.MostBatch},
+		{"prompt-tokens", float64(o.Shape.PromptTokens), 1, sweep.MostTokens}, {"output-tokens", float64(o.Shape.OutputTokens), 2, sweep.MostTokens},
+		{"max-seconds", o.MaxSeconds, 0, sweep.MostSeconds}, {"max-requests", float64(o.MaxRequests), 0, math.Inf(1)},
+		{"max-num-seqs", float64(o.MaxNumSeqs), 0, math.Inf(1)}, {"margin", o.Margin.Seconds(), 1, sweep.MostSeconds},
+		{"probe-seconds", o.ProbeSeconds, 0, sweep.MostSeconds}, {"attempts", float64(steps.Bench.Attempts.In(c)), 1, 1000},
+	} {
+		switch {
+		case !(n.value >= n.least):
+			errs = append(errs, fmt.Errorf("--%s: %v is below %v", n.flag, n.value, n.least))
+		case n.value > n.most:
+			errs = append(errs, fmt.Errorf("--%s: %v is above %v", n.flag, n.value, n.most))
+		}
+	}
+	for _, n := range []struct{ flag, name string }{{"model", o.Model}, {"accelerator", o.Accelerator}} {
+		if !redact.Plain(n.name) {
+			errs = append(errs, fmt.Errorf("--%s: %q holds a control character, and cannot name results", n.flag, n.name))
+		}
+	}
+	return errs
 }
 
 // instance reads what step wait has found out about the server.

@@ -145,7 +145,7 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 
 	failures, err := r.Measure(ctx, pending)
 	bar.stop()
-	if lost := context.Cause(ctx); lost != nil && c.Context.Err() == nil {
+	if lost := context.Cause(ctx); lost != nil && c.Err() == nil {
 		return exit.Errorf(exit.TryAgain, "the run was lost: %w", lost)
 	}
 	if ctx.Err() != nil {

@@ -66,26 +66,7 @@ func (m *Measurement) validate() error {
 	if m.Schema != Schema {
 		return fmt.Errorf("schema: found %q, expected %q", m.Schema, Schema)
 	}
-	if m.Model == "" {
-		bad("model: missing; give it with --model")
-	}
-	if m.Accelerator == "" {
-		bad("accelerator: missing; give it with --accelerator")
-	}
-	for _, n := range []struct{ field, name string }{{"model", m.Model}, {"accelerator", m.Accelerator}} {
-		if !redact.Plain(n.name) {
-			bad("%s: %q holds a control character, and cannot name results", n.field, n.name)
-		}
-	}
-	if m.Shape.PromptTokens < 1 {
-		bad("shape.prompt_tokens: %d is below 1", m.Shape.PromptTokens)
-	}
-	if m.Shape.OutputTokens < 2 {
-		bad("shape.output_tokens: %d is below 2", m.Shape.OutputTokens)
-	}
-	if m.BatchSize < 1 {
-		bad("batch_size: %d is below 1", m.BatchSize)
-	}
+	m.validateKey(bad)
 	notNegative := func(field string, x float64) {
 		if x < 0 || math.IsNaN(x) || math.IsInf(x, 0) {
 			bad("%s: %v is not a finite number from 0 up", field, x)
@@ -147,4 +128,28 @@ func (m *Measurement) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateKey tells bad what is wrong with what the measurement goes by.
+func (m *Measurement) validateKey(bad func(format string, args ...any)) {
+	if m.Model == "" {
+		bad("model: missing; give it with --model")
+	}
+	if m.Accelerator == "" {
+		bad("accelerator: missing; give it with --accelerator")
+	}
+	for _, n := range []struct{ field, name string }{{"model", m.Model}, {"accelerator", m.Accelerator}} {
+		if !redact.Plain(n.name) {
+			bad("%s: %q holds a control character, and cannot name results", n.field, n.name)
+		}
+	}
+	if m.Shape.PromptTokens < 1 {
+		bad("shape.prompt_tokens: %d is below 1", m.Shape.PromptTokens)
+	}
+	if m.Shape.OutputTokens < 2 {
+		bad("shape.output_tokens: %d is below 2", m.Shape.OutputTokens)
+	}
+	if m.BatchSize < 1 {
+		bad("batch_size: %d is below 1", m.BatchSize)
+	}
 }

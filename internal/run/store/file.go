@@ -36,9 +36,9 @@ func firstOf(source, file error, name string) error {
 // something.
 func destination(name string) (string, error) {
 	for range 40 {
-		to, err := os.Readlink(name)
-		if err != nil {
-			return name, nil // no link, or nothing yet
+		to, _ := os.Readlink(name)
+		if to == "" { // no link, or nothing yet
+			return name, nil
 		}
 		if !filepath.IsAbs(to) {
 			to = filepath.Join(filepath.Dir(name), to)

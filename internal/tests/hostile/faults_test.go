@@ -57,6 +57,7 @@ func TestFaults(t *testing.T) {
 			continue
 		}
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			out := filepath.Join(t.TempDir(), "out")
 			if f.before != nil {
 				f.before(out)
@@ -127,7 +128,7 @@ func makeFaults(t *testing.T) map[string]fault {
 		if err != nil {
 			t.Fatal(err)
 		}
-		handler := http.Handler(s.Handler())
+		handler := s.Handler()
 		if change != nil {
 			handler = change(handler)
 		}

@@ -245,7 +245,7 @@ func TestTheSecondSignalEnds(t *testing.T) {
 			case <-time.After(200 * time.Millisecond):
 			}
 		}
-		in.Close()
+		_ = in.Close() // it may have been closed with the process
 		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != signal {
 			t.Errorf("%v: ended with %v", signal, cmd.ProcessState)
 		}
