@@ -9,7 +9,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.5.0
 
-.PHONY: fuzz all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser race lint vulnerabilities generate bench argolint clean
+.PHONY: fuzz all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser picture race lint vulnerabilities generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -68,6 +68,11 @@ test-guidellm:
 test-browser:
 	hack/chromium/install.sh
 	go test -count 1 -run Browser -v ./internal/estimate/page
+
+# the picture of a report, made from the demo
+picture: all
+	hack/chromium/install.sh
+	hack/picture/make.sh docs/report.png
 
 # the table of docs/drivers.md: errors and CPU of every driver
 compare-drivers:
