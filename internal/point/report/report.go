@@ -136,7 +136,7 @@ func sniff(head []byte) error {
 	case consoleMark.Match(text):
 		return errors.New("is a console log, expected the JSON report; if only the log is left of a run of guidellm 0.2 or 0.3, use --from-log")
 	default:
-		return fmt.Errorf("is not JSON; expected guidellm's JSON report (not its csv, yaml or html) or the native driver's; it begins with %s", excerpt(text))
+		return fmt.Errorf("is not JSON, and of no other format that is known (docs/formats.md lists them); it begins with %s", excerpt(text))
 	}
 }
 

@@ -512,7 +512,7 @@ func TestForeign(t *testing.T) {
 		"other JSON":       {`{"openapi": "3.1", "info": {}}`, `is JSON, but no report`},
 		"list":             {`[{"schema": 1}]`, "is a JSON list"},
 		"html":             {"<!DOCTYPE html><html>", "is HTML"},
-		"csv":              {"Run Info,Run Info,Benchmark\nType,Id\n", `is not JSON; expected guidellm's JSON report (not its csv`},
+		"csv":              {"Run Info,Run Info,Benchmark\nType,Id\n", `is not JSON, and of no other format`},
 		"gzip":             {"\x1f\x8b\x08\x00", "gunzip -c"},
 		"console log":      {string(content(t, "v0.3.1-console.log")), "--from-log"},
 		"later log":        {string(content(t, "v0.7.3-console.log")), "is a console log"},
