@@ -22,7 +22,7 @@ func accelerator(p plan.Plan) wfv1.Template {
 	if outputsOfWorkflow(p) {
 		estimate = append(estimate, forward(pSlug)...)
 	}
-	return wfv1.Template{
+	t := wfv1.Template{
 		Name:        acceleratorTemplate,
 		Inputs:      in,
 		Parallelism: new(int64(1)),
@@ -52,6 +52,16 @@ func accelerator(p plan.Plan) wfv1.Template {
 			},
 		},
 	}
+	if p.SLO != "" {
+		t.DAG.Tasks = append(t.DAG.Tasks, wfv1.DAGTask{
+			Name:     checkTemplate,
+			Template: checkTemplate,
+			Depends:  aggregateTemplate,
+			Arguments: arguments(append(forward(pAccelerator, pSlug, pMaxNumSeqs, pServer), target,
+				parameter(pResults, results))...),
+		})
+	}
+	return t
 }
 
 // serverInput is what is known of a server. Nothing is of one that the sweep did not

@@ -80,17 +80,22 @@ func gauges() []*wfv1.Prometheus {
 		{"wfgen_gamma_milliseconds", layout.OutGamma, "TTFT = gamma + delta * promptTokens * batch: gamma, ms"},
 		{"wfgen_delta_milliseconds", layout.OutDelta, "TTFT = gamma + delta * promptTokens * batch: delta, ms per token and request"},
 	} {
-		list = append(list, &wfv1.Prometheus{
-			Name: g.name,
-			Help: g.help,
-			Labels: []*wfv1.MetricLabel{
-				{Key: "model", Value: global(pModel)},
-				{Key: "accelerator", Value: input(pAccelerator)},
-				{Key: "shape", Value: global(pPromptTokens) + "/" + global(pOutputTokens)},
-			},
-			When:  "{{status}} == Succeeded",
-			Gauge: &wfv1.Gauge{Realtime: new(false), Value: "{{outputs.parameters." + string(g.output) + "}}"},
-		})
+		list = append(list, gauge(g.name, g.output, g.help))
 	}
 	return list
+}
+
+// gauge shows an output of the first shape of an accelerator to Prometheus.
+func gauge(name string, output layout.Output, help string) *wfv1.Prometheus {
+	return &wfv1.Prometheus{
+		Name: name,
+		Help: help,
+		Labels: []*wfv1.MetricLabel{
+			{Key: "model", Value: global(pModel)},
+			{Key: "accelerator", Value: input(pAccelerator)},
+			{Key: "shape", Value: global(pPromptTokens) + "/" + global(pOutputTokens)},
+		},
+		When:  "{{status}} == Succeeded",
+		Gauge: &wfv1.Gauge{Realtime: new(false), Value: "{{outputs.parameters." + string(output) + "}}"},
+	}
 }

@@ -19,6 +19,7 @@ const (
 	awaitTemplate       = "await"
 	pointTemplate       = "point"
 	aggregateTemplate   = "aggregate"
+	checkTemplate       = "check"
 	summaryTemplate     = "summary"
 	endTemplate         = "end"
 	notifyTemplate      = "notify"
@@ -38,6 +39,7 @@ var (
 	pMaxRequests  = steps.Bench.MaxRequests.Name
 	pTokenizer    = steps.Bench.Tokenizer.Name
 	pMethod       = steps.Aggregate.Method.Name
+	pSLO          = steps.Check.SLO.Name
 
 	pDriftBand = steps.Aggregate.DriftBand.Name
 

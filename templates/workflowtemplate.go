@@ -34,7 +34,11 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 	if p.LoadGenerator == config.Inline {
 		templates = append(templates, point(p))
 	}
-	templates = append(templates, aggregate(p), summary(p))
+	templates = append(templates, aggregate(p))
+	if p.SLO != "" {
+		templates = append(templates, checkCapacity(p))
+	}
+	templates = append(templates, summary(p))
 	templates = append(templates, end(p)...)
 	onPlatform(p, templates)
 
@@ -131,6 +135,9 @@ func parameters(p plan.Plan) []wfv1.Parameter {
 	method := describe(pMethod, p.Method, "Weighted least squares over all points, or the smallest and the largest batch size alone.")
 	method.Enum = []wfv1.AnyString{sweep.WLS, sweep.TwoPoint}
 	list = append(list, method)
+	if p.SLO != "" {
+		list = append(list, describe(pSLO, p.SLO, "Objectives that the capacity of a replica is told for, and checked by; such as ttft=250ms,p90.itl=20ms."))
+	}
 	if p.DriftBand != "" {
 		list = append(list, describe(pDriftBand, p.DriftBand, "Change since the parameters were accepted last that is tolerated, such as 5%; off accepts what is measured now."))
 	}

@@ -73,7 +73,7 @@ func runCapacity(c *cli.Context) error {
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	s, measured, err := summaryOf(c, c.Args().Slice())
+	s, measured, err := summaryOf(c, c.Args().Slice(), nil)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func writeCapacity(c *cli.Context, out store.Store, f capacity.File, data []byte
 
 // summaryOf estimates what lies at the paths, and merges what is estimated already. The
 // open loops among the measurements, which are no points of an estimate, come beside it.
-func summaryOf(c *cli.Context, paths []string) (s parameters.Summary, open []capacity.Measured, err error) {
+func summaryOf(c *cli.Context, paths []string, shapes []sweep.Shape) (s parameters.Summary, open []capacity.Measured, err error) {
 	in, skipped, err := aggregate.Load(c.Context, paths, "", &report.Options{})
 	if err != nil {
 		return s, nil, err
@@ -133,7 +133,7 @@ func summaryOf(c *cli.Context, paths []string) (s parameters.Summary, open []cap
 	for _, s := range skipped {
 		fmt.Fprintf(c.App.ErrWriter, "skipped %s\n", s)
 	}
-	s = aggregate.Estimate(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto})
+	s = aggregate.Estimate(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto, Shapes: shapes})
 	if len(s.Parameters) == 0 {
 		return s, nil, exit.Errorf(exit.Refused, "%s: no parameters, summary or measurement found; make them with step bench and step aggregate", strings.Join(paths, ", "))
 	}

@@ -64,6 +64,10 @@ func sweepFlags() []cli.Flag {
 
 // Flags that a run on one machine has as well as a cluster.
 
+func sloFlag() cli.Flag {
+	return &cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=250ms,p90.itl=20ms: tell the capacity of a replica within them, and check it by requests that arrive at that rate"}
+}
+
 func retriesFlag() cli.Flag {
 	return &cli.IntFlag{Name: "retries", Usage: "how often a point is tried again after a failure that another attempt may fix", DefaultText: strconv.Itoa(defaults.Retries)}
 }
@@ -162,6 +166,7 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	setString(c, "driver", &cfg.Driver)
 	setString(c, "tokenizer", &cfg.Tokenizer)
 	setString(c, "method", &cfg.Method)
+	setString(c, "slo", &cfg.SLO)
 	setInt(c, "max-seconds", &cfg.MaxSeconds)
 	setInt(c, "max-requests", &cfg.MaxRequests)
 	setInt(c, "max-num-seqs", &cfg.MaxNumSeqs)

@@ -78,7 +78,7 @@ func clusterFlags() []cli.Flag {
 		&cli.GenericFlag{Name: "cron", Value: &list{}, Usage: "`SCHEDULE` on which the sweep runs by itself, such as '0 3 * * 0'; repeatable"},
 		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich", DefaultText: "the controller's"},
 		parallelAcceleratorsFlag(),
-		retriesFlag(), waitTimeoutFlag(),
+		retriesFlag(), waitTimeoutFlag(), sloFlag(),
 		&cli.StringFlag{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%"},
 		&cli.BoolFlag{Name: "fail-on-drift", Usage: "end a run as failed when something moved beyond it"},
 		&cli.StringFlag{Name: "notify-secret-name", Usage: "Secret whose keys slack, webhook and alertmanager hold URLs that are told how a run ended"},

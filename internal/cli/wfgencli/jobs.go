@@ -64,7 +64,7 @@ Example:
 var loadFlags = []string{"target-url", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
 
 // argoFlags have no meaning without Argo.
-var argoFlags = []string{"artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url"}
+var argoFlags = []string{"slo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url"}
 
 // withoutArgo refuses what a configuration file asks for that Jobs cannot do.
 func withoutArgo(c config.Config) error {
@@ -80,6 +80,9 @@ func withoutArgo(c config.Config) error {
 	}
 	if c.NotifySecretName != "" {
 		errs = append(errs, errors.New("notify-secret-name: the end of a run is Argo's; watch Jobs by what you have for them, or run step notify"))
+	}
+	if c.SLO != "" {
+		errs = append(errs, errors.New("slo: Jobs do not check a capacity; leave it out, and run step check when they are done"))
 	}
 	if c.DriftBand != "" && c.S3Bucket == "" {
 		errs = append(errs, errors.New("drift-band: what was accepted last lies in a bucket; give s3-bucket, or compare two results by step compare"))

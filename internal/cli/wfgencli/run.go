@@ -39,7 +39,7 @@ Examples:
   wfgen run --target A100=http://10.0.0.7:8000 --target H100=http://10.0.0.8:8000 \
     --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B \
     --output s3://results/calibration`,
-		Flags: append(alias(sweepFlags(), "target-url", "target"),
+		Flags: append(alias(sweepFlags(), "target-url", "target"), sloFlag(),
 			simulateFlag(),
 			waitTimeoutFlag(), retriesFlag(),
 			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
@@ -163,6 +163,13 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 		}
 	}
 	err = r.Aggregate(ctx)
+	if r.Plan.SLO != "" {
+		for _, a := range r.Plan.Accelerators {
+			if cerr := r.Check(ctx, a); cerr != nil {
+				err = errors.Join(err, fmt.Errorf("capacity of %s: %w", a.Name, cerr))
+			}
+		}
+	}
 	if len(truths) > 0 {
 		if terr := writeTruth(ctx, c.App.Writer, r, truths); terr != nil {
 			return errors.Join(err, terr)

@@ -7,11 +7,12 @@ import (
 
 // Outputs are the values for Argo's output parameters, of the first shape of every
 // accelerator and empty where its verdict is refused: the ends of the intervals to plan
-// with.
+// with. Where there is one accelerator they have names without it, too.
 func Outputs(f File) map[layout.Output]string {
 	outputs := map[layout.Output]string{}
+	accelerators := 0
 	for _, c := range f.Capacities {
-		if _, ok := outputs[layout.OutCapacity(c.Accelerator)]; ok {
+		if _, ok := outputs[layout.OutCapacity.Of(c.Accelerator)]; ok {
 			continue
 		}
 		rate, flight, cost := "", "", ""
@@ -25,9 +26,16 @@ func Outputs(f File) map[layout.Output]string {
 			}
 			cost = parameters.Format(dearest)
 		}
-		outputs[layout.OutCapacity(c.Accelerator)] = rate
-		outputs[layout.OutConcurrency(c.Accelerator)] = flight
-		outputs[layout.OutCost(c.Accelerator)] = cost
+		outputs[layout.OutCapacity.Of(c.Accelerator)] = rate
+		outputs[layout.OutConcurrency.Of(c.Accelerator)] = flight
+		outputs[layout.OutCost.Of(c.Accelerator)] = cost
+		outputs[layout.OutCapacity], outputs[layout.OutConcurrency], outputs[layout.OutCost] = rate, flight, cost
+		accelerators++
+	}
+	if accelerators != 1 { // whose it would be is not said
+		for _, name := range []layout.Output{layout.OutCapacity, layout.OutConcurrency, layout.OutCost} {
+			delete(outputs, name)
+		}
 	}
 	return outputs
 }

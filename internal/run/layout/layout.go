@@ -4,7 +4,8 @@
 //	runs/<run>/plan.json
 //	runs/<run>/claims/<token>.json
 //	runs/<run>/summary.json
-//	runs/<run>/capacity.json
+//	runs/<run>/<accelerator>/capacity.json
+//	runs/<run>/<accelerator>/check/<shape>-<rate>/...
 //	runs/<run>/report/index.html
 //	runs/<run>/summaries/<accelerator>.json
 //	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
@@ -31,6 +32,7 @@ const (
 	Measurements = "measurements" // directory: <shape>-b<batch>.json
 	Summary      = "summary.json"
 	Capacity     = "capacity.json"     // what one replica bears within the objectives
+	Check        = "check"             // directory: open loops that the capacity was held against
 	Page         = "report/index.html" // what people look at
 	Summaries    = "summaries"         // directory: <accelerator>.json, small, what the summary of a run is made of
 	Latest       = "latest"
@@ -60,6 +62,10 @@ const (
 	OutBatch Output = "batch" // requests decoded together, measured
 	OutCount Output = "requests"
 
+	OutCapacity    Output = "capacity"    // requests per second that one replica bears, the safe end of the interval
+	OutConcurrency Output = "concurrency" // mean requests in flight at that rate, the safe end
+	OutCost        Output = "cost"        // money per million tokens at that rate, the safe end; empty without a price
+
 	OutAlpha   Output = "alpha" // ms
 	OutBeta    Output = "beta"  // ms per request
 	OutGamma   Output = "gamma" // ms
@@ -73,17 +79,8 @@ const (
 	OutDriftPercent Output = "drift-percent" // the largest of these changes, percent; 0: none
 )
 
-// OutCapacity is what one replica of an accelerator bears within the objectives: requests
-// per second, the safe end of the interval.
-func OutCapacity(accelerator string) Output { return Output("capacity-" + sweep.Slug(accelerator)) }
-
-// OutConcurrency is the mean number of requests in flight at that rate, the safe end.
-func OutConcurrency(accelerator string) Output {
-	return Output("concurrency-" + sweep.Slug(accelerator))
-}
-
-// OutCost is the money per million tokens at that rate, the safe end; empty without a price.
-func OutCost(accelerator string) Output { return Output("cost-" + sweep.Slug(accelerator)) }
+// Of is the output of one accelerator where there are several: capacity-a100.
+func (o Output) Of(accelerator string) Output { return o + "-" + Output(sweep.Slug(accelerator)) }
 
 // Key is the path of the output, relative to the command's output directory.
 func (o Output) Key() string { return path.Join(Outputs, string(o)) }
@@ -104,6 +101,9 @@ func Ours(key string) bool {
 
 // Accelerator is the prefix of one accelerator in a run.
 func Accelerator(run, accelerator string) string { return path.Join(Run(run), segment(accelerator)) }
+
+// AcceleratorInRun is the same, relative to the run.
+func AcceleratorInRun(accelerator string) string { return segment(accelerator) }
 
 // MeasurementOf is the key of a point's measurement.
 func MeasurementOf(run string, p sweep.Point) string {

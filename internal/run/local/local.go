@@ -303,6 +303,22 @@ func (r *Runner) Aggregate(ctx context.Context) error {
 	return err
 }
 
+// Check tells the capacity of an accelerator within the objectives of the sweep, and holds
+// it against requests that arrive at that rate.
+func (r *Runner) Check(ctx context.Context, a plan.Accelerator) error {
+	k, p := steps.Check, r.Plan
+	result, err := r.Step(ctx, k.With(k.Target.Set(a.TargetURL), k.Model.Set(p.Model), k.Accelerator.Set(a.Name), k.SLO.Set(p.SLO),
+		k.Shapes.Set(steps.List(p.Shapes)), k.MaxNumSeqs.Set(a.MaxNumSeqs), k.MaxSeconds.Set(float64(p.CheckSeconds())), k.Price.Set(p.Prices()),
+		k.Output.Set(r.Location()+"/"+layout.AcceleratorInRun(a.Name))).On(r.Location()+"/"+layout.Summary))
+	if result.Data != "" {
+		fmt.Fprintln(r.Stdout, result.Data)
+	}
+	if err == nil {
+		r.tell("check of "+a.Name, result)
+	}
+	return err
+}
+
 // Page is where the report of the run is, and whether there is one.
 func (r *Runner) Page(ctx context.Context) (location string, ok bool) {
 	f, err := r.Out.Open(ctx, path.Join(layout.Run(r.Run), layout.Page))

@@ -192,6 +192,30 @@ var Notify = define(struct {
 	Alertmanager: Flag[string]{Name: "alertmanager-url", Usage: "`URL` of Alertmanager; better given by the environment"},
 })
 
+// Check holds the capacity of one accelerator against open loops.
+var Check = define(struct {
+	Command
+	Target, Model, APIKey Flag[string]
+	Endpoint              Flag[string]
+	Accelerator, SLO      Flag[string]
+	Shapes                Flag[string]
+	MaxNumSeqs            Flag[int]
+	MaxSeconds            Flag[float64]
+	Price                 Flag[string]
+	Server, Output        Flag[string]
+}{
+	Command: Command{Name: "check", Again: true, Outputs: []layout.Output{layout.OutCapacity, layout.OutConcurrency, layout.OutCost}},
+	Target:  target, Model: model, APIKey: apiKey, Endpoint: endpoint,
+	Accelerator: Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` of the accelerator whose capacity is checked"},
+	SLO:         Flag[string]{Name: "slo", Required: true, Usage: "objectives, as `LIST` such as ttft=250ms,p90.itl=20ms"},
+	Shapes:      Flag[string]{Name: "shapes", Usage: "the order of shapes, as `LIST`; the first is the one that is checked"},
+	MaxNumSeqs:  Flag[int]{Name: "max-num-seqs", Usage: "requests that the server runs at once; 0: as its arguments say, or the largest batch measured"},
+	MaxSeconds:  Flag[float64]{Name: "max-seconds", Default: 120, Usage: "length of each open loop"},
+	Price:       Flag[string]{Name: "price", Usage: "money per hour of one replica, as `PRICE` or A100=2.5,H100=5"},
+	Server:      Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
+	Output:      output,
+})
+
 // InstallTo copies step itself to its argument.
 var InstallTo = define(struct{ Command }{Command{Name: "install-to"}})
 

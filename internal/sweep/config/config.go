@@ -37,6 +37,7 @@ type Config struct {
 	Driver       string        `json:"driver,omitempty"`
 	Tokenizer    string        `json:"tokenizer,omitempty"` // for guidellm; empty: the model's own
 	Method       string        `json:"method,omitempty"`    // of the estimate: wls or two-point
+	SLO          string        `json:"slo,omitempty"`       // objectives that a replica's capacity is told for and checked by; empty: it is not
 
 	// Where and how it runs in a cluster.
 	Name                      string              `json:"name,omitempty"`

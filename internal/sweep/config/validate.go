@@ -18,6 +18,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/version"
 )
 
@@ -39,6 +40,11 @@ func (c Config) Validate() error {
 	c.checkTarget(&m, "target-url", c.TargetURL)
 	if c.MaxNumSeqs < 0 {
 		m.add("max-num-seqs: %d is negative; 0 says that it is not known", c.MaxNumSeqs)
+	}
+	if c.SLO != "" {
+		if _, err := slo.Parse(c.SLO); err != nil {
+			m.add("slo: %v", err)
+		}
 	}
 	if c.Method != sweep.WLS && c.Method != sweep.TwoPoint {
 		m.add("method: %q is neither %s nor %s", c.Method, sweep.WLS, sweep.TwoPoint)

@@ -86,6 +86,18 @@ func (a Accelerator) Limit() string {
 // accelerator's, or the largest batch size.
 func (p Plan) ServerLimit(a Accelerator) int { return cmp.Or(a.MaxNumSeqs, p.LargestBatch()) }
 
+// Prices are what a replica of each accelerator costs per hour, as step reads them: those
+// that are known.
+func (p Plan) Prices() string {
+	var parts []string
+	for _, a := range p.Accelerators {
+		if a.GPUCost > 0 {
+			parts = append(parts, a.Name+"="+strconv.FormatFloat(a.GPUCost*float64(max(1, a.Count)), 'g', -1, 64))
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
 // LargestBatch is the largest batch size, requests.
 func (p Plan) LargestBatch() int {
 	largest := 0
@@ -209,11 +221,21 @@ func PointDeadlineExpression(maxSeconds string) string {
 	return fmt.Sprintf(`{{=%s == 0 ? %d : 2 * %s + %d}}`, n, pointForever, n, pointStart)
 }
 
+// CheckSeconds is the length of each open loop of a check: a point's, where that is limited.
+func (p Plan) CheckSeconds() int { return cmp.Or(p.MaxSeconds, config.Default().MaxSeconds) }
+
+// CheckDeadline is the deadline of the pod that makes both open loops of a check, seconds.
+func (p Plan) CheckDeadline() int { return 4*p.CheckSeconds() + pointStart }
+
 // AcceleratorDeadline bounds one accelerator's part, seconds, with waits times a wait
 // for its server, and every retry used.
 func (p Plan) AcceleratorDeadline(waits int) int64 {
 	points := int64(len(p.Shapes) * len(p.BatchSizes))
-	return int64(waits*p.WaitDeadline()) + points*int64(p.PointDeadline())*int64(1+p.Retries) + slack
+	check := int64(0)
+	if p.SLO != "" {
+		check = int64(p.CheckDeadline()) * int64(1+p.Retries)
+	}
+	return int64(waits*p.WaitDeadline()) + points*int64(p.PointDeadline())*int64(1+p.Retries) + check + slack
 }
 
 // Deadline bounds the whole workflow, seconds: accelerators one after another where

@@ -105,7 +105,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: measurement.Unix(time.Now()),
 	}
 	if o.Rate > 0 {
-		asked = fmt.Sprintf("%g requests/s (%s)", o.Rate, o.Arrivals)
+		asked = fmt.Sprintf("%.4g requests/s (%s)", o.Rate, o.Arrivals)
 		header.BatchSize, header.Rate, header.Arrivals = 0, o.Rate, o.Arrivals
 	}
 	fmt.Fprintf(o.Log, "native driver: %s, %s, %s, prompts of %.0f tokens, a request alone takes about %.2f s\n",

@@ -59,6 +59,7 @@ func Draw(most int) *rapid.Generator[config.Config] {
 		c.MaxSeconds = rapid.IntRange(0, 86_400).Draw(t, "max-seconds")
 		c.MaxRequests = rapid.IntRange(1, 1_000_000).Draw(t, "max-requests")
 		c.Driver = rapid.SampledFrom([]string{sweep.Guidellm, sweep.Native}).Draw(t, "driver")
+		c.SLO = rapid.SampledFrom([]string{"", "ttft=250ms,p90.itl=20ms"}).Draw(t, "slo")
 		c.Method = rapid.SampledFrom([]string{sweep.WLS, sweep.TwoPoint}).Draw(t, "method")
 		if maybe("tokenizer") {
 			c.Tokenizer = text(`[ -z|~]{0,30}`, "tokenizer")

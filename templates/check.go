@@ -1,0 +1,55 @@
+package templates
+
+import (
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+
+	"wfgen.dev/internal/cluster/pods"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep/plan"
+)
+
+// checkCapacity tells what one replica of an accelerator bears within the objectives, and holds
+// it against requests that arrive at that rate, and at one 10 % above.
+func checkCapacity(p plan.Plan) wfv1.Template {
+	k := steps.Check
+	call := k.With(
+		k.Target.Is(input(pTargetURL)),
+		k.Model.Is(global(pModel)),
+		k.Accelerator.Is(input(pAccelerator)),
+		k.SLO.Is(global(pSLO)),
+		k.Shapes.Is(shapeList(p)),
+		k.MaxNumSeqs.Is(input(pMaxNumSeqs)),
+		k.MaxSeconds.Set(float64(p.CheckSeconds())),
+		k.Price.Set(p.Prices()),
+		k.Server.Is(input(pServer)),
+		k.Output.Set(outDir),
+	).On(inDir + "/" + layout.Summary)
+	t := stepPod(p, checkTemplate, p.CheckDeadline(), pods.LoadResources(p), call)
+	t.Container.Env = append(t.Container.Env, pods.APIKeyEnv(p)...)
+	t.Inputs = inputs(pAccelerator, pSlug, pTargetURL, pMaxNumSeqs, pResults)
+	t.Inputs.Parameters = append(t.Inputs.Parameters, serverInput)
+	summary := summaryOfAccelerator(p)
+	summary.Path, summary.Archive, summary.Optional = inDir+"/"+layout.Summary, nil, false
+	t.Inputs.Artifacts = []wfv1.Artifact{summary}
+	t.Synchronization = &wfv1.Synchronization{Mutexes: []*wfv1.Mutex{{Name: serverLock}}}
+	t.Metadata = wfv1.Metadata{Annotations: pods.NotToBeEvicted}
+	t.NodeSelector, t.Tolerations = p.LoadGeneratorNodeSelector, p.LoadGeneratorTolerations
+	t.Outputs = wfv1.Outputs{
+		Parameters: outputParameters(k.Command, layout.OutCapacity, layout.OutConcurrency, layout.OutCost),
+		Artifacts: []wfv1.Artifact{
+			artifact("capacity", outDir+"/"+layout.Capacity, input(pResults)+"/"+layout.Capacity),
+			artifact("check", outDir+"/"+layout.Check, input(pResults)+"/"+layout.Check),
+		},
+	}
+	if outputsOfWorkflow(p) {
+		for i, o := range t.Outputs.Parameters {
+			t.Outputs.Parameters[i].GlobalName = o.Name + "-" + input(pSlug)
+		}
+	}
+	t.Metrics = &wfv1.Metrics{Prometheus: []*wfv1.Prometheus{
+		gauge("wfgen_capacity_requests_per_second", layout.OutCapacity, "Requests per second that one replica bears within the objectives"),
+		gauge("wfgen_capacity_requests_in_flight", layout.OutConcurrency, "Mean requests in flight at that rate"),
+	}}
+	return t
+}
