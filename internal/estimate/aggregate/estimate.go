@@ -401,7 +401,7 @@ func ends(p *parameters.Parameters, f fit.Linear4, ms []Source, points []fit.Poi
 
 // diagnostics of a line; perBatch is how much its abscissa is that of a request.
 func diagnostics(l *fit.Line, points []fit.Point, perBatch float64) *parameters.Line {
-	if l == nil {
+	if l == nil || !finite(l.RMSE) || !finite(l.Condition) { // a line through points that are none
 		return nil
 	}
 	d := &parameters.Line{RMSEMS: l.RMSE, ConditionNumber: l.Condition, DegreesOfFreedom: l.DegreesOfFreedom, PointsUsed: len(l.Used), Shape: string(l.Shape)}
@@ -465,7 +465,7 @@ func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
 			return out
 		}
 		out.Used = slices.Contains(l.Used, i)
-		if predicted := l.At(x); f.Verdict.Level != fit.Refused && x > 0 {
+		if predicted := l.At(x); f.Verdict.Level != fit.Refused && x > 0 && finite(predicted) {
 			out.PredictedMS, out.ErrorPercent = &predicted, new(100*(predicted/v.MS-1))
 			if _, low, high := l.Predict(x); !math.IsNaN(low) {
 				out.PredictedLowMS, out.PredictedHighMS = &low, &high
