@@ -7,7 +7,7 @@ STAMP    := -X wfgen.dev/internal/version
 LDFLAGS  := -s -w $(STAMP).version=$(VERSION) $(STAMP).commit=$(COMMIT) $(STAMP).registry=$(REGISTRY)
 TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
-GOLANGCI_VERSION := v2.5.0
+GOLANGCI_VERSION := v2.15.0
 
 .PHONY: fuzz all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser picture race lint vulnerabilities generate bench argolint clean
 

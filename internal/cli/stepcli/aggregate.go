@@ -84,14 +84,7 @@ func runAggregate(c *cli.Context) error {
 
 	paths := c.Args().Slice()
 	if len(o.Expect) > 0 {
-		paths = slices.DeleteFunc(paths, func(path string) bool {
-			_, err := os.Stat(path)
-			absent := !store.IsRemote(path) && errors.Is(err, fs.ErrNotExist)
-			if absent {
-				fmt.Fprintf(c.App.ErrWriter, "%s: not there\n", path)
-			}
-			return absent
-		})
+		paths = present(c, paths)
 	}
 	var api *kube.Client
 	if steps.Aggregate.ConfigMap.In(c) != "" {
@@ -148,6 +141,18 @@ func runAggregate(c *cli.Context) error {
 		return exit.Errorf(exit.Drift, "beyond the band of %s: %s", steps.Aggregate.DriftBand.In(c), strings.Join(moved, "; "))
 	}
 	return nil
+}
+
+// present leaves out the paths that are not there, and says which.
+func present(c *cli.Context, paths []string) []string {
+	return slices.DeleteFunc(paths, func(path string) bool {
+		_, err := os.Stat(path)
+		absent := path != store.Stdin && !store.IsRemote(path) && errors.Is(err, fs.ErrNotExist)
+		if absent {
+			fmt.Fprintf(c.App.ErrWriter, "%s: not there\n", path)
+		}
+		return absent
+	})
 }
 
 // driftOff stands for no comparison, where a band has to be said.

@@ -37,8 +37,8 @@ measurements. A claim that its measurement contradicts is lowered or refused; ex
 65 when it is refused.
 
 Example:
-  step check runs/monday/summary.json --accelerator A100 --slo itl=20ms --target http://vllm:8000 \
-    --model llama --output runs/monday/A100`,
+  step check runs/monday/summary.json --accelerator A100 --slo itl=20ms \
+    --target http://vllm:8000 --model llama --output runs/monday/A100`,
 		Flags:  steps.Check.Flags(),
 		Action: runCheck,
 	}

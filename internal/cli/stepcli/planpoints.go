@@ -3,7 +3,6 @@ package stepcli
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,44 +44,46 @@ Examples:
 	}
 }
 
-// Suppositions about a server of which nothing is known, ms.
-var (
-	ordinaryIteration3 = [3]float64{6.5, 0.02, 5.5e-5}
-	ordinaryShapes     = "64/64,64/256,64/1024,256/64,256/256,256/1024,1024/64,1024/256,1024/1024,4096/64,4096/256"
-)
-
-// ordinary is the linear4 of such a server at a shape.
-func ordinary(s sweep.Shape) [4]float64 {
-	in, out := float64(s.PromptTokens), float64(s.OutputTokens)
-	e := ordinaryIteration3
-	return [4]float64{e[0], e[1]*(in+out)/(out+1) + e[2]*(in+out/2), 15 + 0.025*in, (0.08 + 0.0001*in) / in}
+// wanted is what the points are chosen for.
+type wanted struct {
+	fit       string // linear4 or iteration3
+	shapes    []sweep.Shape
+	precision float64 // relative half-width
+	most      int     // largest batch size
+	least     int     // fewest points
+	overhead  float64 // of a point, seconds
 }
 
-func runPlanPoints(c *cli.Context) error {
+// wantedOf reads the flags and reports every mistake among them.
+func wantedOf(c *cli.Context) (wanted, error) {
+	w := wanted{fit: c.String("fit"), most: c.Int("max-batch"), least: c.Int("least-points"), overhead: c.Float64("overhead")}
 	var errs []error
-	precision, err := sweep.ParseShare(c.String("for-precision"))
-	if err != nil {
+	var err error
+	if w.precision, err = sweep.ParseShare(c.String("for-precision")); err != nil {
 		errs = append(errs, fmt.Errorf("--for-precision: %w", err))
 	}
-	var shapes []sweep.Shape
 	for _, text := range list(c.String("shapes")) {
 		shape, err := sweep.ParseShape(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--shapes: %w", err))
 		}
-		shapes = append(shapes, shape)
+		w.shapes = append(w.shapes, shape)
 	}
-	name, most, least, overhead := c.String("fit"), c.Int("max-batch"), c.Int("least-points"), c.Float64("overhead")
-	if name != parameters.Linear4 && name != fit.Iteration3 {
-		errs = append(errs, fmt.Errorf("--fit: found %q, expected %s or %s", name, parameters.Linear4, fit.Iteration3))
+	if w.fit != parameters.Linear4 && w.fit != fit.Iteration3 {
+		errs = append(errs, fmt.Errorf("--fit: found %q, expected %s or %s", w.fit, parameters.Linear4, fit.Iteration3))
 	}
-	if most < 2 || least < 2 || !(overhead >= 0) {
-		errs = append(errs, fmt.Errorf("--max-batch %d, --least-points %d, --overhead %v: expected 2 or more, 2 or more, 0 or more", most, least, overhead))
+	if w.most < 2 || w.least < 2 || !(w.overhead >= 0) {
+		errs = append(errs, fmt.Errorf("--max-batch %d, --least-points %d, --overhead %v: expected 2 or more, 2 or more, 0 or more", w.most, w.least, w.overhead))
 	}
 	if c.NArg() > 1 {
 		errs = append(errs, fmt.Errorf("expected at most one PREVIOUS, found %d arguments", c.NArg()))
 	}
-	if err := errors.Join(errs...); err != nil {
+	return w, errors.Join(errs...)
+}
+
+func runPlanPoints(c *cli.Context) error {
+	w, err := wantedOf(c)
+	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
 	var before parameters.Summary
@@ -90,43 +91,45 @@ func runPlanPoints(c *cli.Context) error {
 		if before, err = summaryAt(c.Context, c.Args().First()); err != nil {
 			return err
 		}
-		if shapes == nil {
+		if w.shapes == nil {
 			for _, p := range before.Parameters {
-				if !slices.Contains(shapes, p.Shape) {
-					shapes = append(shapes, p.Shape)
+				if !slices.Contains(w.shapes, p.Shape) {
+					w.shapes = append(w.shapes, p.Shape)
 				}
 			}
 		}
 	}
-	noise := noiseOf(before)
+	if w.fit == fit.Iteration3 {
+		return planIteration3(c, w, before)
+	}
+	return planLinear4(c, w, before)
+}
 
-	if name == fit.Iteration3 {
-		if len(shapes) < 2 {
-			for text := range strings.SplitSeq(ordinaryShapes, ",") {
-				shape, err := sweep.ParseShape(text)
-				if err != nil {
-					return err
-				}
-				shapes = append(shapes, shape)
-			}
-		}
-		expected := ordinaryIteration3
-		for _, j := range before.Joint {
-			if j.Fit == fit.Iteration3 && j.Verdict.Level != fit.Refused {
-				expected = [3]float64{j.Terms[0].Value, j.Terms[1].Value, j.Terms[2].Value}
-			}
-		}
-		candidates, err := design.Iteration3(shapes, design.Batches(most), expected, noise)
-		if err != nil {
-			return err
-		}
-		return printPlan(c, "iteration3 of all shapes together", candidates, fit.TermNames(name), precision, overhead, least)
+// planIteration3 chooses among the points of all shapes.
+func planIteration3(c *cli.Context, w wanted, before parameters.Summary) error {
+	if len(w.shapes) < 2 {
+		w.shapes = append(w.shapes, design.OrdinaryShapes()...)
 	}
-	if shapes == nil {
-		shapes = []sweep.Shape{{PromptTokens: 128, OutputTokens: 128}}
+	expected := design.OrdinaryIteration3
+	for _, j := range before.Joint {
+		if j.Fit == fit.Iteration3 && j.Verdict.Level != fit.Refused {
+			expected = [3]float64{j.Terms[0].Value, j.Terms[1].Value, j.Terms[2].Value}
+		}
 	}
-	for _, shape := range shapes {
-		expected, largest := ordinary(shape), most
+	candidates, err := design.Iteration3(w.shapes, design.Batches(w.most), expected, noiseOf(before))
+	if err != nil {
+		return err
+	}
+	return printPlan(c, w, "iteration3 of all shapes together", candidates, fit.TermNames(w.fit))
+}
+
+// planLinear4 chooses the points of each shape.
+func planLinear4(c *cli.Context, w wanted, before parameters.Summary) error {
+	if w.shapes == nil {
+		w.shapes = []sweep.Shape{{PromptTokens: 128, OutputTokens: 128}}
+	}
+	for _, shape := range w.shapes {
+		expected, largest := design.OrdinaryLinear4(shape), w.most
 		for _, p := range before.Parameters {
 			if p.Shape != shape || !p.Published() {
 				continue
@@ -137,15 +140,16 @@ func runPlanPoints(c *cli.Context) error {
 				fmt.Fprintf(c.App.ErrWriter, "%s bends before batch %.4g: batch sizes up to %d are considered\n", shape, *l.BendFrom, largest)
 			}
 		}
-		if err := printPlan(c, "linear4 of "+shape.String(), design.Linear4(shape, design.Batches(largest), expected, noise), parameters.Names, precision, overhead, least); err != nil {
+		candidates := design.Linear4(shape, design.Batches(largest), expected, noiseOf(before))
+		if err := printPlan(c, w, "linear4 of "+shape.String(), candidates, parameters.Names); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func printPlan(c *cli.Context, what string, candidates []design.Candidate, names []string, precision, overhead float64, least int) error {
-	p, err := design.Choose(candidates, names, precision, overhead, least)
+func printPlan(c *cli.Context, want wanted, what string, candidates []design.Candidate, names []string) error {
+	p, err := design.Choose(candidates, names, want.precision, want.overhead, want.least)
 	if err != nil {
 		return exit.Errorf(exit.Refused, "%s: %w", what, err)
 	}
@@ -170,8 +174,7 @@ func printPlan(c *cli.Context, what string, candidates []design.Candidate, names
 	return err
 }
 
-// noiseOf is how noisy the points of a previous measurement were: the median of
-// their relative errors, carried to one second; the default where they have none.
+// noiseOf is how noisy the points of a previous measurement were.
 func noiseOf(s parameters.Summary) design.Noise {
 	var itl, ttft []float64
 	for _, p := range s.Parameters {
@@ -182,16 +185,10 @@ func noiseOf(s parameters.Summary) design.Noise {
 		for _, q := range p.Fit.Points {
 			for v, to := range map[*parameters.Value]*[]float64{q.ITL: &itl, q.TTFT: &ttft} {
 				if v != nil && v.StandardErrorMS > 0 && v.MS > 0 {
-					*to = append(*to, v.StandardErrorMS/v.MS*math.Sqrt(seconds))
+					*to = append(*to, design.PerSecond(v.StandardErrorMS, v.MS, seconds))
 				}
 			}
 		}
 	}
-	n := design.DefaultNoise
-	if len(itl) > 0 && len(ttft) > 0 {
-		slices.Sort(itl)
-		slices.Sort(ttft)
-		n = design.Noise{ITL: itl[len(itl)/2], TTFT: ttft[len(ttft)/2]}
-	}
-	return n
+	return design.NoiseOf(itl, ttft)
 }

@@ -187,7 +187,6 @@ func TestQueuedPointCountsForITLOnly(t *testing.T) {
 }
 
 func TestTheSamePointTwice(t *testing.T) {
-	old := series("A100", 9, func(m *measurement.Measurement) { m.StartedAt -= 1e6 })
 	fresh := series("A100", 7, nil)
 	// Runs that agree are all used; the fit says how far they do.
 	again := series("A100", 7.03, func(m *measurement.Measurement) { m.StartedAt += 1e4 })
@@ -200,7 +199,7 @@ func TestTheSamePointTwice(t *testing.T) {
 	if s := Estimate(Inputs{Measurements: append(slices.Clone(fresh), same...)}, defaults); len(s.Parameters[0].Fit.Points) != 7 || len(s.Notes) != 7 || !strings.Contains(s.Notes[0], "measured twice") {
 		t.Errorf("%d points, notes %q", len(s.Parameters[0].Fit.Points), s.Notes)
 	}
-	old = series("A100", 9, func(m *measurement.Measurement) { m.StartedAt -= 0.5 })
+	old := series("A100", 9, func(m *measurement.Measurement) { m.StartedAt -= 0.5 })
 	// A measurement beats a raw report; what can be used beats what cannot.
 	for i := range fresh {
 		fresh[i].Report = true

@@ -234,11 +234,11 @@ func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error
 	if m := schemaAt.FindSubmatch(head); m != nil {
 		schema = string(m[1])
 	} else if len(head) < small { // another tool may have sorted the fields
-		var any struct {
+		var file struct {
 			Schema string `json:"schema"`
 		}
-		if json.Unmarshal(head, &any) == nil && strings.HasPrefix(any.Schema, "wfgen.dev/") {
-			schema = any.Schema
+		if json.Unmarshal(head, &file) == nil && strings.HasPrefix(file.Schema, "wfgen.dev/") {
+			schema = file.Schema
 		}
 	}
 

@@ -67,7 +67,7 @@ func Write(ctx context.Context, s parameters.Summary, out, latest store.Store) e
 // did not drift from what lies there. What drifted waits for somebody to accept it.
 func becomesLatest(s parameters.Summary, p parameters.Parameters) bool {
 	c, compared := s.Drift.Of(p)
-	return p.Verdict.Level == fit.Accepted && !(compared && len(c.Drifted) > 0)
+	return p.Verdict.Level == fit.Accepted && (!compared || len(c.Drifted) == 0)
 }
 
 // output is one set of parameters in the output parameter of all.

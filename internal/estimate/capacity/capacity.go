@@ -273,7 +273,7 @@ func measuredOf(p *parameters.Parameters, joint []parameters.Joint) (measured, *
 	idle, sigma := idleTTFT(p)
 	m.idle = idle
 	if m.covariance != nil && idle > 0 {
-		m.covariance.SetSym(itls, itls, sigma*sigma+math.Pow(betweenRuns*idle, 2))
+		m.covariance.SetSym(itls, itls, sigma*sigma+square(betweenRuns*idle))
 	}
 	for i := range joint {
 		j := &joint[i]
@@ -328,7 +328,7 @@ func (m *measured) curve(p *parameters.Parameters, variances *[]float64) {
 		if q.ITL == nil || !(q.Batch > 0) {
 			continue
 		}
-		v := math.Pow(q.ITL.StandardErrorMS, 2) + math.Pow(betweenRuns*q.ITL.MS, 2)
+		v := square(q.ITL.StandardErrorMS) + square(betweenRuns*q.ITL.MS)
 		i := slices.IndexFunc(knots, func(k knot) bool { return math.Abs(k.batch-q.Batch) < 0.05*q.Batch })
 		if i < 0 {
 			knots = append(knots, knot{q.Batch, q.ITL.MS, 1, v})
@@ -368,3 +368,5 @@ func idleTTFT(p *parameters.Parameters) (ms, sigma float64) {
 	}
 	return ms, sigma
 }
+
+func square(x float64) float64 { return x * x }

@@ -178,7 +178,7 @@ func (s *simulation) add(at float64) {
 		kind++
 	}
 	output := s.classes[kind].output
-	width := max(0, min(int(s.replica.spread*float64(output)), output-2))
+	width := max(0, min(int(s.spread*float64(output)), output-2))
 	output += int(math.Round(float64(width) * s.dice.lengths[i%n]))
 	s.requests = append(s.requests, request{class: kind, output: output, arrived: at})
 }
@@ -198,6 +198,16 @@ func (s *simulation) iterationTime(decoding int) float64 {
 		t += weight * s.classes[i].iteration[decoding]
 	}
 	return t
+}
+
+// observe adds up what is in the server from now for span ms: so many requests, of
+// which so many decode, and those from tail on that arrive meanwhile.
+func (s *simulation) observe(now, span float64, decoding, present, tail int) {
+	s.area += span * float64(present)
+	s.decodingArea += span * float64(decoding)
+	for i := tail; i < len(s.requests) && s.requests[i].arrived < now+span; i++ {
+		s.area += now + span - s.requests[i].arrived
+	}
 }
 
 // serve runs until enough requests have ended.
@@ -244,11 +254,7 @@ func (s *simulation) serve() {
 		}
 		span := float64(steps) * duration
 		if steady >= 0 {
-			s.area += span * float64(decoding+len(prefilling)+tail-head)
-			s.decodingArea += span * float64(decoding)
-			for i := tail; i < len(s.requests) && s.requests[i].arrived < now+span; i++ {
-				s.area += now + span - s.requests[i].arrived
-			}
+			s.observe(now, span, decoding, decoding+len(prefilling)+tail-head, tail)
 		}
 		now += span
 		step += steps

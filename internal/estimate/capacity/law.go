@@ -43,7 +43,7 @@ func (m measured) shift(by []float64) measured {
 // shift is the law of a server that was measured a little differently. It needs no
 // calibration: what the prompts' share of an iteration becomes follows from the terms.
 func (l law) shift(by []float64, s server) law {
-	before, after := l.measured.initial(s), l.measured.shift(by).initial(s)
+	before, after := l.initial(s), l.measured.shift(by).initial(s)
 	out := l
 	out.measured, out.room = after.measured, after.room
 	out.times = slices.Clone(l.times)

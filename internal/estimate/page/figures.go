@@ -387,9 +387,9 @@ func course(id string, ms []measurement.Measurement) (figure, bool) {
 	for _, m := range ms {
 		begin := beginOf(m)
 		for _, w := range coursesOf(m) {
-			longest = max(longest, w.Course.StartedAt-begin+w.Course.SpanSeconds*float64(len(w.Course.ITLMS)))
-			for i, v := range w.Course.ITLMS {
-				at := w.Course.StartedAt + (float64(i)+0.5)*w.Course.SpanSeconds
+			longest = max(longest, w.StartedAt-begin+w.SpanSeconds*float64(len(w.ITLMS)))
+			for i, v := range w.ITLMS {
+				at := w.StartedAt + (float64(i)+0.5)*w.SpanSeconds
 				if v == nil || m.Client == nil || at < m.Client.WindowStart || at > m.Client.WindowStart+m.Client.WindowSeconds {
 					continue
 				}
@@ -417,12 +417,12 @@ func course(id string, ms []measurement.Measurement) (figure, bool) {
 		for _, w := range coursesOf(m) {
 			var runs [][]xy
 			var run []xy
-			for i, v := range w.Course.ITLMS {
+			for i, v := range w.ITLMS {
 				if v == nil {
 					runs, run = append(runs, run), nil
 					continue
 				}
-				at := p.x.clamped(w.Course.StartedAt - begin + (float64(i)+0.5)*w.Course.SpanSeconds)
+				at := p.x.clamped(w.StartedAt - begin + (float64(i)+0.5)*w.SpanSeconds)
 				run = append(run, xy{at, y.clamped(100 * (*v/m.Taken.ITL.MS - 1))})
 			}
 			p.lines(w.class, append(runs, run)...)

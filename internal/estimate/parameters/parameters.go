@@ -356,6 +356,18 @@ func (p *Parameters) validate() error {
 	if p.Fit.Model != Linear4 {
 		bad("fit.model: found %q, expected %q; the letters mean other things in other models", p.Fit.Model, Linear4)
 	}
+	p.validateVerdict(bad)
+	p.Curve.validate(bad)
+	for _, name := range Names {
+		if _, i := p.named(name); *i != nil && !((*i).Low <= (*i).High) {
+			bad("fit.intervals.%s: low %v is above high %v", name, (*i).Low, (*i).High)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validateVerdict holds the values to what the verdict says of them.
+func (p *Parameters) validateVerdict(bad func(format string, args ...any)) {
 	switch p.Verdict.Level {
 	case fit.Accepted, fit.Warned:
 		for i, name := range Names {
@@ -386,23 +398,21 @@ func (p *Parameters) validate() error {
 	default:
 		bad("verdict.level: found %q, expected %s, %s or %s", p.Verdict.Level, fit.Accepted, fit.Warned, fit.Refused)
 	}
-	if p.Curve != nil {
-		for name, steps := range map[string][]Step{"itl": p.Curve.ITL, "ttft": p.Curve.TTFT} {
-			before := Step{}
-			for i, s := range steps {
-				if !(s.Batch > before.Batch && s.MS > 0 && s.MS >= before.MS && s.Low <= s.MS && s.MS <= s.High) {
-					bad("curve.%s[%d]: batch %v, %v ms [%v, %v]: expected a latency above 0 inside its interval, and steps that rise", name, i, s.Batch, s.MS, s.Low, s.High)
-				}
-				before = s
+}
+
+func (c *Curve) validate(bad func(format string, args ...any)) {
+	if c == nil {
+		return
+	}
+	for name, steps := range map[string][]Step{"itl": c.ITL, "ttft": c.TTFT} {
+		before := Step{}
+		for i, s := range steps {
+			if !(s.Batch > before.Batch && s.MS > 0 && s.MS >= before.MS && s.Low <= s.MS && s.MS <= s.High) {
+				bad("curve.%s[%d]: batch %v, %v ms [%v, %v]: expected a latency above 0 inside its interval, and steps that rise", name, i, s.Batch, s.MS, s.Low, s.High)
 			}
+			before = s
 		}
 	}
-	for _, name := range Names {
-		if _, i := p.named(name); *i != nil && !((*i).Low <= (*i).High) {
-			bad("fit.intervals.%s: low %v is above high %v", name, (*i).Low, (*i).High)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 func encode(v any) ([]byte, error) {

@@ -113,7 +113,7 @@ func TestTheScaledObjectIsKEDAs(t *testing.T) {
 	c := jsonschema.NewCompiler()
 	schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
 	closed(schema)
-	if err := c.AddResource("crd.json", map[string]any(schema)); err != nil {
+	if err := c.AddResource("crd.json", schema); err != nil {
 		t.Fatal(err)
 	}
 	compiled, err := c.Compile("crd.json")

@@ -141,9 +141,9 @@ func (a *Answer) read(body io.Reader, patience func(time.Duration)) error {
 	in := newEvents(body, time.Now)
 	defer in.close()
 	finished := time.Time{} // when a finish reason came
-	any := false
+	seen := false
 	err := in.next(func() { patience(0) }, func(e event) (bool, error) {
-		any = true
+		seen = true
 		data := bytes.TrimSpace(e.data)
 		if len(data) == 0 {
 			return true, nil
@@ -173,7 +173,7 @@ func (a *Answer) read(body io.Reader, patience func(time.Duration)) error {
 		// Read to its end the connection can be used again.
 		patience(farewell)
 		_, _ = io.Copy(io.Discard, io.LimitReader(body, 64<<10))
-	case errors.Is(err, io.EOF) && !any && len(a.Pieces) == 0:
+	case errors.Is(err, io.EOF) && !seen && len(a.Pieces) == 0:
 		return errors.New("the answer was empty")
 	case errors.Is(err, io.EOF) && !finished.IsZero():
 		a.End = in.at

@@ -81,6 +81,7 @@ func exists(dir, name string) bool {
 }
 
 func TestRunKeepsBothWitnesses(t *testing.T) {
+	t.Parallel()
 	o := options(serve(t, handler(t, law())))
 	o.ProgressFile = filepath.Join(t.TempDir(), "progress")
 	dir, m, err := run(t, o)
@@ -122,6 +123,7 @@ func TestRunKeepsBothWitnesses(t *testing.T) {
 }
 
 func TestAServerWithoutMetricsIsMeasuredByTheClientAlone(t *testing.T) {
+	t.Parallel()
 	cfg := law()
 	cfg.NoMetrics = true
 	o := options(serve(t, handler(t, cfg)))
@@ -166,6 +168,7 @@ func (l late) Run(ctx context.Context, o driver.Options) error {
 // Where the server does not tell, a short run of the native driver says what TTFT
 // is without the client's own delay.
 func TestAProbeTellsTTFTWhereTheServerDoesNot(t *testing.T) {
+	t.Parallel()
 	bench := func(cfg simulate.Config, seconds float64) (dir string, m measurement.Measurement) {
 		o := options(serve(t, handler(t, cfg)))
 		o.Probe, o.ProbeSeconds = native.Driver{Tool: "test"}, seconds
@@ -210,6 +213,7 @@ func TestAProbeTellsTTFTWhereTheServerDoesNot(t *testing.T) {
 // Above what the server runs at once requests queue: the point is good for ITL
 // and void for TTFT, whether or not anyone knew the limit.
 func TestAQueueVoidsTTFT(t *testing.T) {
+	t.Parallel()
 	o := options(serve(t, handler(t, law())))
 	o.BatchSize = 8
 	_, m, err := run(t, o)
@@ -227,6 +231,7 @@ func TestAQueueVoidsTTFT(t *testing.T) {
 // A server that is lost before the end of a point may come back: the point is to
 // be tried again, however much of it was answered.
 func TestALostServerIsAskedAgainLater(t *testing.T) {
+	t.Parallel()
 	h := handler(t, law())
 	s := httptest.NewServer(h)
 	time.AfterFunc(1500*time.Millisecond, func() {
@@ -244,6 +249,7 @@ func TestALostServerIsAskedAgainLater(t *testing.T) {
 // A server that begins again in the middle is soon back, and what was measured at
 // it is wrong all the same.
 func TestARestartedServerIsMeasuredAgain(t *testing.T) {
+	t.Parallel()
 	var now atomic.Pointer[http.Handler]
 	start := func() { h := handler(t, law()); now.Store(&h) }
 	start()
@@ -278,6 +284,7 @@ func (d stubborn) Run(ctx context.Context, o driver.Options) error {
 }
 
 func TestALostServerThatTheDriverDidNotMindIsAskedAgainLater(t *testing.T) {
+	t.Parallel()
 	cfg := law()
 	cfg.FailRate = 0.2
 	s := httptest.NewServer(handler(t, cfg))
@@ -297,6 +304,7 @@ func TestALostServerThatTheDriverDidNotMindIsAskedAgainLater(t *testing.T) {
 }
 
 func TestAnotherClientIsNoticed(t *testing.T) {
+	t.Parallel()
 	target := serve(t, handler(t, law()))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -309,7 +317,9 @@ func TestAnotherClientIsNoticed(t *testing.T) {
 	o.BatchSize = 2
 	_, m, err := run(t, o)
 	cancel()
-	<-done
+	if err := <-done; err == nil {
+		t.Error("the other load was not interrupted")
+	}
 	if exit.Code(err) != exit.Refused || !strings.Contains(strings.Join(m.Taken.Void, " "), "somebody else") {
 		t.Errorf("exit %d, %v; void %q", exit.Code(err), err, m.Taken.Void)
 	}
@@ -342,6 +352,7 @@ func TestWhatCannotWorkIsSaidBeforeAnyLoad(t *testing.T) {
 }
 
 func TestInterruptionLeavesAPartialMeasurementThatNothingTakesForOne(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	out, err := store.New(context.Background(), dir)
 	if err != nil {

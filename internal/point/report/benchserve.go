@@ -197,8 +197,8 @@ func readSGLangBench(in *input) ([]measurement.Measurement, error) {
 
 func (b *benchServe) run(tool string) *run {
 	r := &run{tool: tool, model: string(cmp.Or(b.Model, b.ServerInfo.Served, b.ServerInfo.Model))}
-	switch rate := string(b.Rate); {
-	case rate == "" || rate == "inf" || rate == "Infinity":
+	switch string(b.Rate) {
+	case "", "inf", "Infinity":
 		if b.Concurrency != nil {
 			r.batch = whole(*b.Concurrency)
 		} else {
@@ -209,7 +209,7 @@ func (b *benchServe) run(tool string) *run {
 		if b.Burstiness == nil || *b.Burstiness == 1 { // SGLang knows no other
 			kind = measurement.Poisson
 		}
-		perSecond, _ := strconv.ParseFloat(rate, 64) // what is no number is 0, which is refused
+		perSecond, _ := strconv.ParseFloat(string(b.Rate), 64) // what is no number is 0, which is refused
 		r.arriving(perSecond, kind)
 		if b.Concurrency != nil {
 			r.note("at most %g requests ran at once: those above it waited at the client", *b.Concurrency)
@@ -297,8 +297,8 @@ func (b *benchServe) begin(r *run) string {
 		heap.Push(&ends, row.End)
 		last = max(last, row.End)
 	}
-	const close = 0.05 // the client's own time between requests, and its first connection
-	if took := last - 1; math.Abs(took/b.Duration-1) > close {
+	const near = 0.05 // the client's own time between requests, and its first connection
+	if took := last - 1; math.Abs(took/b.Duration-1) > near {
 		return fmt.Sprintf("the file does not say when each request was sent, and one after the other in %d streams they would have taken %.3g s where the run took %.3g s", r.batch, took, b.Duration)
 	}
 	r.note("the file does not say when each request was sent: each is taken to have been sent as soon as one of the %d in flight had ended, which makes up the time that the run took", r.batch)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/csv"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -247,8 +246,6 @@ func readGuidellmCSV(in *input) ([]measurement.Measurement, error) {
 
 // guidellm's HTML holds its numbers as a script. That of 0.8 has no means and no
 // medians of ITL and TTFT, only p95 and p99; earlier ones have them.
-
-var guidellmData = regexp.MustCompile(`window\.(GUIDELLM_REPORT|benchmarks|run_info)\s*=\s*`)
 
 func isGuidellmHTML(h *head) bool {
 	return markup.Match(h.text) && bytes.Contains(bytes.ToLower(h.text), []byte("guidellm"))

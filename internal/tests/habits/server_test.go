@@ -61,11 +61,11 @@ type server struct {
 	two        bool // two servers in turn answer /metrics
 	page       bool // /metrics is a web page
 
-	requests, scrapes                                  atomic.Int64
-	running, waiting                                   atomic.Int64
-	mu                                                 sync.Mutex
-	ttft, itl, queue, decode, inference, outputs, done sums
-	queueOf                                            chan struct{}
+	requests, scrapes                            atomic.Int64
+	running, waiting                             atomic.Int64
+	mu                                           sync.Mutex
+	ttft, itl, queue, decode, inference, outputs sums
+	queueOf                                      chan struct{}
 }
 
 // sums is a histogram's.
@@ -370,11 +370,10 @@ func (s *server) writeMetrics(w http.ResponseWriter, r *http.Request) {
 
 // writer is what stands between the server and its client.
 type writer struct {
-	w      http.ResponseWriter
-	gz     *gzip.Writer
-	held   bytes.Buffer
-	block  int // 0: nothing is held
-	failed bool
+	w     http.ResponseWriter
+	gz    *gzip.Writer
+	held  bytes.Buffer
+	block int // 0: nothing is held
 }
 
 func (s *server) writer(w http.ResponseWriter) *writer {

@@ -240,7 +240,10 @@ func TestTheSecondSignalEnds(t *testing.T) {
 		for waiting := true; waiting; {
 			_ = cmd.Process.Signal(signal)
 			select {
-			case <-ended:
+			case err := <-ended:
+				if err == nil {
+					t.Errorf("%v: ended well", signal)
+				}
 				waiting = false
 			case <-time.After(200 * time.Millisecond):
 			}

@@ -36,6 +36,65 @@ func (Driver) Name() string { return sweep.Native }
 // Version is the program's.
 func (d Driver) Version() string { return d.Tool }
 
+// acquaintance is what is known of a server before the load.
+type acquaintance struct {
+	dialect  completion.Dialect // its endpoint is empty until the server was tried
+	prompts  prompter
+	early    []report.NativeRequest
+	expected time.Duration // that a request takes alone
+}
+
+// approach asks the server for a few answers: how it wants to be asked, how many tokens
+// a prompt has, how long a request takes.
+func approach(ctx context.Context, client *llm.Client, o driver.Options, stall time.Duration) (k acquaintance, err error) {
+	// Requests before the streams begin are part of the report, marked as
+	// warm-up: the server counts them too.
+	note := func(a completion.Answer, err error) { k.early = append(k.early, row(0, a, err, true)) }
+	random := rand.New(rand.NewPCG(uint64(o.Seed), 0))
+	ask := func(prompt string, tokens int) (completion.Answer, error) {
+		q := completion.Ask{Model: o.Model, Prompt: prompt, Tokens: tokens}
+		return retry(ctx, func() (a completion.Answer, err error) {
+			if k.dialect.Endpoint == "" {
+				var d completion.Dialect
+				if d, a, err = completion.Try(ctx, client, o.Endpoint, q, stall, note); err == nil {
+					k.dialect = d
+				}
+				return a, err
+			}
+			a, err = completion.Stream(ctx, client, k.dialect, q, stall)
+			note(a, err)
+			return a, err
+		})
+	}
+	usage := func(prompt string) (int, error) {
+		a, err := ask(prompt, 1)
+		return a.PromptTokens, err
+	}
+	tokenize := func(prompt string) (int, error) { return client.Tokenize(ctx, o.Model, prompt) }
+	if o.Endpoint == sweep.Chat {
+		tokenize = nil // it would not count the template's
+	}
+	k.prompts, err = calibrate(o.Shape.PromptTokens, random, tokenize, usage)
+	if err != nil {
+		return k, err
+	}
+	warm := min(o.Shape.OutputTokens, 16)
+	first, err := ask(k.prompts.prompt(random), warm)
+	if err == nil && k.dialect.Endpoint == sweep.Chat && tokenize != nil {
+		k.prompts, err = calibrate(o.Shape.PromptTokens, random, nil, usage)
+	}
+	if err != nil {
+		return k, err
+	}
+	// all of the answer, and not of its decoding alone: pieces may come together
+	k.expected = first.End.Sub(first.Start) * time.Duration(o.Shape.OutputTokens) / time.Duration(max(1, first.OutputTokens))
+	if n := len(first.Pieces); n > 1 && first.FirstTokens < 2 {
+		ttft, gap := first.Pieces[0].Sub(first.Start), first.Pieces[n-1].Sub(first.Pieces[0])/time.Duration(max(1, first.OutputTokens-1))
+		k.expected = ttft + gap*time.Duration(o.Shape.OutputTokens-1)
+	}
+	return k, nil
+}
+
 // Run makes the load of one point and writes the native report. The streams
 // start spread over about one request, so that they do not march in step, and
 // all stop at one moment: those under way are answered, none begins.
@@ -49,59 +108,16 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		exit.Errorf(exit.TryAgain, "the server had not answered everything %s after the start; the point was stopped", o.Deadline))
 	defer cancel()
 
-	// Requests before the streams begin are part of the report, marked as
-	// warm-up: the server counts them too.
-	var early []report.NativeRequest
-	note := func(a completion.Answer, err error) { early = append(early, row(0, a, err, true)) }
-	random := rand.New(rand.NewPCG(uint64(o.Seed), 0))
-	var dialect completion.Dialect // its endpoint is empty until the server was tried
-	ask := func(prompt string, tokens int) (completion.Answer, error) {
-		q := completion.Ask{Model: o.Model, Prompt: prompt, Tokens: tokens}
-		return retry(ctx, func() (a completion.Answer, err error) {
-			if dialect.Endpoint == "" {
-				var d completion.Dialect
-				if d, a, err = completion.Try(ctx, client, o.Endpoint, q, stall, note); err == nil {
-					dialect = d
-				}
-				return a, err
-			}
-			a, err = completion.Stream(ctx, client, dialect, q, stall)
-			note(a, err)
-			return a, err
-		})
-	}
-	usage := func(prompt string) (int, error) {
-		a, err := ask(prompt, 1)
-		return a.PromptTokens, err
-	}
-	tokenize := func(prompt string) (int, error) { return client.Tokenize(ctx, o.Model, prompt) }
-	if o.Endpoint == sweep.Chat {
-		tokenize = nil // it would not count the template's
-	}
-	prompts, err := calibrate(o.Shape.PromptTokens, random, tokenize, usage)
+	known, err := approach(ctx, client, o, stall)
 	if err != nil {
 		return classify(ctx, client, err)
 	}
-	warm := min(o.Shape.OutputTokens, 16)
-	first, err := ask(prompts.prompt(random), warm)
-	if err == nil && dialect.Endpoint == sweep.Chat && tokenize != nil {
-		prompts, err = calibrate(o.Shape.PromptTokens, random, nil, usage)
-	}
-	if err != nil {
-		return classify(ctx, client, err)
-	}
-	for _, cost := range dialect.Costs() {
+	for _, cost := range known.dialect.Costs() {
 		fmt.Fprintf(o.Log, "native driver: %s\n", cost)
-	}
-	// all of the answer, and not of its decoding alone: pieces may come together
-	expected := first.End.Sub(first.Start) * time.Duration(o.Shape.OutputTokens) / time.Duration(max(1, first.OutputTokens))
-	if n := len(first.Pieces); n > 1 && first.FirstTokens < 2 {
-		ttft, gap := first.Pieces[0].Sub(first.Start), first.Pieces[n-1].Sub(first.Pieces[0])/time.Duration(max(1, first.OutputTokens-1))
-		expected = ttft + gap*time.Duration(o.Shape.OutputTokens-1)
 	}
 	asked := fmt.Sprintf("%d streams", o.BatchSize)
 	header := report.NativeHeader{
-		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: dialect.Path(),
+		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: known.dialect.Path(),
 		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: measurement.Unix(time.Now()),
 	}
 	if o.Rate > 0 {
@@ -109,7 +125,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		header.BatchSize, header.Rate, header.Arrivals = 0, o.Rate, o.Arrivals
 	}
 	fmt.Fprintf(o.Log, "native driver: %s, %s, %s, prompts of %.0f tokens, a request alone takes about %.2f s\n",
-		client.Target(), o.Shape, asked, prompts.tokens, expected.Seconds())
+		client.Target(), o.Shape, asked, known.prompts.tokens, known.expected.Seconds())
 
 	file, err := os.Create(o.Report)
 	if err != nil {
@@ -120,16 +136,16 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range early {
+	for _, r := range known.early {
 		if err := w.Add(r); err != nil {
 			return err
 		}
 	}
-	l := &load{Options: o, stall: stall, client: client, dialect: dialect, prompts: prompts, out: w, cancel: cancel}
+	l := &load{Options: o, stall: stall, client: client, dialect: known.dialect, prompts: known.prompts, out: w, cancel: cancel}
 	if o.Rate > 0 {
-		l.arrive(ctx, expected)
+		l.arrive(ctx, known.expected)
 	} else {
-		ramp := expected
+		ramp := known.expected
 		if o.MaxSeconds > 0 {
 			ramp = min(ramp, time.Duration(o.MaxSeconds*float64(time.Second))/4)
 		}

@@ -65,56 +65,14 @@ func Draw(most int) *rapid.Generator[config.Config] {
 			c.Tokenizer = text(`[ -z|~]{0,30}`, "tokenizer")
 		}
 
-		if maybe("api key") {
-			c.APIKeySecretName = text(`[a-z]([a-z0-9.-]{0,10}[a-z0-9])?`, "api-key-secret-name")
-		}
-		if maybe("no hf secret") {
-			c.HFSecretName = ""
-		}
-		if maybe("digest") {
-			c.GuidellmImage += "@sha256:" + strings.Repeat("0f", 32)
-		}
-		switch rapid.SampledFrom([]string{"default", "repository", "bucket", "bucket with secret"}).Draw(t, "storage") {
-		case "repository":
-			c.ArtifactRepository = text(`[a-z]{1,10}(/[A-Za-z0-9_-]{1,10})?`, "artifact-repository")
-		case "bucket with secret":
-			c.S3Secret = "credentials"
-			fallthrough
-		case "bucket":
-			c.S3Bucket = text(`[a-z0-9][a-z0-9-]{1,20}[a-z0-9]`, "s3-bucket")
-			c.S3Endpoint = rapid.SampledFrom([]string{"", "http://minio:9000", "https://s3.example.com", "s3.example.com"}).Draw(t, "s3-endpoint")
-			c.S3Region = rapid.SampledFrom([]string{"", "eu-central-1"}).Draw(t, "s3-region")
-		}
-		c.S3Prefix = rapid.SampledFrom([]string{"", "a", "a/b/", "/team-a/x.y"}).Draw(t, "s3-prefix")
-		if maybe("service account") {
-			c.ServiceAccount = text(`[a-z]([a-z0-9-]{0,20}[a-z0-9])?`, "service-account")
-			c.ServiceAccountAnnotations = map[string]string{"eks.amazonaws.com/role-arn": text(`[ -~]{0,40}`, "annotation")}
-		}
-		if maybe("cron") {
-			c.Cron = rapid.SliceOfN(rapid.SampledFrom([]string{"0 3 * * 0", "*/5 1,2 * * 1-5", "@daily"}), 1, 3).Draw(t, "schedules")
-			c.Timezone = rapid.SampledFrom([]string{"", "UTC", "Europe/Zurich"}).Draw(t, "timezone")
-		}
+		drawAccess(t, &c)
 		c.ParallelAccelerators = rapid.IntRange(0, 5).Draw(t, "parallel-accelerators")
 		c.Retries = rapid.IntRange(0, 10).Draw(t, "retries")
 		if c.Driver == sweep.Guidellm && maybe("cluster") {
 			c.LoadGenerator = config.Cluster
 		}
 
-		if maybe("notify") {
-			c.NotifySecretName, c.ReportURL = "notifications", "https://argo.example.com/{run}"
-			c.NotifyOn = []string{"end", "drift"}[:rapid.IntRange(0, 2).Draw(t, "events")]
-		}
-		if maybe("drift") {
-			c.DriftBand, c.FailOnDrift = "5%", maybe("fail-on-drift")
-		}
-		if maybe("platform") {
-			c.PodLabels = map[string]string{"team": text(`[a-z0-9]{0,9}`, "label")}
-			c.PodAnnotations = map[string]string{"a.b/c": text(`[ -z|~]{0,20}`, "annotation")}
-			c.QueueName, c.PriorityClass, c.ImagePullSecrets = "queue", "calibration", []string{"registry", "other"}
-			c.LoadGeneratorNodeSelector = map[string]string{"pool": "cpu"}
-			c.LoadGeneratorTolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
-			c.NetworkPolicy, c.NetworkPolicyPorts = true, []int{9000, 65535}
-		}
+		drawPlatform(t, &c)
 		if c.Deploy = maybe("deploy"); c.Deploy && maybe("common server") {
 			defaults := c.Server
 			c.Server = server(t)
@@ -169,4 +127,63 @@ func server(t *rapid.T) config.Server {
 	}
 	s.User = rapid.SampledFrom([]int64{0, 2000}).Draw(t, "user")
 	return s
+}
+
+// drawAccess draws what the sweep may reach and when it runs: secrets, storage, account,
+// schedules.
+func drawAccess(t *rapid.T, c *config.Config) {
+	maybe := func(name string) bool { return rapid.Bool().Draw(t, name) }
+	text := func(pattern, name string) string { return rapid.StringMatching(pattern).Draw(t, name) }
+
+	if maybe("api key") {
+		c.APIKeySecretName = text(`[a-z]([a-z0-9.-]{0,10}[a-z0-9])?`, "api-key-secret-name")
+	}
+	if maybe("no hf secret") {
+		c.HFSecretName = ""
+	}
+	if maybe("digest") {
+		c.GuidellmImage += "@sha256:" + strings.Repeat("0f", 32)
+	}
+	switch rapid.SampledFrom([]string{"default", "repository", "bucket", "bucket with secret"}).Draw(t, "storage") {
+	case "repository":
+		c.ArtifactRepository = text(`[a-z]{1,10}(/[A-Za-z0-9_-]{1,10})?`, "artifact-repository")
+	case "bucket with secret":
+		c.S3Secret = "credentials"
+		fallthrough
+	case "bucket":
+		c.S3Bucket = text(`[a-z0-9][a-z0-9-]{1,20}[a-z0-9]`, "s3-bucket")
+		c.S3Endpoint = rapid.SampledFrom([]string{"", "http://minio:9000", "https://s3.example.com", "s3.example.com"}).Draw(t, "s3-endpoint")
+		c.S3Region = rapid.SampledFrom([]string{"", "eu-central-1"}).Draw(t, "s3-region")
+	}
+	c.S3Prefix = rapid.SampledFrom([]string{"", "a", "a/b/", "/team-a/x.y"}).Draw(t, "s3-prefix")
+	if maybe("service account") {
+		c.ServiceAccount = text(`[a-z]([a-z0-9-]{0,20}[a-z0-9])?`, "service-account")
+		c.ServiceAccountAnnotations = map[string]string{"eks.amazonaws.com/role-arn": text(`[ -~]{0,40}`, "annotation")}
+	}
+	if maybe("cron") {
+		c.Cron = rapid.SliceOfN(rapid.SampledFrom([]string{"0 3 * * 0", "*/5 1,2 * * 1-5", "@daily"}), 1, 3).Draw(t, "schedules")
+		c.Timezone = rapid.SampledFrom([]string{"", "UTC", "Europe/Zurich"}).Draw(t, "timezone")
+	}
+}
+
+// drawPlatform draws what a platform wants of the pods, and who is told.
+func drawPlatform(t *rapid.T, c *config.Config) {
+	maybe := func(name string) bool { return rapid.Bool().Draw(t, name) }
+	text := func(pattern, name string) string { return rapid.StringMatching(pattern).Draw(t, name) }
+
+	if maybe("notify") {
+		c.NotifySecretName, c.ReportURL = "notifications", "https://argo.example.com/{run}"
+		c.NotifyOn = []string{"end", "drift"}[:rapid.IntRange(0, 2).Draw(t, "events")]
+	}
+	if maybe("drift") {
+		c.DriftBand, c.FailOnDrift = "5%", maybe("fail-on-drift")
+	}
+	if maybe("platform") {
+		c.PodLabels = map[string]string{"team": text(`[a-z0-9]{0,9}`, "label")}
+		c.PodAnnotations = map[string]string{"a.b/c": text(`[ -z|~]{0,20}`, "annotation")}
+		c.QueueName, c.PriorityClass, c.ImagePullSecrets = "queue", "calibration", []string{"registry", "other"}
+		c.LoadGeneratorNodeSelector = map[string]string{"pool": "cpu"}
+		c.LoadGeneratorTolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+		c.NetworkPolicy, c.NetworkPolicyPorts = true, []int{9000, 65535}
+	}
 }
