@@ -32,7 +32,7 @@ const (
 	MostTokens    = 10_000_000 // of a prompt or an answer
 	MostBatch     = 100_000    // requests together
 	MostSeconds   = 7 * 24 * 3600
-	mostPoints    = 10_000 // of a sweep
+	mostPoints    = 100_000 // of a sweep
 	mostNameBytes = 500
 )
 
