@@ -27,7 +27,8 @@ type Accelerator struct {
 // feature discovery, the AMD node labeller, and for Gaudi the label that llm-d's
 // autoscaler discovers capacity by. GPU feature discovery makes its value of the name
 // that nvidia-smi shows, with dashes for spaces. Memory, bandwidth and compute are the
-// vendors' data sheets. Products come in variants (PCIe, memory size): whoever has
+// vendors' data sheets. The labels of GB300, L20 and the TPUs follow the rules by which
+// such labels are made; they were not seen on a node. Products come in variants (PCIe, memory size): whoever has
 // another one writes its label into the configuration.
 var accelerators = []Accelerator{
 	nvidia("A100", "NVIDIA-A100-SXM4-80GB", 80, 2.04, 312),
