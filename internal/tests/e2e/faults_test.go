@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -27,8 +29,12 @@ import (
 // comes out of it against the truth. Those that break what all workflows share are
 // not parallel: they have the cluster to themselves.
 
-// Few points, so that all faults together take minutes.
-var faultSizes = []int{1, 4, 8, 12}
+// Few points, so that all faults together take minutes, in the order in which they are
+// measured.
+var (
+	faultSizes    = sweep.Order([]int{1, 4, 8, 12})
+	second, third = faultSizes[1], faultSizes[2]
+)
 
 // A pod of a point is deleted in the middle, as by a drain that waits for it and as
 // by a node that is gone: the point is measured again.
@@ -39,10 +45,10 @@ func TestFaultPodDeleted(t *testing.T) {
 	n.install("--accelerators=A100", "--max-seconds=8", "--batch-sizes="+batches(faultSizes...))
 	n.submit("run")
 	deleted := map[int]time.Time{}
-	n.kubectl("delete", "pod", n.inTheMiddle("run", "A100", 4), "--wait=false")
-	deleted[4] = time.Now()
-	n.kubectl("delete", "pod", n.inTheMiddle("run", "A100", 8), "--force", "--grace-period=0")
-	deleted[8] = time.Now()
+	n.kubectl("delete", "pod", n.inTheMiddle("run", "A100", second), "--wait=false")
+	deleted[second] = time.Now()
+	n.kubectl("delete", "pod", n.inTheMiddle("run", "A100", third), "--force", "--grace-period=0")
+	deleted[third] = time.Now()
 	n.finished("run", 4*time.Minute)
 	w := n.succeeded("run")
 	n.whole("run", "A100", slow)
@@ -67,12 +73,12 @@ func TestFaultServerRestarted(t *testing.T) {
 	}
 	n.install("--accelerators=A100,H100", "--max-seconds=8", "--batch-sizes="+batches(faultSizes...))
 	n.submit("run")
-	n.inTheMiddle("run", "A100", 4)
+	n.inTheMiddle("run", "A100", second)
 	n.kubectl("delete", "pod", "-l", "app=vllm-a100", "--grace-period=1", "--wait=false")
-	n.inTheMiddle("run", "H100", 8)
+	n.inTheMiddle("run", "H100", third)
 	n.kubectl("scale", "deployment/vllm-h100", "--replicas=0")
 	eventually(t, time.Minute, func() error {
-		if tries := attempts(n.workflow("run"), "H100", 8); len(tries) == 0 || !tries[0].Fulfilled() {
+		if tries := attempts(n.workflow("run"), "H100", third); len(tries) == 0 || !tries[0].Fulfilled() {
 			return fmt.Errorf("the point of the server that is away goes on: %s", tell(tries))
 		}
 		return nil
@@ -81,7 +87,7 @@ func TestFaultServerRestarted(t *testing.T) {
 	n.finished("run", 4*time.Minute)
 	w := n.succeeded("run")
 
-	for name, b := range map[string]int{"A100": 4, "H100": 8} {
+	for name, b := range map[string]int{"A100": second, "H100": third} {
 		tries := attempts(w, name, b)
 		if len(tries) < 2 || exitCode(tries[0]) != "75" || tries[len(tries)-1].Phase != wfv1.NodeSucceeded {
 			t.Errorf("%s, batch %d: attempts %s; want 75 first and a good one last", name, b, tell(tries))
@@ -146,13 +152,13 @@ func TestFaultStopAndRetry(t *testing.T) {
 	n.serve("A100", slow)
 	n.install("--accelerators=A100", "--max-seconds=8", "--batch-sizes="+batches(faultSizes...))
 	n.submit("run")
-	pod := n.inTheMiddle("run", "A100", 8)
+	pod := n.inTheMiddle("run", "A100", third)
 	n.argo("stop", "run")
 	stopped := n.finished("run", 2*time.Minute)
 	if stopped.Status.Phase != wfv1.WorkflowFailed {
 		t.Errorf("stopped, the workflow is %s: %s", stopped.Status.Phase, stopped.Status.Message)
 	}
-	done := []int{1, 4}
+	done := faultSizes[:2]
 	before := map[int][]byte{}
 	for _, b := range done {
 		before[b] = n.object(layout.MeasurementOf("run", sweep.Point{Accelerator: "A100", Shape: shape, BatchSize: b}))
@@ -193,14 +199,14 @@ func TestFaultStoreAway(t *testing.T) {
 	n.serve("A100", slow)
 	n.install("--accelerators=A100", "--max-seconds=8", "--batch-sizes="+batches(faultSizes...))
 	n.submit("run")
-	n.inTheMiddle("run", "A100", 4)
+	n.inTheMiddle("run", "A100", second)
 	t.Cleanup(s3.back)
 	s3.away()
 	time.Sleep(30 * time.Second)
 	s3.back()
 	n.finished("run", 5*time.Minute)
 	w := n.succeeded("run")
-	t.Logf("batch 4: attempts %s", tell(attempts(w, "A100", 4)))
+	t.Logf("batch %d: attempts %s", second, tell(attempts(w, "A100", second)))
 	n.whole("run", "A100", slow)
 }
 
@@ -229,7 +235,7 @@ func TestFaultControllerRestarted(t *testing.T) {
 	n.serve("A100", slow)
 	n.install("--accelerators=A100", "--max-seconds=8", "--batch-sizes="+batches(faultSizes...))
 	n.submit("run")
-	n.inTheMiddle("run", "A100", 4)
+	n.inTheMiddle("run", "A100", second)
 	for _, args := range [][]string{
 		{"delete", "pod", "-l", "app=workflow-controller"},
 		{"rollout", "status", "deployment/workflow-controller", "--timeout=60s"},
@@ -303,7 +309,10 @@ func (n *namespace) inTheMiddle(workflow, accelerator string, batch int) string 
 		n.get(&list, "pods", "-l", "workflows.argoproj.io/workflow="+workflow)
 		for _, pod := range list.Items {
 			for _, c := range pod.Spec.Containers {
-				if slices.Contains(c.Args, "--accelerator="+accelerator) && slices.Contains(c.Args, fmt.Sprintf("--batch-size=%d", batch)) {
+				given := func(s steps.Setting) bool {
+					return slices.Contains(c.Env, corev1.EnvVar{Name: s.Variable(), Value: s.Value})
+				}
+				if given(steps.Bench.Accelerator.Set(accelerator)) && given(steps.Bench.BatchSize.Set(strconv.Itoa(batch))) {
 					// What the driver says when its streams begin.
 					if log, err := n.tryKubectl("logs", pod.Name, "-c", c.Name); err == nil && strings.Contains(log, "a request alone takes") {
 						name = pod.Name
@@ -351,7 +360,7 @@ func (n *namespace) whole(run, accelerator string, truth law) parameters.Paramet
 	p := decode(n, layout.Run(run)+"/"+layout.ParametersOf(accelerator, shape), parameters.Decode)
 	n.t.Logf("%s: verdict %s: %s", accelerator, p.Verdict.Level, strings.Join(p.Verdict.Reasons, "; "))
 	honest(n.t, p, truth)
-	for i, b := range faultSizes {
+	for i, b := range slices.Sorted(slices.Values(faultSizes)) {
 		if i >= len(p.Fit.Points) || p.Fit.Points[i].BatchSize != b {
 			n.t.Errorf("%s: the estimate knows %d points, %s", accelerator, len(p.Fit.Points), asJSON(p.Fit.Points))
 			break
