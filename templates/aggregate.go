@@ -6,6 +6,7 @@ import (
 	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep/linear4"
 	"wfgen.dev/internal/sweep/plan"
 )
 
@@ -70,17 +71,8 @@ func aggregateInputs(p plan.Plan) []string {
 // gauges show the parameters of the first shape to Prometheus.
 func gauges() []*wfv1.Prometheus {
 	var list []*wfv1.Prometheus
-	for _, g := range []struct {
-		name   string
-		output layout.Output
-		help   string
-	}{
-		{"wfgen_alpha_milliseconds", layout.OutAlpha, "ITL = alpha + beta * batch: alpha, ms"},
-		{"wfgen_beta_milliseconds", layout.OutBeta, "ITL = alpha + beta * batch: beta, ms per request"},
-		{"wfgen_gamma_milliseconds", layout.OutGamma, "TTFT = gamma + delta * promptTokens * batch: gamma, ms"},
-		{"wfgen_delta_milliseconds", layout.OutDelta, "TTFT = gamma + delta * promptTokens * batch: delta, ms per token and request"},
-	} {
-		list = append(list, gauge(g.name, g.output, g.help))
+	for _, p := range linear4.Parameters {
+		list = append(list, gauge("wfgen_"+p.Name+"_milliseconds", layout.Output(p.Name), p.Line+": "+p.Name+", "+p.Unit))
 	}
 	return list
 }

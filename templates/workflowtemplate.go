@@ -16,6 +16,7 @@ import (
 	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/linear4"
 	"wfgen.dev/internal/sweep/plan"
 )
 
@@ -94,11 +95,11 @@ func description(p plan.Plan) string {
 		}
 		names = append(names, a.Name)
 	}
-	return fmt.Sprintf(`Measures ITL and TTFT of the model's server on each accelerator (%s) at growing batch sizes
-and estimates **alpha, beta** (ITL = alpha + beta * batch) and **gamma, delta** (TTFT = gamma + delta * promptTokens * batch), in ms.
+	return fmt.Sprintf(`Measures ITL and TTFT of the model's server on each accelerator (%s) at several batch sizes
+and estimates **alpha, beta** (%s) and **gamma, delta** (%s), in ms.
 
 Results: the outputs of this workflow, the artifact **report** of its node summary, a page to look at, and %s in the artifact repository.`,
-		strings.Join(names, ", "), "`"+key(p, "runs/<workflow>/")+"`")
+		strings.Join(names, ", "), "`"+linear4.ITL+"`", "`"+linear4.TTFT+"`", "`"+key(p, "runs/<workflow>/")+"`")
 }
 
 // parameters are what a user may change at submit.

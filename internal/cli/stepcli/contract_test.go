@@ -138,7 +138,7 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 				_, err := benchOptions(c)
 				return errors.Join(err, clikit.NoArgs(c))
 			case steps.Wait.Name:
-				_, err := planOf(c)
+				_, err := intentOf(c)
 				return errors.Join(err, waitMistakes(c), clikit.NoArgs(c))
 			case steps.Aggregate.Name:
 				_, err := aggregateOptions(c)

@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/design"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 func planPointsCommand() *cli.Command {
@@ -131,17 +132,18 @@ func planLinear4(c *cli.Context, w wanted, before parameters.Summary) error {
 	for _, shape := range w.shapes {
 		expected, largest := design.OrdinaryLinear4(shape), w.most
 		for _, p := range before.Parameters {
-			if p.Shape != shape || !p.Published() {
+			known, ok := p.Values()
+			if p.Shape != shape || !p.Published() || !ok {
 				continue
 			}
-			expected = [4]float64{*p.Alpha, *p.Beta, *p.Gamma, *p.Delta}
+			expected = known.Values()
 			if l := p.Fit.Diagnostics.ITL; l != nil && l.BendFrom != nil && float64(largest) >= *l.BendFrom {
 				largest = max(2, int(l.LinearTo))
 				fmt.Fprintf(c.App.ErrWriter, "%s bends before batch %.4g: batch sizes up to %d are considered\n", shape, *l.BendFrom, largest)
 			}
 		}
 		candidates := design.Linear4(shape, design.Batches(largest), expected, noiseOf(before))
-		if err := printPlan(c, w, "linear4 of "+shape.String(), candidates, parameters.Names); err != nil {
+		if err := printPlan(c, w, "linear4 of "+shape.String(), candidates, linear4.Names()); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ Examples:
 			if err := clikit.NoArgs(c); err != nil {
 				return err
 			}
-			plan, err := planOf(c)
+			plan, err := intentOf(c)
 			if err == nil && plan == nil {
 				err = errors.New("--batch-sizes and --shapes: not given; they say what is going to be measured")
 			}
@@ -60,7 +60,7 @@ Examples:
 }
 
 // runPreflight prints the table on stdout and what it has found on words.
-func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan preflight.Plan, words io.Writer) error {
+func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan preflight.Intent, words io.Writer) error {
 	r, err := preflight.Check(ctx, client, steps.Preflight.Model.In(c), plan)
 	if err != nil {
 		return err
@@ -71,12 +71,12 @@ func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan 
 	return r.Err()
 }
 
-// planOf reads what is going to be measured, for wait as for preflight; nil where neither batch sizes nor shapes are given.
-func planOf(c *cli.Context) (*preflight.Plan, error) {
+// intentOf reads what is going to be measured, for wait as for preflight; nil where neither batch sizes nor shapes are given.
+func intentOf(c *cli.Context) (*preflight.Intent, error) {
 	if steps.Preflight.BatchSizes.In(c) == "" && steps.Preflight.Shapes.In(c) == "" {
 		return nil, nil
 	}
-	p := preflight.Plan{MaxNumSeqs: steps.Preflight.MaxNumSeqs.In(c), Spread: steps.Preflight.Spread.In(c), Endpoint: steps.Preflight.Endpoint.In(c)}
+	p := preflight.Intent{MaxNumSeqs: steps.Preflight.MaxNumSeqs.In(c), Spread: steps.Preflight.Spread.In(c), Endpoint: steps.Preflight.Endpoint.In(c)}
 	var errs []error
 	var err error
 	if p.BatchSizes, err = sweep.ParseBatchSizes(steps.Preflight.BatchSizes.In(c)); err != nil {

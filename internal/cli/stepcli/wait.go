@@ -61,7 +61,7 @@ func runWait(c *cli.Context) error {
 	if err := clikit.NoArgs(c); err != nil {
 		return err
 	}
-	plan, err := planOf(c)
+	plan, err := intentOf(c)
 	if err := errors.Join(waitMistakes(c), err); err != nil {
 		return exit.With(exit.Usage, err)
 	}

@@ -120,6 +120,5 @@ func applyCosts(cfg *config.Config, costs []string) error {
 // figures for an 8B model; what it is used for, the end of a point, needs no more.
 func requestSeconds(accelerator string, shape sweep.Shape, batch int) float64 {
 	t, n := config.Truth(accelerator), float64(batch)
-	ttft := t.Gamma + t.Delta*float64(shape.PromptTokens)*n
-	return (ttft + float64(shape.OutputTokens-1)*(t.Alpha+t.Beta*n)) / 1000
+	return (t.TTFT(float64(shape.PromptTokens), n) + float64(shape.OutputTokens-1)*t.ITL(n)) / 1000
 }

@@ -19,8 +19,8 @@ import (
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/budget"
-	"wfgen.dev/internal/sweep/catalogue"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/linear4"
 	"wfgen.dev/internal/sweep/plan"
 )
 
@@ -133,7 +133,7 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 	bar := newProgress(stderr, left, expectedTime(r, left))
 	r.Progress = bar
 
-	var truths map[string]catalogue.Linear4
+	var truths map[string]linear4.Model
 	if c.Bool("simulate") {
 		var stop func()
 		truths, stop, err = simulateServers(context.WithoutCancel(ctx), program, r)
@@ -233,8 +233,8 @@ func expectedTime(r *local.Runner, left int) time.Duration {
 
 // simulateServers starts a server for each accelerator, large enough for the sweep,
 // and makes it the accelerator's target. stop ends those that were started.
-func simulateServers(ctx context.Context, program string, r *local.Runner) (truths map[string]catalogue.Linear4, stop func(), err error) {
-	truths = map[string]catalogue.Linear4{}
+func simulateServers(ctx context.Context, program string, r *local.Runner) (truths map[string]linear4.Model, stop func(), err error) {
+	truths = map[string]linear4.Model{}
 	var stops []func()
 	stop = func() {
 		for _, s := range stops {
@@ -256,7 +256,7 @@ func simulateServers(ctx context.Context, program string, r *local.Runner) (trut
 
 // writeTruth prints the parameters that the simulated servers followed beside
 // those that were estimated.
-func writeTruth(ctx context.Context, w io.Writer, r *local.Runner, truths map[string]catalogue.Linear4) error {
+func writeTruth(ctx context.Context, w io.Writer, r *local.Runner, truths map[string]linear4.Model) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\nsimulated servers: truth beside estimate\n")
 	fmt.Fprintln(t, "accelerator\tshape\tparameter\ttruth\testimate\terror\tinside interval\t")
@@ -268,20 +268,18 @@ func writeTruth(ctx context.Context, w io.Writer, r *local.Runner, truths map[st
 				fmt.Fprintf(t, "%s\t%s\tno parameters\t\t\t\t\t\n", a.Name, shape)
 				continue
 			}
-			for _, row := range []struct {
-				name  string
-				truth float64
-			}{{"alpha", truth.Alpha}, {"beta", truth.Beta}, {"gamma", truth.Gamma}, {"delta", truth.Delta}} {
-				estimate, low, high, ok := p.Parameter(row.name)
+			for i, parameter := range linear4.Parameters {
+				name, truth := parameter.Name, truth.Values()[i]
+				estimate, low, high, ok := p.Parameter(name)
 				if !ok {
-					fmt.Fprintf(t, "%s\t%s\t%s\t%.6g\t-\t\t\t\n", a.Name, shape, row.name, row.truth)
+					fmt.Fprintf(t, "%s\t%s\t%s\t%.6g\t-\t\t\t\n", a.Name, shape, name, truth)
 					continue
 				}
 				inside := "no"
-				if low <= row.truth && row.truth <= high {
+				if low <= truth && truth <= high {
 					inside = "yes"
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%.6g\t%.6g\t%+.2f %%\t%s\t\n", a.Name, shape, row.name, row.truth, estimate, 100*(estimate/row.truth-1), inside)
+				fmt.Fprintf(t, "%s\t%s\t%s\t%.6g\t%.6g\t%+.2f %%\t%s\t\n", a.Name, shape, name, truth, estimate, 100*(estimate/truth-1), inside)
 			}
 		}
 	}

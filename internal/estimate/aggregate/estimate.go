@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Which batch size a fit is over.
@@ -342,7 +343,7 @@ func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Para
 	}
 	for i, e := range []fit.Parameter{f.Alpha, f.Beta, f.Gamma, f.Delta} {
 		if f.Verdict.Level != fit.Refused && !math.IsNaN(e.Value) {
-			p.Set(parameters.Names[i], e)
+			p.Set(linear4.Names()[i], e)
 		}
 	}
 	perBatch := 0.0

@@ -12,6 +12,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Limits of what is printed without being asked for.
@@ -114,18 +115,18 @@ func (t *table) columns(rows [][]string) {
 func (t *table) one(p parameters.Parameters) {
 	t.wrapped("", fmt.Sprintf("%s on %s, %s tokens: %s (%s over %s batch)", p.Model, p.Accelerator, p.Shape, p.Verdict.Level, p.Fit.Method, p.Fit.Batch))
 	t.list(p.Verdict.Reasons)
-	units := map[string]string{"alpha": "ms", "beta": "ms per request", "gamma": "ms", "delta": "ms per token and request"}
 	var rows [][]string
-	for _, name := range parameters.Names {
+	for _, parameter := range linear4.Parameters {
+		name := parameter.Name
 		value, low, high, ok := p.Parameter(name)
 		switch {
 		case !ok:
 			continue
 		case math.IsNaN(low):
-			rows = append(rows, []string{name, parameters.Format(value), "", "no interval", units[name]})
+			rows = append(rows, []string{name, parameters.Format(value), "", "no interval", parameter.Unit})
 		default:
 			rows = append(rows, []string{name, parameters.Format(value), parameters.Within(value, low, high),
-				fmt.Sprintf("95 %% [%s, %s]", parameters.Format(low), parameters.Format(high)), units[name]})
+				fmt.Sprintf("95 %% [%s, %s]", parameters.Format(low), parameters.Format(high)), parameter.Unit})
 		}
 	}
 	t.columns(rows)
@@ -275,7 +276,7 @@ func (t *table) overview(s parameters.Summary) {
 			rows = append(rows, []string{"accelerator", "shape", "verdict", "alpha", "beta", "gamma", "delta"})
 		}
 		row := []string{p.Accelerator, p.Shape.String(), string(p.Verdict.Level)}
-		for _, name := range parameters.Names {
+		for _, name := range linear4.Names() {
 			cell := "-"
 			if value, low, high, ok := p.Parameter(name); ok {
 				cell = parameters.Brief(value)
@@ -298,7 +299,7 @@ func (t *table) overview(s parameters.Summary) {
 			t.line("")
 		}
 	}
-	t.line("  ITL = alpha + beta*batch, TTFT = gamma + delta*promptTokens*batch (linear4, ms; ±: 95 %%)")
+	t.line("  %s (linear4, ms; ±: 95 %%)", linear4.Formula)
 }
 
 // points shows what was measured beside the lines, and how it grows.

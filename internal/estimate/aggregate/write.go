@@ -13,6 +13,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Write puts the results into out, and the accepted parameters under latest in
@@ -114,7 +115,7 @@ func Outputs(s parameters.Summary) (map[layout.Output]string, error) {
 	}
 	outputs[layout.OutDrift] = strings.Join(s.Drift.Moved(), "\n")
 	outputs[layout.OutDriftPercent] = strconv.FormatFloat(s.Drift.Most(), 'f', 2, 64)
-	for _, name := range parameters.Names {
+	for _, name := range linear4.Names() {
 		outputs[layout.Output(name)] = ""
 		if value, _, _, ok := first.Parameter(name); ok {
 			outputs[layout.Output(name)] = parameters.Format(value)

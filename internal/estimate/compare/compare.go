@@ -16,6 +16,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // level of significance, of the joint test and of each parameter.
@@ -240,7 +241,7 @@ func estimates(s parameters.Summary) []estimate {
 		}
 		lines := []*parameters.Line{p.Fit.Diagnostics.ITL, p.Fit.Diagnostics.TTFT}
 		intervals := []*parameters.Interval{p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Intervals.Gamma, p.Fit.Intervals.Delta}
-		for i, name := range parameters.Names {
+		for i, name := range linear4.Names() {
 			value, _, _, ok := p.Parameter(name)
 			t := term{name: name, value: value, error: math.NaN()}
 			if !ok {

@@ -13,6 +13,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 var shape = sweep.Shape{PromptTokens: 128, OutputTokens: 128}
@@ -21,7 +22,7 @@ var shape = sweep.Shape{PromptTokens: 128, OutputTokens: 128}
 // intercept and slope.
 func set(values [4]float64, relative, correlation float64) parameters.Parameters {
 	p := parameters.Parameters{Model: "m", Accelerator: "A100", Shape: shape, Verdict: fit.NewVerdict(), Fit: parameters.Fit{Method: fit.WLS, Batch: "measured"}}
-	for i, name := range parameters.Names {
+	for i, name := range linear4.Names() {
 		e := fit.Parameter{Value: values[i], StandardError: math.NaN(), Low: math.NaN(), High: math.NaN()}
 		if relative > 0 {
 			e.StandardError, e.Low, e.High = relative*values[i], values[i]*(1-2*relative), values[i]*(1+2*relative)

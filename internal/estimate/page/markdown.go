@@ -6,8 +6,8 @@ import (
 	"math"
 	"strings"
 
-	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/redact"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Markdown writes the answer of the report for pull requests and chat: the verdicts,
@@ -30,7 +30,7 @@ func Markdown(w io.Writer, c Content) error {
 	}
 	for _, p := range s.Parameters {
 		row := []string{literal(n.of(p)), string(p.Verdict.Level)}
-		for _, name := range parameters.Names {
+		for _, name := range linear4.Names() {
 			x := cellOf(p, name)
 			row = append(row, strings.TrimSpace(x.Value+" "+x.Within))
 		}

@@ -24,6 +24,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Content is what a report is made of.
@@ -345,7 +346,7 @@ func measurementsBySet(all []measurement.Measurement) map[setKey][]measurement.M
 
 func setOf(id, name string, p parameters.Parameters, ms []measurement.Measurement, open bool) set {
 	s := set{ID: id, Name: name, Level: p.Verdict.Level, Formula: formula(p), Findings: findings(p.Verdict), Open: open}
-	for _, parameter := range parameters.Names {
+	for _, parameter := range linear4.Names() {
 		s.Cells = append(s.Cells, cellOf(p, parameter))
 	}
 	add := func(f figure, ok bool) {

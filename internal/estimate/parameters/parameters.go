@@ -19,6 +19,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Schemas of the two files.
@@ -240,8 +241,13 @@ func (p *Parameters) Parameter(name string) (value, low, high float64, ok bool) 
 	return **v, (*i).Low, (*i).High, true
 }
 
-// Names of the parameters, in their order.
-var Names = []string{"alpha", "beta", "gamma", "delta"}
+// Values are the four, where all are there.
+func (p *Parameters) Values() (m linear4.Model, ok bool) {
+	if p.Alpha == nil || p.Beta == nil || p.Gamma == nil || p.Delta == nil {
+		return m, false
+	}
+	return linear4.Model{Alpha: *p.Alpha, Beta: *p.Beta, Gamma: *p.Gamma, Delta: *p.Delta}, true
+}
 
 func (p *Parameters) named(name string) (**float64, **Interval) {
 	switch name {
@@ -358,7 +364,7 @@ func (p *Parameters) validate() error {
 	}
 	p.validateVerdict(bad)
 	p.Curve.validate(bad)
-	for _, name := range Names {
+	for _, name := range linear4.Names() {
 		if _, i := p.named(name); *i != nil && !((*i).Low <= (*i).High) {
 			bad("fit.intervals.%s: low %v is above high %v", name, (*i).Low, (*i).High)
 		}
@@ -370,9 +376,9 @@ func (p *Parameters) validate() error {
 func (p *Parameters) validateVerdict(bad func(format string, args ...any)) {
 	switch p.Verdict.Level {
 	case fit.Accepted, fit.Warned:
-		for i, name := range Names {
+		for i, name := range linear4.Names() {
 			v, _ := p.named(name)
-			other, _ := p.named(Names[i^1]) // of its pair
+			other, _ := p.named(linear4.Parameters[i^1].Name) // of its pair
 			switch {
 			case *v == nil && (*other != nil || p.Verdict.Level == fit.Accepted || !p.HasITL() && !p.HasTTFT()):
 				bad("%s: missing, though the verdict is %s", name, p.Verdict.Level)
@@ -387,7 +393,7 @@ func (p *Parameters) validateVerdict(bad func(format string, args ...any)) {
 			bad("verdict.reasons: none, though the verdict is warned")
 		}
 	case fit.Refused:
-		for _, name := range Names {
+		for _, name := range linear4.Names() {
 			if v, _ := p.named(name); *v != nil {
 				bad("%s: given, though the verdict is refused", name)
 			}

@@ -13,6 +13,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 	"wfgen.dev/internal/tests/schematest"
 )
 
@@ -179,7 +180,7 @@ func TestARefusedVerdictHoldsNoNumbers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range Names {
+	for _, name := range linear4.Names() {
 		if !strings.Contains(string(data), `"`+name+`": null`) {
 			t.Errorf("%s is not null", name)
 		}

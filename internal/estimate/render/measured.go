@@ -16,6 +16,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // These formats are of measured points, not of parameters: they want percentiles,
@@ -265,13 +266,13 @@ func reportOf(m measurement.Measurement, gpus int) any {
 func csvTable(ps []parameters.Parameters, o Options) ([]byte, error) {
 	var b strings.Builder
 	b.WriteString("model,accelerator,prompt_tokens,output_tokens,verdict")
-	for _, name := range parameters.Names {
+	for _, name := range linear4.Names() {
 		fmt.Fprintf(&b, ",%s,%s_low,%s_high", name, name, name)
 	}
 	b.WriteString(",fit,largest_batch,measured_to\n")
 	for _, p := range ps {
 		fmt.Fprintf(&b, "%s,%s,%d,%d,%s", quoted(p.Model), quoted(p.Accelerator), p.Shape.PromptTokens, p.Shape.OutputTokens, p.Verdict.Level)
-		for _, name := range parameters.Names {
+		for _, name := range linear4.Names() {
 			value, low, high, ok := p.Parameter(name)
 			for _, x := range []float64{value, low, high} {
 				b.WriteString(",")
@@ -282,7 +283,7 @@ func csvTable(ps []parameters.Parameters, o Options) ([]byte, error) {
 		}
 		fmt.Fprintf(&b, ",%s,%.0f,%.0f\n", p.Fit.Model, p.BatchSize, p.Provenance.MeasuredTo)
 	}
-	o.note("ITL = alpha + beta*batch, TTFT = gamma + delta*promptTokens*batch, ms; *_low and *_high are 95 %% intervals; measured_to is in Unix seconds")
+	o.note(linear4.Formula + ", ms; *_low and *_high are 95 %% intervals; measured_to is in Unix seconds")
 	return []byte(b.String()), nil
 }
 

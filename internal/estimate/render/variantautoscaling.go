@@ -11,6 +11,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // The VariantAutoscaling of WVA v0.0.1 to v0.4.2, as far as the parameters reach.
@@ -88,7 +89,7 @@ func variantAutoscaling(ps []parameters.Parameters, o Options) ([]byte, error) {
 		"EXPERIMENTAL_HYBRID_OPTIMIZATION=on or model-only. v0.5.0 and later have no such",
 		"field and learn another model (other letters) by themselves. Some versions also",
 		"require sloClassRef (--slo-class) or scaleTargetRef (--scale-target).",
-		"linear4, ms: ITL = alpha + beta*batch, TTFT = gamma + delta*promptTokens*batch",
+		"linear4, ms: " + linear4.Formula,
 	}
 	var names []string
 	for _, p := range ps {

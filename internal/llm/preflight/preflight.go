@@ -23,8 +23,8 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
-// Plan is what the sweep is going to ask: every shape at every batch size.
-type Plan struct {
+// Intent is what the sweep is going to ask: every shape at every batch size.
+type Intent struct {
 	Shapes     []sweep.Shape
 	BatchSizes []int
 	MaxNumSeqs int     // the most requests that the server runs at once; 0: not known
@@ -57,7 +57,7 @@ type Need struct {
 
 // Check asks the server. The error is exit.TryAgain when it does not answer;
 // everything else that is wrong is in the report.
-func Check(ctx context.Context, client *llm.Client, model string, p Plan) (Report, error) {
+func Check(ctx context.Context, client *llm.Client, model string, p Intent) (Report, error) {
 	r := Report{Target: client.Target(), Model: model, MaxNumSeqs: p.MaxNumSeqs}
 	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
 	warn := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }

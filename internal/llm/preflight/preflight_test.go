@@ -126,7 +126,7 @@ func TestOneAnswerTells(t *testing.T) {
 		"held":      {problem: "came in one piece", metrics: "none", code: exit.Unusable},
 	} {
 		t.Run(habit, func(t *testing.T) {
-			r, err := Check(t.Context(), vllmThat(t, "", tc.metrics, habit), "tiny", Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}})
+			r, err := Check(t.Context(), vllmThat(t, "", tc.metrics, habit), "tiny", Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}})
 			if err == nil {
 				err = r.Err()
 			}
@@ -149,7 +149,7 @@ func TestOneAnswerTells(t *testing.T) {
 	for _, name := range []string{"inter_token_latency", "time_to_first_token"} {
 		told += "vllm:" + name + "_seconds_sum 1\nvllm:" + name + "_seconds_count 9\n"
 	}
-	r, err := Check(t.Context(), vllmThat(t, first, told+first, "held"), "tiny", Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}})
+	r, err := Check(t.Context(), vllmThat(t, first, told+first, "held"), "tiny", Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}})
 	if err != nil || r.Err() != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "the server's own latencies will be taken") {
 		t.Errorf("%v, %v, %q", err, r.Err(), r.Warnings)
 	}
@@ -172,24 +172,24 @@ func TestCheck(t *testing.T) {
 	for _, tc := range []struct {
 		name, old, changed string
 		model              string
-		plan               Plan
+		plan               Intent
 		problems, warnings []string
 	}{
-		{name: "fits", plan: Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1, 64}, MaxNumSeqs: 64, Spread: 0.2}},
-		{name: "too long", plan: Plan{Shapes: shapes(t, "4000/97"), BatchSizes: []int{1}}, problems: []string{"4097 tokens, but max-model-len is 4096"}},
-		{name: "just long enough", plan: Plan{Shapes: shapes(t, "4000/96"), BatchSizes: []int{1}, Spread: 0.2}, warnings: []string{"no room for answers that differ"}},
-		{name: "the same with one length", plan: Plan{Shapes: shapes(t, "4000/96"), BatchSizes: []int{1}}},
+		{name: "fits", plan: Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{1, 64}, MaxNumSeqs: 64, Spread: 0.2}},
+		{name: "too long", plan: Intent{Shapes: shapes(t, "4000/97"), BatchSizes: []int{1}}, problems: []string{"4097 tokens, but max-model-len is 4096"}},
+		{name: "just long enough", plan: Intent{Shapes: shapes(t, "4000/96"), BatchSizes: []int{1}, Spread: 0.2}, warnings: []string{"no room for answers that differ"}},
+		{name: "the same with one length", plan: Intent{Shapes: shapes(t, "4000/96"), BatchSizes: []int{1}}},
 		// 262144 tokens in blocks of 128: a request of 1000 takes 8 blocks
-		{name: "fills the cache", plan: Plan{Shapes: shapes(t, "900/100"), BatchSizes: []int{1, 256}}},
-		{name: "evicts", plan: Plan{Shapes: shapes(t, "900/100"), BatchSizes: []int{1, 257}}, problems: []string{"256 requests of this shape; at batch sizes 257"}},
-		{name: "queues", plan: Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{8, 32, 64}, MaxNumSeqs: 16}, problems: []string{"batch sizes 32, 64 are above the server's max-num-seqs 16"}},
-		{name: "all at once", plan: Plan{Shapes: shapes(t, "128/128", "5000/2"), BatchSizes: []int{2000}, MaxNumSeqs: 16},
+		{name: "fills the cache", plan: Intent{Shapes: shapes(t, "900/100"), BatchSizes: []int{1, 256}}},
+		{name: "evicts", plan: Intent{Shapes: shapes(t, "900/100"), BatchSizes: []int{1, 257}}, problems: []string{"256 requests of this shape; at batch sizes 257"}},
+		{name: "queues", plan: Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{8, 32, 64}, MaxNumSeqs: 16}, problems: []string{"batch sizes 32, 64 are above the server's max-num-seqs 16"}},
+		{name: "all at once", plan: Intent{Shapes: shapes(t, "128/128", "5000/2"), BatchSizes: []int{2000}, MaxNumSeqs: 16},
 			problems: []string{"max-num-seqs", "128/128: the KV cache", "5000/2 needs 5002", "5000/2: the KV cache"}},
-		{name: "in use", old: running, changed: strings.Replace(running, " 0.0", " 3.0", 1), plan: Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}}, warnings: []string{"3 requests are running already"}},
-		{name: "prefix caching", old: caching, changed: `enable_prefix_caching="True"`, plan: Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}}, warnings: []string{"prefix caching is on"}},
-		{name: "silent", changed: "none", plan: Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{1 << 20}}, warnings: []string{"no server witness"}},
-		{name: "an older vLLM", old: `kv_cache_size_tokens="262144"`, changed: `x="y"`, plan: Plan{Shapes: shapes(t, "900/100"), BatchSizes: []int{257}}, problems: []string{"262144 tokens"}},
-		{name: "another model", model: "other", plan: Plan{Shapes: shapes(t, "128/128"), BatchSizes: []int{32}, MaxNumSeqs: 16}, problems: []string{`serves tiny, not "other"`, "max-num-seqs"}},
+		{name: "in use", old: running, changed: strings.Replace(running, " 0.0", " 3.0", 1), plan: Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}}, warnings: []string{"3 requests are running already"}},
+		{name: "prefix caching", old: caching, changed: `enable_prefix_caching="True"`, plan: Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{1}}, warnings: []string{"prefix caching is on"}},
+		{name: "silent", changed: "none", plan: Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{1 << 20}}, warnings: []string{"no server witness"}},
+		{name: "an older vLLM", old: `kv_cache_size_tokens="262144"`, changed: `x="y"`, plan: Intent{Shapes: shapes(t, "900/100"), BatchSizes: []int{257}}, problems: []string{"262144 tokens"}},
+		{name: "another model", model: "other", plan: Intent{Shapes: shapes(t, "128/128"), BatchSizes: []int{32}, MaxNumSeqs: 16}, problems: []string{`serves tiny, not "other"`, "max-num-seqs"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.model == "" {
@@ -225,7 +225,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestPrint(t *testing.T) {
-	r, err := Check(context.Background(), vllm(t, "", ""), "tiny", Plan{Shapes: shapes(t, "900/100"), BatchSizes: []int{1, 8}, MaxNumSeqs: 4, Spread: 0.2})
+	r, err := Check(context.Background(), vllm(t, "", ""), "tiny", Intent{Shapes: shapes(t, "900/100"), BatchSizes: []int{1, 8}, MaxNumSeqs: 4, Spread: 0.2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestAServerThatDoesNotAnswerIsTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Check(context.Background(), c, "m", Plan{Shapes: shapes(t, "1/2"), BatchSizes: []int{1}}); exit.Code(err) != exit.TryAgain {
+	if _, err := Check(context.Background(), c, "m", Intent{Shapes: shapes(t, "1/2"), BatchSizes: []int{1}}); exit.Code(err) != exit.TryAgain {
 		t.Errorf("exit %d, %v", exit.Code(err), err)
 	}
 }

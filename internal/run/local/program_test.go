@@ -14,7 +14,7 @@ import (
 
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
-	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 var program string // step, built once
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 // The real program: what it writes, its exit code and its last words.
 func TestProgram(t *testing.T) {
-	url, stop, err := Simulate(t.Context(), program, "m", catalogue.Linear4{Alpha: 1, Gamma: 1}, 8, 512, 0, 1)
+	url, stop, err := Simulate(t.Context(), program, "m", linear4.Model{Alpha: 1, Gamma: 1}, 8, 512, 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestAnInterruptedStepEnds(t *testing.T) {
 }
 
 func TestSimulatedServersEnd(t *testing.T) {
-	url, stop, err := Simulate(t.Context(), program, "m", catalogue.Linear4{Alpha: 1, Gamma: 1}, 8, 512, 0, 1)
+	url, stop, err := Simulate(t.Context(), program, "m", linear4.Model{Alpha: 1, Gamma: 1}, 8, 512, 0, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

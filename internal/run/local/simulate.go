@@ -13,12 +13,12 @@ import (
 	"wfgen.dev/internal/run/child"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
-	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Simulate starts a simulated server (step simulate) with the given truth and
 // returns its URL. It ends with stop.
-func Simulate(ctx context.Context, step, model string, truth catalogue.Linear4, maxNumSeqs, maxModelLen int, jitter float64, seed int64) (url string, stop func(), err error) {
+func Simulate(ctx context.Context, step, model string, truth linear4.Model, maxNumSeqs, maxModelLen int, jitter float64, seed int64) (url string, stop func(), err error) {
 	f := steps.Simulate
 	cmd := exec.CommandContext(ctx, step, f.With(f.Listen.Set("127.0.0.1:0"), f.Model.Set(model),
 		f.Alpha.Set(truth.Alpha), f.Beta.Set(truth.Beta), f.Gamma.Set(truth.Gamma), f.Delta.Set(truth.Delta),

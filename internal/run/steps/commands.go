@@ -6,6 +6,7 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // What several commands say alike.
@@ -232,10 +233,10 @@ var Simulate = define(struct {
 	Command:     Command{Name: "simulate"},
 	Listen:      Flag[string]{Name: "listen", Default: "127.0.0.1:8000", Usage: "`HOST:PORT` to listen on; port 0 is any free one"},
 	Model:       Flag[string]{Name: "model", Default: sweep.SimulatedModel, Usage: "`NAME` of the model served"},
-	Alpha:       Flag[float64]{Name: "alpha", Default: 6.973, Usage: "linear4: ITL without load, `MS`"},
-	Beta:        Flag[float64]{Name: "beta", Default: 0.027, Usage: "linear4: ITL added by each running request, `MS`"},
-	Gamma:       Flag[float64]{Name: "gamma", Default: 14.825, Usage: "linear4: TTFT without load, `MS`"},
-	Delta:       Flag[float64]{Name: "delta", Default: 0.001364, Usage: "linear4: TTFT added by each prompt token and running request, `MS`"},
+	Alpha:       Flag[float64]{Name: "alpha", Default: linear4.Reference.Alpha, Usage: "linear4: ITL without load, `MS`"},
+	Beta:        Flag[float64]{Name: "beta", Default: linear4.Reference.Beta, Usage: "linear4: ITL added by each running request, `MS`"},
+	Gamma:       Flag[float64]{Name: "gamma", Default: linear4.Reference.Gamma, Usage: "linear4: TTFT without load, `MS`"},
+	Delta:       Flag[float64]{Name: "delta", Default: linear4.Reference.Delta, Usage: "linear4: TTFT added by each prompt token and running request, `MS`"},
 	Jitter:      Flag[float64]{Name: "jitter", Usage: "relative standard `DEVIATION` of every TTFT and token gap (engine: of every iteration), whose means stay exact"},
 	Seed:        Flag[int64]{Name: "seed", Default: 1, Usage: "`SEED` of jitter, wander, faults and early ends"},
 	MaxNumSeqs:  Flag[int]{Name: "max-num-seqs", Default: sweep.SimulatedMaxNumSeqs, Usage: "`REQUESTS` that run at once; the others wait"},

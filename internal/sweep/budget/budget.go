@@ -35,8 +35,8 @@ type Accelerator struct {
 	Money      float64 // 0 where its cost per hour is not known
 }
 
-// Plan is the expectation for a sweep.
-type Plan struct {
+// Expectation is what a sweep is expected to take.
+type Expectation struct {
 	Accelerators []Accelerator
 	Points       int
 	Seconds      float64 // from start to end
@@ -46,8 +46,8 @@ type Plan struct {
 }
 
 // Expect estimates the time of every point in the order in which they run.
-func Expect(s sweep.Sweep, o Options) Plan {
-	plan := Plan{Overhead: o.overhead(s) + o.PerNode}
+func Expect(s sweep.Sweep, o Options) Expectation {
+	plan := Expectation{Overhead: o.overhead(s) + o.PerNode}
 	for _, a := range s.Accelerators {
 		expected := Accelerator{Accelerator: a, Seconds: 2 * o.PerNode}
 		for _, p := range s.Points(a.Name) {
@@ -93,7 +93,7 @@ func span(all []Accelerator, parallel int) float64 {
 }
 
 // Write prints the plan for people. Money is printed where it is known.
-func (p Plan) Write(w io.Writer) error {
+func (p Expectation) Write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, a := range p.Accelerators {
 		fmt.Fprintf(t, "%s\n", a.Name)

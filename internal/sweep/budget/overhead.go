@@ -66,12 +66,12 @@ func (o Options) Previous(s parameters.Summary, model, driver string) Options {
 	plausible := o.RequestSeconds
 	o.RequestSeconds = func(accelerator string, shape sweep.Shape, batch int) float64 {
 		for _, p := range s.Parameters {
-			if p.Model != model || p.Accelerator != accelerator || p.Shape != shape || !p.Published() || p.Gamma == nil || p.Delta == nil {
+			known, ok := p.Values()
+			if p.Model != model || p.Accelerator != accelerator || p.Shape != shape || !p.Published() || !ok {
 				continue
 			}
 			n := float64(batch)
-			ttft := *p.Gamma + *p.Delta*float64(shape.PromptTokens)*n
-			return (ttft + float64(shape.OutputTokens-1)*(*p.Alpha+*p.Beta*n)) / 1000
+			return (known.TTFT(float64(shape.PromptTokens), n) + float64(shape.OutputTokens-1)*known.ITL(n)) / 1000
 		}
 		return plausible(accelerator, shape, batch)
 	}

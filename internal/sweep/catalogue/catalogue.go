@@ -9,6 +9,7 @@ import (
 	"github.com/xrash/smetrics"
 
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // Accelerator is one GPU type of the catalogue.
@@ -105,32 +106,18 @@ func Nearest(name string) string {
 	return best
 }
 
-// Linear4 are the four parameters of a simulated server: ITL = Alpha + Beta*batch
-// and TTFT = Gamma + Delta*promptTokens*batch.
-type Linear4 struct {
-	Alpha float64 // ms
-	Beta  float64 // ms per request
-	Gamma float64 // ms
-	Delta float64 // ms per prompt token per request
-}
-
-// reference is Llama-3.1-8B at 128/128 tokens on a server of H100 class, as the
-// tutorial of llm-d's workload variant autoscaler worked it out (ITL 7.0 and
-// 8.7 ms, TTFT 15 and 26 ms at batch sizes 1 and 64).
-var reference = Linear4{Alpha: 6.973, Beta: 0.027, Gamma: 14.825, Delta: 0.001364}
-
 // Simulated are plausible parameters of a server of an 8B model at 128/128 tokens
 // on this accelerator: the reference, its decode terms and the fixed part of its
 // prefill scaled by memory bandwidth, its prefill per token by compute. They are
 // for trying a sweep, not for planning capacity.
-func (a Accelerator) Simulated() Linear4 {
+func (a Accelerator) Simulated() linear4.Model {
 	h100, _ := Find("H100")
 	memory, compute := h100.Bandwidth/a.Bandwidth, h100.Compute/a.Compute
-	return Linear4{
-		Alpha: round(reference.Alpha * memory),
-		Beta:  round(reference.Beta * memory),
-		Gamma: round(reference.Gamma * memory),
-		Delta: round(reference.Delta * compute),
+	return linear4.Model{
+		Alpha: round(linear4.Reference.Alpha * memory),
+		Beta:  round(linear4.Reference.Beta * memory),
+		Gamma: round(linear4.Reference.Gamma * memory),
+		Delta: round(linear4.Reference.Delta * compute),
 	}
 }
 

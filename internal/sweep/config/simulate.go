@@ -8,6 +8,7 @@ import (
 
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/sweep/linear4"
 	"wfgen.dev/internal/version"
 )
 
@@ -24,7 +25,7 @@ const SimulatedJitter = 0.02
 
 // Truth is what the simulated server of an accelerator follows: the catalogue's figures,
 // or those of an A100 for one that it does not know.
-func Truth(accelerator string) catalogue.Linear4 {
+func Truth(accelerator string) linear4.Model {
 	a, ok := catalogue.Find(accelerator)
 	if !ok {
 		a, _ = catalogue.Find("A100")

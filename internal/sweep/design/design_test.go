@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 
 	"wfgen.dev/internal/estimate/fit"
-	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 var (
@@ -21,7 +21,7 @@ var (
 func TestChoose(t *testing.T) {
 	before := math.Inf(1)
 	for _, precision := range []float64{0.02, 0.03, 0.05, 0.1} {
-		p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), parameters.Names, precision, 30, 5)
+		p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), linear4.Names(), precision, 30, 5)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,11 +33,11 @@ func TestChoose(t *testing.T) {
 		}
 		before = p.Cost
 	}
-	_, err := Choose(Linear4(shape, Batches(4), expected, DefaultNoise), parameters.Names, 0.01, 30, 4)
+	_, err := Choose(Linear4(shape, Batches(4), expected, DefaultNoise), linear4.Names(), 0.01, 30, 4)
 	if err == nil || !strings.Contains(err.Error(), "1 % is out of reach") || !strings.Contains(err.Error(), "delta") {
 		t.Error(err)
 	}
-	if _, err := Choose(Linear4(shape, Batches(2), expected, DefaultNoise), parameters.Names, 0.1, 30, 5); err == nil || !strings.Contains(err.Error(), "allow more") {
+	if _, err := Choose(Linear4(shape, Batches(2), expected, DefaultNoise), linear4.Names(), 0.1, 30, 5); err == nil || !strings.Contains(err.Error(), "allow more") {
 		t.Error(err)
 	}
 }
@@ -64,7 +64,7 @@ func TestChooseShapes(t *testing.T) {
 // A plan keeps its promise: fits to sweeps made by it have intervals that wide.
 func TestThePlanReachesItsPrecision(t *testing.T) {
 	const precision = 0.03
-	p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), parameters.Names, precision, 30, 5)
+	p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), linear4.Names(), precision, 30, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestThePlanReachesItsPrecision(t *testing.T) {
 	}
 	for i, s := range sum {
 		if got := widths * math.Sqrt(s); got > 1.2*p.Precision[i] {
-			t.Errorf("%s: promised %.4f, scatters by %.4f", parameters.Names[i], p.Precision[i], got)
+			t.Errorf("%s: promised %.4f, scatters by %.4f", linear4.Names()[i], p.Precision[i], got)
 		}
 	}
 }
@@ -101,8 +101,8 @@ func TestMorePrecisionNeverCostsLess(t *testing.T) {
 		}
 		cs := Linear4(shape, Batches(rapid.IntRange(32, 256).Draw(t, "most")), e, DefaultNoise)
 		fine := rapid.Float64Range(0.02, 0.1).Draw(t, "precision")
-		a, errA := Choose(cs, parameters.Names, fine, 30, 5)
-		b, errB := Choose(cs, parameters.Names, 2*fine, 30, 5)
+		a, errA := Choose(cs, linear4.Names(), fine, 30, 5)
+		b, errB := Choose(cs, linear4.Names(), 2*fine, 30, 5)
 		if errA == nil && (errB != nil || b.Cost > 1.1*a.Cost) {
 			t.Fatalf("%v costs %v, %v costs %v (%v)", fine, a.Cost, 2*fine, b.Cost, errB)
 		}

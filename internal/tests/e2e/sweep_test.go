@@ -19,6 +19,7 @@ import (
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // TestSweep is the whole way: two accelerators side by side, from kubectl apply -k to
@@ -63,7 +64,7 @@ func TestSweep(t *testing.T) {
 		for name := range truths {
 			p := decode(n, layout.Run(run)+"/"+layout.ParametersOf(name, shape), parameters.Decode)
 			want := map[string]string{"verdict": string(p.Verdict.Level)}
-			for _, letter := range parameters.Names {
+			for _, letter := range linear4.Names() {
 				value, _, _, _ := p.Parameter(letter)
 				want[letter] = parameters.Format(value)
 			}
@@ -78,7 +79,7 @@ func TestSweep(t *testing.T) {
 	})
 	t.Run("the controller shows the parameters as gauges", func(t *testing.T) {
 		for name := range truths {
-			for _, letter := range parameters.Names {
+			for _, letter := range linear4.Names() {
 				value := output(w, letter+"-"+sweep.Slug(name))
 				labels := fmt.Sprintf(`{accelerator=%q,model=%q,shape=%q`, name, n.model(), shape.String())
 				eventually(t, 30*time.Second, func() error {
