@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
-	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/reason"
 )
 
@@ -44,7 +43,7 @@ func differences(ms []Source) []string {
 		{"GPU driver", func(m Source) string { return m.Provenance.GPUDriver }},
 		{"node", func(m Source) string { return m.Provenance.Node }},
 	} {
-		if values := strings.Split(collect(ms, d.of), parameters.Separator); len(values) > 1 {
+		if values := collect(ms, d.of); len(values) > 1 {
 			found = append(found, fmt.Sprintf("the points differ in their %s: %s", d.what, strings.Join(values, ", ")))
 		}
 	}

@@ -597,15 +597,9 @@ func driver(m Source) string {
 	return strings.TrimSpace(m.Driver.Name + " " + m.Driver.Version)
 }
 
-// collect joins the different values of a field, in order of appearance.
-func collect(ms []Source, of func(Source) string) string {
-	var values []string
-	for _, m := range ms {
-		if v := of(m); v != "" && !slices.Contains(values, v) {
-			values = append(values, v)
-		}
-	}
-	return strings.Join(values, parameters.Separator)
+// collect are the different values of a field, in order of appearance.
+func collect(ms []Source, of func(Source) string) parameters.Values {
+	return parameters.Distinct(ms, of)
 }
 
 func provenance(ms []Source) parameters.Provenance {

@@ -213,7 +213,7 @@ func largest(p *parameters.Parameters) float64 {
 // serverOf is what is known of a server besides its latency.
 func serverOf(p *parameters.Parameters, o Options) server {
 	s := server{spread: o.Spread}
-	args := strings.Fields(p.Provenance.Args)
+	args := strings.Fields(strings.Join(p.Provenance.Args, " "))
 	s.maxInFlight = cmp.Or(numberOf(o.MaxNumSeqs, p.Accelerator), argument(args, "--max-num-seqs"), int(math.Ceil(largest(p))))
 	s.chunk = cmp.Or(numberOf(o.Chunk, p.Accelerator), argument(args, "--max-num-batched-tokens"), DefaultChunk)
 	s.chunk = max(s.chunk, s.maxInFlight)

@@ -203,15 +203,15 @@ func joint(o, n estimate, tested []int, freedom float64) float64 {
 func differences(o, n estimate) []string {
 	var warnings []string
 	for _, f := range []struct{ what, before, after string }{
-		{"server version", o.provenance.ServerVersion, n.provenance.ServerVersion},
-		{"image", o.provenance.Image, n.provenance.Image},
-		{"image digest", o.provenance.ImageDigest, n.provenance.ImageDigest},
-		{"server's command", o.provenance.Args, n.provenance.Args},
-		{"KV cache", o.provenance.Cache, n.provenance.Cache},
-		{"GPU", o.provenance.GPU, n.provenance.GPU},
-		{"GPU driver", o.provenance.GPUDriver, n.provenance.GPUDriver},
-		{"node", o.provenance.Node, n.provenance.Node},
-		{"driver", o.provenance.Driver, n.provenance.Driver},
+		{"server version", o.provenance.ServerVersion.String(), n.provenance.ServerVersion.String()},
+		{"image", o.provenance.Image.String(), n.provenance.Image.String()},
+		{"image digest", o.provenance.ImageDigest.String(), n.provenance.ImageDigest.String()},
+		{"server's command", o.provenance.Args.String(), n.provenance.Args.String()},
+		{"KV cache", o.provenance.Cache.String(), n.provenance.Cache.String()},
+		{"GPU", o.provenance.GPU.String(), n.provenance.GPU.String()},
+		{"GPU driver", o.provenance.GPUDriver.String(), n.provenance.GPUDriver.String()},
+		{"node", o.provenance.Node.String(), n.provenance.Node.String()},
+		{"driver", o.provenance.Driver.String(), n.provenance.Driver.String()},
 		{"method", o.method, n.method},
 	} {
 		if f.before != f.after {

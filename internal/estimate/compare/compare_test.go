@@ -152,7 +152,7 @@ func TestWhatCannotBeCompared(t *testing.T) {
 	}
 	// Hidden differences, and a set that only one side has.
 	n, extra := p, p
-	n.Provenance.GPU, n.Provenance.Image, n.Provenance.ServerVersion, n.Provenance.Driver = "H100", "v2", "0.12", "guidellm"
+	n.Provenance.GPU, n.Provenance.Image, n.Provenance.ServerVersion, n.Provenance.Driver = parameters.Values{"H100"}, parameters.Values{"v2"}, parameters.Values{"0.12"}, parameters.Values{"guidellm"}
 	extra.Accelerator = "L40S"
 	rs, notes, err := Compare(of(p), of(n, extra), 0.05)
 	if err != nil || len(notes) != 1 || len(rs) != 1 || len(rs[0].Warnings) != 4 || !strings.Contains(strings.Join(rs[0].Warnings, "\n"), "the GPU differs: not known, now H100") {

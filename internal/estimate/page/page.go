@@ -548,33 +548,33 @@ func provenance(s parameters.Summary, n names) []origin {
 	var list []origin
 	for _, f := range []struct {
 		name string
-		of   func(parameters.Provenance) string
+		of   func(parameters.Provenance) parameters.Values
 	}{
-		{"server", func(p parameters.Provenance) string { return p.ServerVersion }},
-		{"image", func(p parameters.Provenance) string { return p.Image }},
-		{"image digest", func(p parameters.Provenance) string { return p.ImageDigest }},
-		{"arguments", func(p parameters.Provenance) string { return p.Args }},
-		{"KV cache", func(p parameters.Provenance) string { return p.Cache }},
-		{"GPU", func(p parameters.Provenance) string { return p.GPU }},
-		{"GPU driver", func(p parameters.Provenance) string { return p.GPUDriver }},
-		{"node", func(p parameters.Provenance) string { return p.Node }},
-		{"pod", func(p parameters.Provenance) string { return p.Pod }},
-		{"target", func(p parameters.Provenance) string { return p.Target }},
-		{"load by", func(p parameters.Provenance) string { return p.Driver }},
-		{"measured by", func(p parameters.Provenance) string { return p.Tool }},
+		{"server", func(p parameters.Provenance) parameters.Values { return p.ServerVersion }},
+		{"image", func(p parameters.Provenance) parameters.Values { return p.Image }},
+		{"image digest", func(p parameters.Provenance) parameters.Values { return p.ImageDigest }},
+		{"arguments", func(p parameters.Provenance) parameters.Values { return p.Args }},
+		{"KV cache", func(p parameters.Provenance) parameters.Values { return p.Cache }},
+		{"GPU", func(p parameters.Provenance) parameters.Values { return p.GPU }},
+		{"GPU driver", func(p parameters.Provenance) parameters.Values { return p.GPUDriver }},
+		{"node", func(p parameters.Provenance) parameters.Values { return p.Node }},
+		{"pod", func(p parameters.Provenance) parameters.Values { return p.Pod }},
+		{"target", func(p parameters.Provenance) parameters.Values { return p.Target }},
+		{"load by", func(p parameters.Provenance) parameters.Values { return p.Driver }},
+		{"measured by", func(p parameters.Provenance) parameters.Values { return p.Tool }},
 	} {
-		having := map[string][]string{}
+		having, differs := map[string][]string{}, map[string]bool{}
 		for _, p := range s.Parameters {
-			if v := f.of(p.Provenance); v != "" {
-				having[v] = append(having[v], n.of(p))
-			}
+			v := f.of(p.Provenance).String()
+			having[v] = append(having[v], n.of(p))
+			differs[v] = len(f.of(p.Provenance)) > 1
 		}
-		for _, v := range parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return f.of(p.Provenance) }) {
+		for _, v := range parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return f.of(p.Provenance).String() }) {
 			of := parameters.Few(having[v], 5)
 			if len(having[v]) == len(s.Parameters) {
 				of = "all"
 			}
-			list = append(list, origin{Field: f.name, Value: v, Of: of, Differs: strings.Contains(v, parameters.Separator)})
+			list = append(list, origin{Field: f.name, Value: v, Of: of, Differs: differs[v]})
 		}
 	}
 	return list

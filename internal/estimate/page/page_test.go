@@ -160,7 +160,7 @@ func hostileContent(t testing.TB) page.Content {
 		p.Model, p.Accelerator = hostile, hostile+p.Accelerator
 		p.Verdict.Reasons = append(p.Verdict.Reasons, hostile)
 		p.Verdict.Findings = nil
-		p.Provenance.Image, p.Provenance.Args = hostile, hostile
+		p.Provenance.Image, p.Provenance.Args = parameters.Values{hostile}, parameters.Values{hostile}
 		for i := range p.Fit.Points {
 			p.Fit.Points[i].LeftOut, p.Fit.Points[i].Warnings = []string{hostile}, []string{hostile}
 		}

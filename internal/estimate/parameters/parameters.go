@@ -188,24 +188,21 @@ type Value struct {
 	Used            bool     `json:"used"`                        // the line was fitted to it
 }
 
-// Separator stands between the values of a field of Provenance.
-const Separator = " | "
-
-// Provenance is where the numbers come from. A field that differs between the
-// points holds all its values, with Separator between them, and the verdict warns.
+// Provenance is where the numbers come from. A field that differs between the points
+// holds all its values, and the verdict warns.
 type Provenance struct {
-	Driver          string  `json:"driver,omitempty"` // name and version
-	ServerVersion   string  `json:"server_version,omitempty"`
-	Image           string  `json:"image,omitempty"`
-	ImageDigest     string  `json:"image_digest,omitempty"`
-	Args            string  `json:"args,omitempty"`  // command and arguments of the server
-	Cache           string  `json:"cache,omitempty"` // the server's KV cache, in words
-	GPU             string  `json:"gpu,omitempty"`
-	GPUDriver       string  `json:"gpu_driver,omitempty"`
-	Node            string  `json:"node,omitempty"`
-	Pod             string  `json:"pod,omitempty"`
-	Target          string  `json:"target,omitempty"`
-	Tool            string  `json:"tool,omitempty"`          // version of step that reduced the points
+	Driver          Values  `json:"driver,omitempty"` // name and version
+	ServerVersion   Values  `json:"server_version,omitempty"`
+	Image           Values  `json:"image,omitempty"`
+	ImageDigest     Values  `json:"image_digest,omitempty"`
+	Args            Values  `json:"args,omitempty"`  // command and arguments of the server
+	Cache           Values  `json:"cache,omitempty"` // the server's KV cache, in words
+	GPU             Values  `json:"gpu,omitempty"`
+	GPUDriver       Values  `json:"gpu_driver,omitempty"`
+	Node            Values  `json:"node,omitempty"`
+	Pod             Values  `json:"pod,omitempty"`
+	Target          Values  `json:"target,omitempty"`
+	Tool            Values  `json:"tool,omitempty"`          // version of step that reduced the points
 	MeasuredFrom    float64 `json:"measured_from,omitempty"` // Unix seconds of the first point
 	MeasuredTo      float64 `json:"measured_to,omitempty"`   // Unix seconds of the end of the last
 	Seconds         float64 `json:"seconds"`                 // measured, all points together

@@ -28,7 +28,7 @@ func sample() Parameters {
 				ITL: &Value{MS: 7, From: "client", Statistic: "mean", PredictedMS: new(7.0), ErrorPercent: new(0.0), Used: true}}}},
 		Curve:      &Curve{ITL: []Step{{1, 7, 6.9, 7.1}, {64, 8.7, 8.6, 8.8}}, TTFT: []Step{{1, 15, 14.8, 15.2}}},
 		Verdict:    fit.Verdict{Level: fit.Accepted},
-		Provenance: Provenance{Driver: "native", Seconds: 840, Requests: 9000},
+		Provenance: Provenance{Driver: Values{"native"}, Seconds: 840, Requests: 9000},
 	}
 	p.Set("alpha", fit.Parameter{Value: 6.973, StandardError: 0.01, Low: 6.95, High: 6.996})
 	p.Set("beta", fit.Parameter{Value: 0.027, StandardError: 0.001, Low: 0.025, High: 0.029})

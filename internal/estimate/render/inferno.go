@@ -96,7 +96,7 @@ func router(ps []parameters.Parameters, o Options) ([]byte, error) {
 		}
 		q := p.Fit.Points[i]
 		lines = append(lines, fmt.Sprintf("%s: %.0f prompt tokens, TTFT %s ms (%s %s)", name, q.PromptTokens, parameters.Format(q.TTFT.MS), q.TTFT.From, q.TTFT.Statistic))
-		for _, fact := range [][2]string{{"server", p.Provenance.ServerVersion}, {"image", p.Provenance.Image}, {"GPU", p.Provenance.GPU}} {
+		for _, fact := range [][2]string{{"server", p.Provenance.ServerVersion.String()}, {"image", p.Provenance.Image.String()}, {"GPU", p.Provenance.GPU.String()}} {
 			if fact[1] != "" {
 				lines = append(lines, "  "+fact[0]+": "+fact[1])
 			}

@@ -68,7 +68,7 @@ func TestInferno(t *testing.T) {
 func TestRouter(t *testing.T) {
 	long := sample("A100", 7)
 	long.Shape.PromptTokens = 8192
-	long.Provenance.GPU = "NVIDIA A100"
+	long.Provenance.GPU = parameters.Values{"NVIDIA A100"}
 	long.Fit.Points = []parameters.Point{{BatchSize: 1, PromptTokens: 8190, TTFT: &parameters.Value{MS: 512, From: "server", Statistic: "mean"}}}
 	text, err := Render("router", []parameters.Parameters{long, sample("A100", 7)}, Options{})
 	if err != nil {

@@ -82,7 +82,7 @@ func TestPrevious(t *testing.T) {
 			Model: "m", Accelerator: accelerator, Shape: sweep.Shape{PromptTokens: 128, OutputTokens: 128}, Verdict: fit.Verdict{Level: fit.Warned},
 			Alpha: new(10.0), Beta: new(1.0), Gamma: new(100.0), Delta: new(0.5),
 			Fit:        parameters.Fit{Points: make([]parameters.Point, 2)},
-			Provenance: parameters.Provenance{Driver: driver, OverheadSeconds: overhead},
+			Provenance: parameters.Provenance{Driver: parameters.Values{driver}, OverheadSeconds: overhead},
 		}
 	}
 	s := parameters.Summary{Parameters: []parameters.Parameters{

@@ -2,6 +2,7 @@ package budget
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"wfgen.dev/internal/estimate/parameters"
@@ -55,7 +56,7 @@ func Overhead(driver, version string) float64 {
 func (o Options) Previous(s parameters.Summary, model, driver string) Options {
 	points, overhead := 0, 0.0
 	for _, p := range s.Parameters {
-		if name, _, _ := strings.Cut(p.Provenance.Driver, " "); name == driver {
+		if slices.ContainsFunc(p.Provenance.Driver, func(name string) bool { return strings.HasPrefix(name+" ", driver+" ") }) {
 			points += len(p.Fit.Points)
 			overhead += p.Provenance.OverheadSeconds
 		}
