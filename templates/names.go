@@ -51,6 +51,7 @@ var (
 
 const (
 	pTargetURL = "target-url"
+	pAgain     = "again"   // what a point's name ends with that is measured again
 	pSlug      = "slug"    // of the accelerator: its name in Kubernetes
 	pResults   = "results" // key under which an accelerator's results are stored
 	pNode      = "node"    // value of the label of its nodes

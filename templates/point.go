@@ -1,6 +1,8 @@
 package templates
 
 import (
+	"fmt"
+
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -49,7 +51,7 @@ func point(p plan.Plan) wfv1.Template {
 	}
 	t.Container.Env = append(t.Container.Env, pods.APIKeyEnv(p)...)
 	t.Inputs = inputs(names...)
-	t.Inputs.Parameters = append(t.Inputs.Parameters, serverInput)
+	t.Inputs.Parameters = append(t.Inputs.Parameters, serverInput, wfv1.Parameter{Name: pAgain, Default: wfv1.AnyStringPtr("")})
 	t.ActiveDeadlineSeconds = new(intstr.FromString(plan.PointDeadlineExpression(pMaxSeconds)))
 	t.Synchronization = &wfv1.Synchronization{Mutexes: []*wfv1.Mutex{{Name: serverLock}}}
 	t.Metadata = wfv1.Metadata{Annotations: pods.NotToBeEvicted}
@@ -59,15 +61,21 @@ func point(p plan.Plan) wfv1.Template {
 	}
 	t.NodeSelector, t.Tolerations = p.LoadGeneratorNodeSelector, p.LoadGeneratorTolerations
 	shape := input(pPromptTokens) + "-" + input(pOutputTokens)
+	name := shape + "-b" + input(pBatchSize) + input(pAgain)
 	t.Outputs = wfv1.Outputs{
 		Parameters: outputParameters(b.Command, layout.OutITL, layout.OutTTFT, layout.OutBatch),
 		Artifacts: []wfv1.Artifact{
-			artifact("measurement", outDir+"/"+layout.Measurement, measurementsKey(input(pResults))+"/"+shape+"-b"+input(pBatchSize)+".json"),
-			artifact("reports", outDir+"/"+layout.Reports, input(pResults)+"/"+layout.Reports+"/"+shape),
+			artifact("measurement", outDir+"/"+layout.Measurement, measurementsKey(input(pResults))+"/"+name+".json"),
+			artifact("reports", outDir+"/"+layout.Reports, input(pResults)+"/"+layout.Reports+"/"+shape+reportsOfAgain),
 		},
 	}
 	return t
 }
+
+// reportsOfAgain is the folder of a point that is measured again, below the reports of
+// its shape: layout.ReportsOfPoint.
+var reportsOfAgain = fmt.Sprintf(`{{=inputs.parameters["%[1]s"] == "" ? "" : "/" + inputs.parameters["%[2]s"] + "-" + inputs.parameters["%[3]s"] + "-b" + inputs.parameters["%[4]s"] + inputs.parameters["%[1]s"]}}`,
+	pAgain, pPromptTokens, pOutputTokens, pBatchSize)
 
 // serverLock is the name of the mutex that keeps two runs from loading one server
 // together: the server's URL in letters, digits and dashes, so that it follows a

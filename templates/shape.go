@@ -1,6 +1,9 @@
 package templates
 
 import (
+	"fmt"
+	"slices"
+
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
 	"wfgen.dev/internal/sweep"
@@ -8,10 +11,18 @@ import (
 	"wfgen.dev/internal/sweep/plan"
 )
 
-// shape runs the points of one shape one after another, in the order of the list
-// of batch sizes (sweep.Order).
+// firstBatch is the batch size that is measured first, and again at the end where there
+// are enough for a drift to be told from a line.
+var (
+	firstBatch    = fmt.Sprintf(`{{=string(fromJSON(workflow.parameters["%s"])[0])}}`, pBatchSizes)
+	measuredAgain = fmt.Sprintf(`{{=len(fromJSON(workflow.parameters["%s"])) >= %d}}`, pBatchSizes, sweep.FewestForAgain)
+)
+
+// shape runs the points of one shape one after another, in the order of the list of
+// batch sizes (sweep.Order), and then the first of them again: what has changed
+// meanwhile is measured rather than supposed.
 func shape(p plan.Plan) wfv1.Template {
-	args := []wfv1.Parameter{parameter(pModel, global(pModel)), parameter(pBatchSize, "{{item}}"), parameter(pBatchSizes, global(pBatchSizes))}
+	args := []wfv1.Parameter{parameter(pModel, global(pModel)), parameter(pBatchSizes, global(pBatchSizes))}
 	args = append(args, forward(pTargetURL, pAccelerator, pPromptTokens, pOutputTokens)...)
 	args = append(args, parameter(pMaxSeconds, global(pMaxSeconds)), parameter(pMaxRequests, global(pMaxRequests)))
 	if p.Driver == sweep.Guidellm {
@@ -19,18 +30,27 @@ func shape(p plan.Plan) wfv1.Template {
 	}
 	args = append(args, forward(pMaxNumSeqs, pResults, pServer)...)
 
-	// The nodes of points are batch(0:1), batch(1:2), ...
-	task := wfv1.DAGTask{Name: "batch", WithParam: global(pBatchSizes), Arguments: arguments(args...)}
 	if p.LoadGenerator == config.Cluster {
-		task.Arguments.Parameters = append(task.Arguments.Parameters, parameter(pSweep, p.Name))
-		task.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}
-	} else {
-		task.Template = pointTemplate
+		args = append(args, parameter(pSweep, p.Name))
 	}
+	task := func(name string, more ...wfv1.Parameter) wfv1.DAGTask {
+		t := wfv1.DAGTask{Name: name, Arguments: arguments(slices.Concat(args, more)...)}
+		if p.LoadGenerator == config.Cluster {
+			t.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}
+		} else {
+			t.Template = pointTemplate
+		}
+		return t
+	}
+	// The nodes of points are batch(0:1), batch(1:2), ...
+	once := task("batch", parameter(pBatchSize, "{{item}}"))
+	once.WithParam = global(pBatchSizes)
+	again := task("again", parameter(pBatchSize, firstBatch), parameter(pAgain, sweep.AgainSuffix))
+	again.Depends, again.When = finished(once.Name), measuredAgain
 	return wfv1.Template{
 		Name:        shapeTemplate,
 		Inputs:      inputs(pAccelerator, pMaxNumSeqs, pTargetURL, pResults, pServer, pPromptTokens, pOutputTokens),
 		Parallelism: new(int64(1)),
-		DAG:         &wfv1.DAGTemplate{FailFast: new(false), Tasks: []wfv1.DAGTask{task}},
+		DAG:         &wfv1.DAGTemplate{FailFast: new(false), Tasks: []wfv1.DAGTask{once, again}},
 	}
 }

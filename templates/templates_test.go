@@ -86,7 +86,7 @@ func TestKeysAreThoseOfTheLayout(t *testing.T) {
 	shape := sweep.Shape{PromptTokens: 128, OutputTokens: 64}
 	filled := strings.NewReplacer(
 		"{{workflow.name}}", runName, input(pAccelerator), accelerator,
-		input(pPromptTokens), "128", input(pOutputTokens), "64", input(pBatchSize), "8",
+		input(pPromptTokens), "128", input(pOutputTokens), "64", input(pBatchSize), "8", input(pAgain), "", reportsOfAgain, "",
 	)
 	fill := func(s string) string {
 		results := ""

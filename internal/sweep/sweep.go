@@ -55,15 +55,22 @@ type Point struct {
 	Again       int    `json:"again,omitempty"` // how often it was measured before in the same sweep
 }
 
+// AgainSuffix ends the name of a point that is measured once more.
+const AgainSuffix = "-again"
+
+// FewestForAgain is the number of batch sizes from which on the first is measured again:
+// with fewer nothing could tell a drift from a line.
+const FewestForAgain = 3
+
 // Name is unique within one accelerator's part of a run: 128-128-b8, and
 // 128-128-b8-again for the same point measured once more.
 func (p Point) Name() string {
 	name := fmt.Sprintf("%s-b%d", p.Shape.Slug(), p.BatchSize)
 	switch {
 	case p.Again == 1:
-		name += "-again"
+		name += AgainSuffix
 	case p.Again > 1:
-		name += fmt.Sprintf("-again%d", p.Again)
+		name += fmt.Sprintf("%s%d", AgainSuffix, p.Again)
 	}
 	return name
 }
@@ -256,7 +263,7 @@ func (s Sweep) Points(accelerator string) []Point {
 		for _, b := range sizes {
 			points = append(points, Point{Accelerator: accelerator, Shape: shape, BatchSize: b})
 		}
-		if len(sizes) > 2 && !s.ShareProcess {
+		if len(sizes) >= FewestForAgain && !s.ShareProcess {
 			points = append(points, Point{Accelerator: accelerator, Shape: shape, BatchSize: sizes[0], Again: 1})
 		}
 	}

@@ -26,9 +26,15 @@ func TestServersFollowTheSubmission(t *testing.T) {
 	c.Shapes = append(c.Shapes, config.Shape{Shape: sweep.Shape{PromptTokens: 1000, OutputTokens: 100}})
 	submitted := map[string]any{
 		"workflow.name":                     "run",
+		"item":                              "4000/257",
 		"workflow.parameters.batch-sizes":   "[1,200,16]",
 		"workflow.parameters.prompt-tokens": "4000",
 		"workflow.parameters.output-tokens": "257",
+		"workflow.parameters.model":         "--flag",
+		"inputs.parameters.prompt-tokens":   "4000",
+		"inputs.parameters.output-tokens":   "257",
+		"inputs.parameters.batch-size":      "1",
+		"inputs.parameters.again":           sweep.AgainSuffix,
 		"inputs.parameters.slug":            "a100",
 		"inputs.parameters.target-url":      "http://a100:8000",
 		"inputs.parameters.max-seconds":     "120",
@@ -58,8 +64,12 @@ func TestServersFollowTheSubmission(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"200",  // max-num-seqs
-		"4436", // max-model-len: 4000 + 1.2 * 257 + 128
+		"200",      // max-num-seqs
+		"4436",     // max-model-len: 4000 + 1.2 * 257 + 128
+		"./--flag", // a model that looks like an argument is none
+		"/" + sweep.Point{Shape: sweep.Shape{PromptTokens: 4000, OutputTokens: 257}, BatchSize: 1, Again: 1}.Name(), // its reports' folder
+		"true", // three batch sizes: the first is measured again
+		"1",    // which is this one
 	} {
 		if !found[want] {
 			t.Errorf("no expression gives %s: %v", want, found)
