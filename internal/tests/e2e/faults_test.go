@@ -331,7 +331,8 @@ func (n *namespace) inTheMiddle(workflow, accelerator string, batch int) string 
 func attempts(w wfv1.Workflow, accelerator string, batch int) []wfv1.NodeStatus {
 	return slices.DeleteFunc(pods(w, "point"), func(node wfv1.NodeStatus) bool {
 		return node.Inputs.GetParameterByName("accelerator").Value.String() != accelerator ||
-			node.Inputs.GetParameterByName("batch-size").Value.String() != fmt.Sprint(batch)
+			node.Inputs.GetParameterByName("batch-size").Value.String() != fmt.Sprint(batch) ||
+			node.Inputs.GetParameterByName("again").Value.String() != "" // another point
 	})
 }
 
@@ -360,7 +361,7 @@ func (n *namespace) whole(run, accelerator string, truth law) parameters.Paramet
 	p := decode(n, layout.Run(run)+"/"+layout.ParametersOf(accelerator, shape), parameters.Decode)
 	n.t.Logf("%s: verdict %s: %s", accelerator, p.Verdict.Level, strings.Join(p.Verdict.Reasons, "; "))
 	honest(n.t, p, truth)
-	for i, b := range slices.Sorted(slices.Values(faultSizes)) {
+	for i, b := range slices.Sorted(slices.Values(append(slices.Clone(faultSizes), faultSizes[0]))) {
 		if i >= len(p.Fit.Points) || p.Fit.Points[i].BatchSize != b {
 			n.t.Errorf("%s: the estimate knows %d points, %s", accelerator, len(p.Fit.Points), asJSON(p.Fit.Points))
 			break

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +21,6 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/layout"
-	"wfgen.dev/internal/sweep"
 )
 
 // findings are what the run tells beside whether it passed: nothing here is asserted,
@@ -53,7 +53,7 @@ func (n *namespace) recordSpeed(w wfv1.Workflow) {
 	for _, k := range n.keys(layout.Run(w.Name)) {
 		if strings.Contains(k, "/"+layout.Measurements+"/") {
 			m := decode(n, k, measurement.Decode)
-			loads[key{m.Accelerator, sweep.Point{Accelerator: m.Accelerator, Shape: m.Shape, BatchSize: m.BatchSize}.Name()}] = m
+			loads[key{m.Accelerator, strings.TrimSuffix(path.Base(k), ".json")}] = m
 			accelerators[m.Accelerator] = true
 			s.bench += m.Seconds
 		}
@@ -64,7 +64,7 @@ func (n *namespace) recordSpeed(w wfv1.Workflow) {
 	for _, node := range pods(w, "point") {
 		a := node.Inputs.GetParameterByName("accelerator").Value.String()
 		point := node.Inputs.GetParameterByName("prompt-tokens").Value.String() + "-" + node.Inputs.GetParameterByName("output-tokens").Value.String() +
-			"-b" + node.Inputs.GetParameterByName("batch-size").Value.String()
+			"-b" + node.Inputs.GetParameterByName("batch-size").Value.String() + node.Inputs.GetParameterByName("again").Value.String()
 		m, ok := loads[key{a, point}]
 		if !ok || node.Phase != wfv1.NodeSucceeded {
 			continue

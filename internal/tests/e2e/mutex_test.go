@@ -38,8 +38,8 @@ func TestTwoWorkflowsNeverLoadOneServerTogether(t *testing.T) {
 			}
 		}
 	}
-	if len(loads) != 6 {
-		t.Fatalf("%d points, expected 6", len(loads))
+	if want := 2 * len(pointsOf("A10", []int{2, 6, 12})); len(loads) != want {
+		t.Fatalf("%d points, expected %d", len(loads), want)
 	}
 	slices.SortFunc(loads, func(a, b measurement.Measurement) int { return int(1e6 * (a.StartedAt - b.StartedAt)) })
 	for i := 1; i < len(loads); i++ {

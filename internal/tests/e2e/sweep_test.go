@@ -103,10 +103,10 @@ func TestSweep(t *testing.T) {
 				layout.Run(run)+"/"+layout.Summaries+"/"+name+".json",
 				layout.Accelerator(run, name)+"/"+layout.Page,
 				layout.Run(run)+"/"+layout.ParametersOf(name, shape))
-			for _, b := range sizes {
-				want = append(want, layout.MeasurementOf(run, sweep.Point{Accelerator: name, Shape: shape, BatchSize: b}))
+			for _, p := range pointsOf(name, sizes) {
+				want = append(want, layout.MeasurementOf(run, p))
 				for _, end := range []string{".json", "-log.txt", "-server.json"} {
-					want = append(want, layout.ReportsOf(run, name, shape)+"/"+layout.ReportName(b, sizes)+end)
+					want = append(want, layout.ReportsOfPoint(run, p)+"/"+layout.ReportName(p.BatchSize, sizes)+end)
 				}
 			}
 		}
@@ -131,7 +131,7 @@ func TestSweep(t *testing.T) {
 		for _, node := range w.Status.Nodes {
 			names = append(names, node.DisplayName)
 		}
-		for i, b := range sizes {
+		for i, b := range sweep.Order(sizes) {
 			if want := fmt.Sprintf("batch(%d:%d)", i, b); !slices.Contains(names, want) {
 				t.Errorf("no node %s among %q", want, names)
 			}
@@ -165,7 +165,7 @@ func TestSweep(t *testing.T) {
 				n.run(name)
 			}
 			s := decode(n, layout.Run(name)+"/"+layout.Summary, parameters.DecodeSummary)
-			if len(s.Parameters) != 2 || len(s.Failures) != 0 || s.Totals.Points != 2*len(sizes) {
+			if len(s.Parameters) != 2 || len(s.Failures) != 0 || s.Totals.Points != 2*len(pointsOf("A100", sizes)) {
 				t.Errorf("summary: %d parameters, failures %v, %+v", len(s.Parameters), s.Failures, s.Totals)
 			}
 			for _, p := range s.Parameters {

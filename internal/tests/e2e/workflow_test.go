@@ -276,3 +276,8 @@ func decode[T any](n *namespace, key string, read func(io.Reader, string) (T, er
 func batches(sizes ...int) string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(sizes), " ", ","), "[]")
 }
+
+// pointsOf are the points of an accelerator in a sweep of these batch sizes.
+func pointsOf(accelerator string, sizes []int) []sweep.Point {
+	return sweep.Sweep{Shapes: []sweep.Shape{shape}, BatchSizes: sizes}.Points(accelerator)
+}
