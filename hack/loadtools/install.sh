@@ -52,7 +52,7 @@ for tool in "$@"; do
     *) fail "$tool: expected aiperf, inference-perf, sglang or llm-d-planner" ;;
   esac
   venv=$root/$tool-$version
-  if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins anew
+  if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins again
     "$uv" venv --quiet --clear --python "$python" "$venv" >>"$log" 2>&1 || fail "cannot make a virtual environment in $venv"
     install() { "$uv" pip install --quiet --python "$venv/bin/python" "$@" >>"$log" 2>&1 || fail "cannot install $tool $version"; }
     case $tool in

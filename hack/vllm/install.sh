@@ -38,7 +38,7 @@ exec 9>"$root/.lock"
 if command -v flock >/dev/null; then flock 9; fi # one installation at a time
 : >"$log"
 
-if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins anew
+if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins again
   uv=$("$here/../uv.sh" 2>>"$log") || fail "no uv"
   free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1048576) }')
   [ "$free" -ge 8 ] || fail "$root has $free GB free; vLLM and torch need 8: free some, or set WFGEN_CACHE"

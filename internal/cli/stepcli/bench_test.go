@@ -24,7 +24,7 @@ func TestBenchInAChain(t *testing.T) {
 		words []string
 		not   string
 	}{
-		{"mendable", []string{"--target", "http://127.0.0.1:1", "--model", "m"}, exit.TryAgain, nil, "attempt 1 of"},
+		{"fixable", []string{"--target", "http://127.0.0.1:1", "--model", "m"}, exit.TryAgain, nil, "attempt 1 of"},
 		{"tried again", []string{"--target", "http://127.0.0.1:1", "--model", "m", "--attempts", "3"}, exit.TryAgain, []string{"attempt 1 of 3 failed", "attempt 2 of 3 failed"}, "attempt 3 of 3"},
 		{"left out", []string{"--target", "http://127.0.0.1:1", "--model", "m", "--attempts", "2", "--go-on"}, exit.Done, []string{"attempt 1 of 2 failed", "left out: "}, ""},
 		{"for good", []string{"--target", u.String(), "--model", "other", "--attempts", "3", "--go-on"}, exit.Done, []string{"left out: ", "other"}, "attempt 1"},

@@ -39,7 +39,7 @@ Examples:
 			&cli.StringFlag{Name: "shapes", Usage: "shapes to measure (linear4) or to choose from (iteration3), as `LIST`; otherwise those of PREVIOUS, or 128/128 (linear4) and a grid (iteration3)"},
 			&cli.IntFlag{Name: "max-batch", Value: 64, Usage: "largest batch size to use; at most the server's max-num-seqs"},
 			&cli.IntFlag{Name: "least-points", Value: 5, Usage: "points of a shape (linear4) or of all (iteration3), at least; fewer than 5 cannot show whether a line holds"},
-			&cli.Float64Flag{Name: "overhead", Value: 20, Usage: "`SECONDS` that a point costs beside the measuring"},
+			&cli.Float64Flag{Name: "overhead", Value: 20, Usage: "overhead of a point, `SECONDS`"},
 		},
 		Action: runPlanPoints,
 	}

@@ -47,7 +47,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("%s: code %d, %s%s", format, code, stdout, stderr)
 		}
 	}
-	// What was published is shown as it is, also where measurements could say it anew.
+	// What was published is shown as it is, also where measurements could say it again.
 	if code, stdout, stderr := step("report", sweep, run, "--accelerator", "A100", "--format", "markdown"); code != 0 || strings.Count(stdout, "| A100 |") != 1 {
 		t.Errorf("code %d, %s%s", code, stdout, stderr)
 	}

@@ -31,7 +31,7 @@ func waitCommand() *cli.Command {
 		Description: `With --pods it finds the server's pod by its labels, says what keeps it from
 coming up whenever that changes (image, scheduling, GPUs, volumes, crashes with
 their log, probes, the progress of the start), and gives up early on what waiting
-cannot mend. It runs in a pod whose ServiceAccount may get and list pods; the
+cannot fix. It runs in a pod whose ServiceAccount may get and list pods; the
 rights to pods/log, events and nodes let it say more. With --target as well, the
 server is reached there and the pod only tells why it is not.
 

@@ -313,7 +313,7 @@ func TestExpectation(t *testing.T) {
 	if s.Verdict != fit.Refused || len(s.Failures) != 1 || s.Failures[0].Accelerator != "H100" || !strings.Contains(Refusals(s), "H100: no measurement") {
 		t.Errorf("%+v", s.Failures)
 	}
-	// Mended: the failure that an earlier summary told of is gone.
+	// Fixed: the failure that an earlier summary told of is gone.
 	s = Estimate(Inputs{Measurements: append(series("A100", 7, nil), series("H100", 4, nil)...), Failures: s.Failures}, o)
 	if s.Verdict != fit.Accepted || len(s.Failures) != 0 {
 		t.Errorf("%+v", s.Failures)

@@ -22,7 +22,7 @@ func warnOfDifferences(v *fit.Verdict, ms []Source, used []int) {
 
 // differences are what else than the batch size and the shape is not equal among the
 // points of one fit, one sentence each. What is not known of a point differs from
-// nothing. Another pod alone is none: it is the same server, started anew.
+// nothing. Another pod alone is none: it is the same server, started again.
 func differences(ms []Source) []string {
 	var found []string
 	for _, d := range []struct {

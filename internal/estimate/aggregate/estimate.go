@@ -43,7 +43,7 @@ type Options struct {
 type Inputs struct {
 	Measurements []Source
 	Parameters   []parameters.Parameters // made already: they go into the summary as they are
-	Joint        []parameters.Joint      // made already; where the measurements are here too, they are made anew
+	Joint        []parameters.Joint      // made already; where the measurements are here too, they are made again
 	Failures     []parameters.Failure    // known already
 	Notes        []string
 }
@@ -94,7 +94,7 @@ func Estimate(in Inputs, o Options) parameters.Summary {
 		case !ok:
 			seen[k] = p
 		case groups[k] != nil:
-			// The measurements say it again, and anew.
+			// The measurements say it again, and again.
 		case p.Provenance.MeasuredTo > before.Provenance.MeasuredTo:
 			seen[k] = p
 			s.Notes = append(s.Notes, fmt.Sprintf("%s: estimated twice; the newer is taken", k))
@@ -125,7 +125,7 @@ func Estimate(in Inputs, o Options) parameters.Summary {
 	has := func(accelerator string) bool {
 		return slices.ContainsFunc(s.Parameters, func(p parameters.Parameters) bool { return p.Accelerator == accelerator })
 	}
-	// What failed earlier may have been mended since.
+	// What failed earlier may have been fixed since.
 	s.Failures = slices.DeleteFunc(s.Failures, func(f parameters.Failure) bool { return f.Shape == nil && has(f.Accelerator) })
 	for _, name := range o.Expect {
 		known := slices.ContainsFunc(s.Failures, func(f parameters.Failure) bool { return f.Accelerator == name })

@@ -157,7 +157,7 @@ func ended(p kube.Pod, c kube.Container, s *kube.ContainerStatus) *finding {
 		f.crash = newCrash(p, c.Name, t, 1)
 		f.crash.last = true
 	}
-	f.remedy = "nothing starts it again: start the server anew when the cause is mended"
+	f.remedy = "nothing starts it again: start the server again when the cause is fixed"
 	for _, o := range p.Metadata.OwnerReferences {
 		if o.Controller && slices.Contains([]string{"ReplicaSet", "StatefulSet", "Job"}, o.Kind) {
 			f.patience = patienceOwner
@@ -297,7 +297,7 @@ search:
 	case c.code == 2:
 		f.remedy = "correct the server's arguments"
 	case c.ends >= mostCrashes:
-		f.remedy = fmt.Sprintf("mend the cause; the whole log: kubectl -n %s logs %s -c %s --previous", c.namespace, c.pod, c.container)
+		f.remedy = fmt.Sprintf("fix the cause; the whole log: kubectl -n %s logs %s -c %s --previous", c.namespace, c.pod, c.container)
 	}
 }
 

@@ -283,7 +283,7 @@ const goodPerStream = 10
 const restarted = "the server restarted during the point"
 
 // complete adds to what the report says what is known besides, the server's witness
-// above all, and weighs anew.
+// above all, and weighs again.
 func (r *process) complete(m *measurement.Measurement) {
 	m.Taken = m.Given()
 	m.Driver = measurement.Driver{Name: r.driver.Name(), Version: r.driver.Version()}

@@ -14,7 +14,7 @@ import (
 )
 
 // probe runs the point again for a moment with r.Probe, whose own delays are small,
-// where nobody but the client can tell TTFT, and weighs anew. It runs after the last
+// where nobody but the client can tell TTFT, and weighs again. It runs after the last
 // scrape, so that the point's counts stay the point's, and leaves its report below
 // dir. A probe that fails costs only what it would have told; the error is the store's.
 func (r *process) probe(ctx context.Context, dir string, m *measurement.Measurement) error {

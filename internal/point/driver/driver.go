@@ -55,7 +55,7 @@ func (o Options) OutputTokens() (least, most int) {
 // Driver makes the load of one point.
 type Driver interface {
 	// Run makes the load and writes the raw report. An error carries an exit
-	// code (package exit): TryAgain for what a later attempt may mend.
+	// code (package exit): TryAgain for what a later attempt may fix.
 	Run(ctx context.Context, o Options) error
 	// Name and Version identify the driver in measurements.
 	Name() string

@@ -16,7 +16,7 @@ import (
 
 // TestRealRuns reads what guidellm wrote when it ran against simulated servers
 // whose law stands beside the reports. They are named VERSION-CASE and are made
-// anew, every number in them too, by
+// again, every number in them too, by
 //
 //	hack/guidellm/install.sh 0.2.1 0.3.1 0.4.0 0.5.4 0.6.1 0.7.3
 //	go test -tags guidellm ./internal/point/driver/guidellm -run Real -update -timeout 40m

@@ -125,7 +125,7 @@ func define[C any](command C) C {
 }
 
 // Flags are the command's flags as its command line has them; each call makes them
-// anew, since parsing changes them.
+// again, since parsing changes them.
 func (c Command) Flags() []cli.Flag {
 	var flags []cli.Flag
 	for _, f := range c.flags {

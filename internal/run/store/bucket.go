@@ -194,7 +194,7 @@ func (b *bucket) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return d, nil
 }
 
-// download is an object being read. A connection that breaks is made anew where
+// download is an object being read. A connection that breaks is made again where
 // it broke; an object that was replaced meanwhile is an error, not a mixture.
 type download struct {
 	ctx    context.Context
@@ -333,7 +333,7 @@ func (b *bucket) retry(ctx context.Context, verb, key string, op func() error) e
 }
 
 // explain says which object, what the server said and what to do, with the exit
-// code that follows: what only a person can mend is exit.Usage, what may pass is
+// code that follows: what only a person can fix is exit.Usage, what may pass is
 // exit.TryAgain.
 func (b *bucket) explain(ctx context.Context, verb, key string, err error) error {
 	what := "cannot " + verb + " " + b.url(key)

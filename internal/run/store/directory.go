@@ -121,7 +121,7 @@ func (d *directory) check(context.Context) error {
 	return nil
 }
 
-// writeError says what to do. A full or failing disk may be mended; a place that
+// writeError says what to do. A full or failing disk may be fixed; a place that
 // may not be written stays so.
 func writeError(name string, err error) error {
 	for _, passing := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {

@@ -401,7 +401,7 @@ func TestRetryEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A connection that breaks in the middle of an object is made anew there.
+// A connection that breaks in the middle of an object is made again there.
 func TestReadGoesOnWhereItBroke(t *testing.T) {
 	s := serve(t)
 	data := strings.Repeat("0123456789", 200_000)

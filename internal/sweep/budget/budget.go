@@ -109,7 +109,7 @@ func (p Expectation) Write(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nbeside its load a point costs %s\n", duration(p.Overhead))
+	_, err := fmt.Fprintf(w, "\noverhead per point: %s\n", duration(p.Overhead))
 	return err
 }
 

@@ -108,7 +108,7 @@ type Plan struct {
 	Points    []Candidate // by shape and batch
 	Seconds   float64     // of each point
 	Precision []float64   // expected half-width of the 95 % interval of each parameter, relative
-	Cost      float64     // seconds, what points cost beside the measuring included
+	Cost      float64     // seconds, overhead included
 }
 
 // Seconds are the lengths of a point that are tried.

@@ -53,7 +53,7 @@ func TestFaultPodDeleted(t *testing.T) {
 	w := n.succeeded("run")
 	n.whole("run", "A100", slow)
 	for b, at := range deleted {
-		tries := attempts(w, "A100", b) // of a node that has not been seen to run, Argo makes the pod anew
+		tries := attempts(w, "A100", b) // of a node that has not been seen to run, Argo makes the pod again
 		if m := n.measurement("run", "A100", b); m.StartedAt < unix(at) {
 			t.Errorf("batch %d was measured %.0f s before its pod was deleted; attempts %s", b, unix(at)-m.StartedAt, tell(tries))
 		} else {

@@ -76,7 +76,7 @@ func lastLines(text string) string {
 }
 
 // failure says why a run failed and what to do, or nil. What only a person can
-// mend is exit.Usage or exit.Unusable, all else may pass.
+// fix is exit.Usage or exit.Unusable, all else may pass.
 func (g *Guidellm) failure(end outcome, o driver.Options, said string) error {
 	words := lastLines(said)
 	switch {

@@ -323,7 +323,7 @@ func refused(err error) bool {
 	return errors.As(err, &status) && status.Code >= 400 && status.Code < 500 && status.Code != 429 && status.Code != 408
 }
 
-// classify says whether waiting may mend the failure of the first requests.
+// classify says whether waiting may fix the failure of the first requests.
 func classify(ctx context.Context, client *llm.Client, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return exit.With(exit.TryAgain, cause)
