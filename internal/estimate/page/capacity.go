@@ -28,6 +28,9 @@ func bearingOf(c capacity.Capacity, n names) bearing {
 	if c.Verdict.Level == fit.Refused {
 		b.Why = c.Verdict.Reasons
 	}
+	if c.Check != nil {
+		b.Check = c.Check.String()
+	}
 	return b
 }
 

@@ -133,6 +133,7 @@ type bearing struct {
 	Level                                           fit.Level
 	Rate, InFlight, Most, OutputTokens, Cost, Limit cell
 	Why                                             []string
+	Check                                           string // what open loops at the rate said; empty: nobody measured
 }
 
 // origin is one value of one field of the provenance, and what has it.
@@ -175,7 +176,7 @@ func viewOf(c Content) view {
 	}
 	v.Provenance = provenance(s, names)
 	v.Commands = commands(s, c.Measurements)
-	v.Before, v.ChangeNotes = c.Before, c.Notes
+	v.Before, v.ChangeNotes = c.Before, append(driftsOf(s.Drift, names), c.Notes...)
 	for _, r := range c.Changes {
 		v.Changes = append(v.Changes, changeOf(r))
 	}
@@ -189,7 +190,7 @@ func viewOf(c Content) view {
 		{section{"joint", "All shapes together"}, len(v.Joint) > 0},
 		{section{"provenance", "Provenance"}, len(v.Provenance) > 0},
 		{section{"reproduce", "How to do it again"}, len(v.Commands) > 0},
-		{section{"changes", "What changed"}, len(v.Changes) > 0},
+		{section{"changes", "What changed"}, len(v.Changes)+len(v.ChangeNotes) > 0},
 	} {
 		if x.there {
 			v.Sections = append(v.Sections, x.section)
@@ -596,4 +597,30 @@ func changeOf(r compare.Result) change {
 		c.Rows = append(c.Rows, row)
 	}
 	return c
+}
+
+// driftsOf are the sets that moved beyond the band since they were accepted last, in
+// words.
+func driftsOf(d *parameters.Drift, n names) []string {
+	if d == nil {
+		return nil
+	}
+	var list []string
+	for _, c := range d.Sets {
+		if len(c.Drifted) == 0 {
+			continue
+		}
+		var moved []string
+		for _, m := range c.Changes {
+			if slices.Contains(c.Drifted, m.Name) {
+				moved = append(moved, fmt.Sprintf("%s %s, was %s (%+.1f %%)", m.Name, parameters.Brief(m.New), parameters.Brief(m.Old), m.Percent))
+			}
+		}
+		line := fmt.Sprintf("%s moved by more than %.3g %% since it was accepted: %s", n.join(c.Model, c.Accelerator, c.Shape), 100*d.Band, strings.Join(moved, "; "))
+		if len(c.Differences) > 0 {
+			line += "; and " + strings.Join(c.Differences, "; ")
+		}
+		list = append(list, line)
+	}
+	return list
 }

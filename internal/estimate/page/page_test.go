@@ -238,6 +238,28 @@ func pageOf(t testing.TB, c page.Content) []byte {
 }
 
 // What is on it, from the answer to the evidence.
+// What was measured of a capacity, and what drifted since it was accepted, is on the page.
+func TestChecksAndDriftsAreShown(t *testing.T) {
+	c := mixed(t)
+	if text := string(pageOf(t, c)); strings.Contains(text, "measured: held") || strings.Contains(text, `id="changes"`) {
+		t.Error("a check or a drift that nobody made")
+	}
+	c.Capacity[0].Check = &capacity.Check{Verdict: capacity.Held, Points: []capacity.Checked{{Rate: 12.5, Met: true}}}
+	c.Summary.Drift = &parameters.Drift{Band: 0.05, Sets: []parameters.Comparison{{
+		Model: "org/model-8B", Accelerator: "A100", Shape: sweep.Shape{PromptTokens: 128, OutputTokens: 64}, Drifted: []string{"alpha"},
+		Changes: []parameters.Movement{{Name: "alpha", Old: 7, New: 7.56, Percent: 8}, {Name: "beta", Old: 1, New: 1.01, Percent: 1}}, Differences: []string{"the image differs"},
+	}}}
+	text := string(pageOf(t, c))
+	for _, want := range []string{"measured: held: at 12.5/s", `<h2 id="changes">What changed</h2>`, "moved by more than 5 % since it was accepted: alpha 7.56, was 7 (&#43;8.0 %); and the image differs"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if strings.Contains(text, "beta 1.01, was") {
+		t.Error("it says what did not drift")
+	}
+}
+
 func TestOrder(t *testing.T) {
 	c := mixed(t)
 	old := mixed(t)
