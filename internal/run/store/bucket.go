@@ -282,10 +282,16 @@ func (b *bucket) List(ctx context.Context, prefix string) ([]string, error) {
 			if fs.ValidPath(key) {
 				keys = append(keys, key)
 			}
+			if len(keys) > mostKeys {
+				return nil // said below: to list it again would not help
+			}
 		}
 		return ctx.Err() // the iteration ends early without saying so
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := bounded(b.String(), prefix, keys); err != nil {
 		return nil, err
 	}
 	slices.Sort(keys)

@@ -86,11 +86,16 @@ func (d *directory) List(ctx context.Context, prefix string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		keys = append(keys, filepath.ToSlash(key))
+		if keys = append(keys, filepath.ToSlash(key)); len(keys) > mostKeys {
+			return fs.SkipAll
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, exit.Errorf(exit.Usage, "cannot list %s: %w", start, err)
+	}
+	if err := bounded(d.root, prefix, keys); err != nil {
+		return nil, err
 	}
 	slices.Sort(keys) // the walk orders a/b before a.json, a bucket after it
 	return keys, nil

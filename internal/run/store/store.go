@@ -91,6 +91,18 @@ func at(location string) (Store, error) {
 	return b, nil
 }
 
+// mostKeys is the most that one listing may hold: a mistaken place must not fill the
+// memory of a small pod. The largest sweep leaves less than half of it.
+const mostKeys = 1_000_000
+
+// bounded refuses a listing that was cut at mostKeys.
+func bounded(place, prefix string, keys []string) error {
+	if len(keys) > mostKeys {
+		return exit.Errorf(exit.Usage, "%s, below %q: more than %d objects, which no run has; name the run", place, prefix, mostKeys)
+	}
+	return nil
+}
+
 // IsRemote tells whether location is in an object store rather than on this machine.
 func IsRemote(location string) bool { return strings.HasPrefix(location, scheme) }
 

@@ -658,3 +658,12 @@ func TestPlacesThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+func TestListingsAreBounded(t *testing.T) {
+	if err := bounded("s3://b", "runs", make([]string, mostKeys)); err != nil {
+		t.Error(err)
+	}
+	if err := bounded("s3://b", "runs", make([]string, mostKeys+1)); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "s3://b") {
+		t.Errorf("%v", err)
+	}
+}
