@@ -51,6 +51,12 @@ func shape(p plan.Plan) wfv1.Template {
 		Name:        shapeTemplate,
 		Inputs:      inputs(pAccelerator, pMaxNumSeqs, pTargetURL, pResults, pServer, pPromptTokens, pOutputTokens),
 		Parallelism: new(int64(1)),
-		DAG:         &wfv1.DAGTemplate{FailFast: new(false), Tasks: []wfv1.DAGTask{once, again}},
+		DAG: &wfv1.DAGTemplate{
+			FailFast: new(false),
+			Tasks:    []wfv1.DAGTask{once, again},
+			// Both: of a workflow that is stopped before the last of them, what comes next would
+			// otherwise hang on nothing, and argo retry would not find where it belongs.
+			Target: once.Name + " " + again.Name,
+		},
 	}
 }
