@@ -186,8 +186,9 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 // be measured.
 func prepare(c *cli.Context, cfg config.Config, say func(string)) (*local.Runner, map[string][]sweep.Point, error) {
 	ctx := c.Context
-	s, err := shareProcess(c, cfg.Sweep())
-	if err != nil {
+	cfg.ShareProcess = c.Bool("share-process")
+	s := cfg.Sweep()
+	if err := s.Validate(); err != nil {
 		return nil, nil, exit.With(exit.Usage, err)
 	}
 	out, err := store.New(ctx, c.String("output"))
@@ -202,7 +203,7 @@ func prepare(c *cli.Context, cfg config.Config, say func(string)) (*local.Runner
 		return nil, nil, err
 	}
 	r := &local.Runner{
-		Plan: plan.Of(cfg), ShareProcess: s.ShareProcess, Out: out, Run: run,
+		Plan: plan.Of(cfg), Out: out, Run: run,
 		Force: c.Bool("force"), Parallel: c.Int("parallel"), Stdout: c.App.Writer,
 	}
 	pending, err := r.Pending(ctx)
@@ -226,7 +227,6 @@ func prepare(c *cli.Context, cfg config.Config, say func(string)) (*local.Runner
 // expectedTime is how long the points take that are left.
 func expectedTime(r *local.Runner, left int) time.Duration {
 	s := r.Plan.Sweep()
-	s.ShareProcess = r.ShareProcess
 	expected := budget.Expect(s, budget.Options{Overhead: budget.Overhead(s.Driver, ""), Parallel: r.Parallel, RequestSeconds: requestSeconds})
 	return time.Duration(expected.Seconds * float64(left) / float64(expected.Points) * float64(time.Second))
 }

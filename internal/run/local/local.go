@@ -29,15 +29,14 @@ import (
 
 // Runner runs the points of a sweep.
 type Runner struct {
-	Plan         plan.Plan
-	ShareProcess bool // measure all batch sizes of a shape in one process of guidellm
-	Step         Stepper
-	Out          store.Store
-	Run          string // name of the run
-	Force        bool   // measure again what is measured already
-	Parallel     int    // accelerators at the same time
-	Stdout       io.Writer
-	Progress     Progress
+	Plan     plan.Plan
+	Step     Stepper
+	Out      store.Store
+	Run      string // name of the run
+	Force    bool   // measure again what is measured already
+	Parallel int    // accelerators at the same time
+	Stdout   io.Writer
+	Progress Progress
 
 	mu       sync.Mutex
 	failures []string
@@ -149,7 +148,7 @@ func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []s
 		}
 		group := points[:n]
 		points = points[n:]
-		if r.ShareProcess && n > 1 {
+		if r.Plan.ShareProcess && n > 1 {
 			if group, err = r.shared(ctx, a, server, group); err != nil {
 				return err
 			}

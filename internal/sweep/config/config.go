@@ -37,6 +37,7 @@ type Config struct {
 	Driver       string        `json:"driver,omitempty"`
 	Tokenizer    string        `json:"tokenizer,omitempty"` // for guidellm; empty: the model's own
 	Method       string        `json:"method,omitempty"`    // of the estimate: wls or two-point
+	ShareProcess bool          `json:"-"`                   // of a run on one machine: all batch sizes of a shape in one guidellm process
 	SLO          string        `json:"slo,omitempty"`       // objectives that a replica's capacity is told for and checked by; empty: it is not
 
 	// Where and how it runs in a cluster.
@@ -191,6 +192,8 @@ func (c Config) Sweep() sweep.Sweep {
 		MaxSeconds:  c.MaxSeconds,
 		MaxRequests: c.MaxRequests,
 		Driver:      c.Driver,
+
+		ShareProcess: c.ShareProcess,
 	}
 	for _, shape := range c.Shapes {
 		s.Shapes = append(s.Shapes, shape.Shape)

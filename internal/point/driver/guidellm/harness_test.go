@@ -193,7 +193,7 @@ func noToken(w http.ResponseWriter, _ *http.Request) {
 
 // markName is an environment variable by which a test finds the processes that
 // it started, whoever their parent is by now.
-const markName = "WFGEN_TEST_GUIDELLM_MARK"
+const markName = "HF_TEST_OF_WFGEN_MARK"
 
 var marks atomic.Int64
 

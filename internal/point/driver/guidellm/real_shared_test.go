@@ -29,7 +29,7 @@ func TestRealShared(t *testing.T) {
 				t.Fatalf("exit %d\n%s", code, said)
 			}
 			var starts []float64
-			for _, batch := range []string{"1", "4", "12"} {
+			for _, batch := range []string{"1", "12", "4"} {
 				m := readMeasurement(t, filepath.Join(out, "runs/r/X/measurements/64-16-b"+batch+".json"))
 				truth := trueITL(m.Taken.Batch)
 				if m.Client == nil || m.Server == nil || math.Abs(m.Taken.Batch/float64(m.BatchSize)-1) > 0.25 || math.Abs(m.Taken.ITL.MS/truth-1) > 0.1 {
@@ -66,7 +66,7 @@ func TestRealSharedDies(t *testing.T) {
 	version := installed(t)[0]
 	srv := serve(t, law(), nil)
 	out, said, code := share(t, version, srv, "--max-seconds", "3", "--tokenizer", "/no/such/tokenizer")
-	if code == 0 || !strings.Contains(said, "batch sizes 1,4,12 are tried one by one") || strings.Count(said, "/no/such/tokenizer") < 4 {
+	if code == 0 || !strings.Contains(said, "batch sizes 1,12,4 are tried one by one") || strings.Count(said, "/no/such/tokenizer") < 4 {
 		t.Errorf("exit %d\n%s", code, said)
 	}
 	if err := filepath.WalkDir(out, func(name string, _ fs.DirEntry, err error) error {

@@ -236,7 +236,7 @@ func failures(version string) []failure {
 		{name: "no token", instead: noToken, codes: []int{exit.TryAgain}, says: token},
 		usage,
 		{name: "no metrics", server: simulate.Config{NoMetrics: true}, codes: []int{exit.Done}, good: 20},
-		{name: "hang", server: simulate.Config{Hang: true}, flags: []string{"--margin", "20s"}, telling: true, codes: []int{exit.TryAgain}, says: `had not ended 35s after its start and was stopped: it waits for a server`},
+		{name: "hang", server: simulate.Config{Hang: true}, flags: []string{"--margin", "20s"}, telling: true, codes: []int{exit.TryAgain}, says: `had not ended 35s after its start and was stopped: it waits for a server|requests were cut off by the end of the run`},
 		{name: "SIGTERM", flags: long, end: (*step).terminate, codes: []int{exit.TryAgain}, says: `was interrupted after`},
 		{name: "out of memory", flags: long, end: (*step).killGuidellm, codes: []int{exit.TryAgain}, says: `ran out of memory; raise the memory limit`},
 	}
