@@ -43,7 +43,7 @@ type world struct {
 
 // markName is an environment variable by which a test finds the processes that
 // it started, whoever their parent is by now.
-const markName = "WFGEN_TEST_MARK"
+const markName = "HF_TEST_OF_WFGEN_MARK"
 
 // TestVLLM is a story in the order of its parts: the server's death is the last.
 func TestVLLM(t *testing.T) {
