@@ -72,6 +72,7 @@ type Witness struct {
 	QueueMS         *float64 `json:"queue_ms,omitempty"`          // mean wait before a request ran; of the client: what its rows show of one
 	PrefillMS       *float64 `json:"prefill_ms,omitempty"`        // mean prefill
 	WaitingMean     *float64 `json:"waiting_mean,omitempty"`      // mean of requests waiting over the window
+	Full            *float64 `json:"full,omitempty"`              // most requests that ran together, where others waited in every scrape of the window: as many as it can
 	Preemptions     *float64 `json:"preemptions,omitempty"`       // count in the whole point
 	PrefixCacheHits *float64 `json:"prefix_cache_hits,omitempty"` // tokens (vLLM) in the whole point
 	KVCacheUsage    *float64 `json:"kv_cache_usage,omitempty"`    // 0..1, largest seen

@@ -360,12 +360,16 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 	}
 	first, last := inside[0], inside[len(inside)-1]
 	w.WindowStart, w.WindowSeconds = first.Time, last.Time-first.Time
-	waiting := 0.0
+	waiting, full, most := 0.0, true, 0.0
 	for _, s := range inside {
 		w.Batch += s.Running / float64(len(inside))
 		waiting += s.Waiting / float64(len(inside))
+		full, most = full && s.Waiting > 0, max(most, s.Running)
 	}
 	w.WaitingMean = &waiting
+	if full && most > 0 {
+		w.Full = &most
+	}
 
 	// A request's duration, by Little's law: requests in the server over the
 	// rate of first tokens.

@@ -3,6 +3,7 @@ package measurement
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -218,12 +219,18 @@ func TestServerWitness(t *testing.T) {
 	near(t, "queue", *w.QueueMS, 0.5, 1e-9)
 	near(t, "batch", w.Batch, 4, 1e-12)
 	near(t, "waiting", *w.WaitingMean, 0.5, 1e-12)
+	near(t, "full", *w.Full, 4, 1e-12)
 	near(t, "window", w.WindowSeconds, 24.5, 1e-9)
 	near(t, "kv", *w.KVCacheUsage, 0.6, 1e-9)
 	if w.Requests != 60 || *w.Preemptions != 0 || *w.PrefixCacheHits != 960 || w.ITL.Blocks < 5 || w.PrefillMS != nil {
 		t.Errorf("witness %+v", w)
 	}
 
+	spare := slices.Clone(scrapes)
+	spare[30].Waiting = 0
+	if w := ServerWitness(spare, 1005, 1029.8); w.Full != nil {
+		t.Errorf("full with %v, though once nobody waited", *w.Full)
+	}
 	if w := ServerWitness(scrapes, 1005.1, 1005.4); w.ITL != nil || w.Requests != 60 {
 		t.Errorf("no scrape in the window: %+v", w)
 	}

@@ -496,6 +496,9 @@ func (m *Measurement) batch(source string, admissible bool, warn func(reason.Rea
 		fromServer = w.Batch
 		if ran := m.ran(); exact && ran > 0 {
 			fromServer = fromClient * ran
+			if w.Full != nil { // the mean times begin and end within iterations
+				fromServer = min(fromServer, *w.Full)
+			}
 		} else if n := m.repeated(); n > 1 {
 			warn(reason.New(reason.Repeated, "the server ran %.4g requests together by its gauge where the client, whose requests were all, had %.4g in flight: the gauge comes %d times over, and is divided", w.Batch, fromClient, n))
 			fromServer /= float64(n)

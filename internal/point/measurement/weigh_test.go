@@ -123,6 +123,20 @@ func TestWantsProbe(t *testing.T) {
 	}
 }
 
+// A request runs for what the server says of the time that the client saw: so many of
+// those in flight ran, and never more than a full server can run.
+func TestWeighBatchThatRan(t *testing.T) {
+	m := sample()
+	m.OutputTokens = 101
+	m.Client.Batch, m.Client.TTFT.MeanMS, m.Client.ITL.MeanMS = 16, 1000, 10
+	m.Server.RunningMS = new(1020.0)
+	near(t, "more than half of them", m.Weigh(Auto, Auto).Batch, 8.16, 1e-9)
+	m.Server.Full = new(8.0)
+	near(t, "of a full server", m.Weigh(Auto, Auto).Batch, 8, 1e-12)
+	m.Server.RunningMS = new(900.0)
+	near(t, "of one that was not always as full", m.Weigh(Auto, Auto).Batch, 7.2, 1e-9)
+}
+
 func TestWeighReasons(t *testing.T) {
 	for _, c := range []struct {
 		name     string
