@@ -103,7 +103,7 @@ func alias(flags []cli.Flag, name, short string) []cli.Flag {
 // shareProcessFlag is for a run on one machine: in a workflow each point has a pod of
 // its own.
 func shareProcessFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "share-process", Usage: "measure all batch sizes of a shape in one guidellm process (0.4 or newer), whose start is then paid for once"}
+	return &cli.BoolFlag{Name: "share-process", Usage: "measure all batch sizes of a shape in one guidellm process, whose start is then paid for once"}
 }
 
 func shareProcess(c *cli.Context, s sweep.Sweep) (sweep.Sweep, error) {

@@ -53,7 +53,7 @@ Examples:
 					cfg.Driver = sweep.Native // as wfgen run does
 				}
 			}
-			o.Overhead = budget.Overhead(cfg.Driver, imageTag(cfg.GuidellmImage))
+			o.Overhead = budget.Overhead(cfg.Driver, cfg.GuidellmImage)
 			if name := c.String("from"); name != "" {
 				before, err := readSummary(c.Context, name)
 				if err != nil {
@@ -83,14 +83,6 @@ func readSummary(ctx context.Context, name string) (parameters.Summary, error) {
 	}
 	defer f.Close()
 	return parameters.DecodeSummary(f, name)
-}
-
-// imageTag is v0.7.3 of ghcr.io/vllm-project/guidellm:v0.7.3; empty where the image
-// names none.
-func imageTag(image string) string {
-	image, _, _ = strings.Cut(image, "@")
-	_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
-	return tag
 }
 
 func applyCosts(cfg *config.Config, costs []string) error {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/release"
 )
 
 // What an estimate may be asked to use.
@@ -367,9 +367,7 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 	if m.Client != nil && m.Client.Requests > 0 {
 		ours := m.Client.Requests
 		most := ours + m.Requests.Errored + m.Requests.Incomplete
-		if m.Driver.Name == "guidellm" && oldGuidellm(m.Driver.Version) {
-			// It and each of its worker processes, up to one per stream, test the
-			// connection with a request that its report does not count.
+		if version, ok := release.Parse(m.Driver.Version); ok && m.Driver.Name == sweep.Guidellm && version.Traits().TrialRequests {
 			most += 1 + m.BatchSize
 		}
 		made := w.Gaps
@@ -646,9 +644,4 @@ func without(list, drop []string) []string {
 		}
 	}
 	return rest
-}
-
-func oldGuidellm(version string) bool {
-	v := strings.TrimPrefix(version, "v")
-	return strings.HasPrefix(v, "0.1.") || strings.HasPrefix(v, "0.2.") || strings.HasPrefix(v, "0.3.")
 }

@@ -17,6 +17,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/release"
 )
 
 // guidellmDocument is what is read of a guidellm report. The families differ in
@@ -755,10 +756,10 @@ func (d *document) version(b *benchmark) string {
 	case d.Metadata.Version != "":
 		return string(d.Metadata.Version)
 	case d.Args != nil:
-		return "0.4.x"
+		return release.Series04
 	case b.Metrics.TTFT.Successful.Percentiles.P50 != nil:
-		return "0.3.x"
+		return release.Series03
 	default:
-		return "0.2.x"
+		return release.Series02
 	}
 }

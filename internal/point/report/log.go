@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/release"
 )
 
 // ReadLog reads the table "Benchmarks Stats" out of the console log of guidellm
@@ -71,7 +72,7 @@ var (
 )
 
 func scanLog(r io.Reader) (*consoleLog, error) {
-	l := &consoleLog{version: "0.3.x"}
+	l := &consoleLog{version: release.Series03}
 	var table *[]string // that the line is in
 	columns := 0
 	lines := bufio.NewScanner(r)
@@ -91,7 +92,7 @@ func scanLog(r io.Reader) (*consoleLog, error) {
 			l.target = redact.URL(m[1])
 		}
 		if strings.Contains(line, "Req Latency (ms)") { // though the values are seconds
-			l.version = "0.2.x"
+			l.version = release.Series02
 		}
 		if bound := number(logBound, line); bound > 0 {
 			l.bound = bound

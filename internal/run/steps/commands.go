@@ -7,7 +7,11 @@ import (
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/linear4"
+	"wfgen.dev/internal/sweep/release"
 )
+
+// sharesProcess is the first guidellm that can.
+var sharesProcess = release.Since(func(t release.Traits) bool { return t.SharesProcess })
 
 // What several commands say alike.
 var (
@@ -116,7 +120,7 @@ var Bench = define(struct {
 	Rate:         Flag[float64]{Name: "rate", Usage: "instead of --batch-size, `REQUESTS` per second that arrive whatever becomes of those before them: no point of an estimate, but a check of one"},
 	Arrivals:     Flag[string]{Name: "arrivals", Default: measurement.Poisson, Usage: "how those arrive: poisson (at random) or constant (at even intervals)"},
 	SLO:          Flag[string]{Name: "slo", Usage: "objectives that those are held against, as `LIST` such as ttft=250ms,p90.itl=20ms"},
-	ShareProcess: Flag[bool]{Name: "share-process", Usage: "run all batch sizes of --batch-size in one guidellm process (0.4 or newer), whose start is then paid for once; each is a point of its own, in b<N>/ below --output"},
+	ShareProcess: Flag[bool]{Name: "share-process", Usage: "run all batch sizes of --batch-size in one guidellm process (" + sharesProcess + " or newer), whose start is then paid for once; each is a point of its own, in b<N>/ below --output"},
 	BatchSizes:   Flag[string]{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
 	PromptTokens: Flag[int]{Name: "prompt-tokens", Default: 128, Usage: "tokens of each prompt"},
 	OutputTokens: Flag[int]{Name: "output-tokens", Default: 128, Usage: "tokens of each answer"},

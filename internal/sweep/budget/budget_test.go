@@ -66,9 +66,9 @@ func TestRequestsEndAPoint(t *testing.T) {
 }
 
 func TestOverhead(t *testing.T) {
-	for version, want := range map[string]float64{"0.2.1": 8, "v0.3.1": 11, "0.4.0": 20, "v0.6.1": 20, "0.7.3": 12, "0.9.0": 12, "latest": 12, "": 12, "1.0.0": 12} {
-		if got := Overhead(sweep.Guidellm, version); got != want {
-			t.Errorf("guidellm %q: %v s, want %v", version, got, want)
+	for image, want := range map[string]float64{"guidellm:0.2.1": 8, "host:5000/guidellm:v0.3.1": 11, "g:v0.6.1@sha256:00": 20, "g": 12, "host:5000/g": 12} {
+		if got := Overhead(sweep.Guidellm, image); got != want {
+			t.Errorf("guidellm %q: %v s, want %v", image, got, want)
 		}
 	}
 	if got := Overhead(sweep.Native, "v0.7.3"); got != 1 {

@@ -1,53 +1,29 @@
 package budget
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/sweep"
-)
-
-// What a point costs beyond its load: start of the process, imports, tokenizer,
-// calibration of prompts, shutdown. These are the overhead_seconds of measurements
-// with the real guidellm, by minor version from, on two cores that do nothing else, as
-//
-//	make compare-drivers
-//
-// prints them for a server that has /metrics; a probe, where there are none, comes on
-// top. Fewer or busier cores make them longer: Previous knows better.
-var (
-	guidellmOverhead = []struct {
-		minor   int
-		seconds float64
-	}{{2, 8}, {3, 11}, {4, 20}, {7, 12}}
-	nativeOverhead = 1.0
+	"wfgen.dev/internal/sweep/release"
 )
 
 // PodOverhead is what a node of a workflow costs, seconds: scheduling, start and
 // saving of artifacts. A point, and an accelerator's wait and estimate, are one each.
 const PodOverhead = 5
 
-// Overhead is what a point is expected to cost beyond its load, seconds, with a
-// driver and its version, such as 0.7.3 or the tag v0.7.3; one that is not known is
-// taken for the newest.
-func Overhead(driver, version string) float64 {
+// nativeOverhead is what a point of the native driver costs beyond its load, seconds.
+const nativeOverhead = 1.0
+
+// Overhead is what a point is expected to cost beyond its load, seconds, with a driver
+// and, where that is guidellm, the version in its image; Previous knows better.
+func Overhead(driver, image string) float64 {
 	if driver == sweep.Native {
 		return nativeOverhead
 	}
-	newest := guidellmOverhead[len(guidellmOverhead)-1].seconds
-	var major, minor int
-	if n, _ := fmt.Sscanf(strings.TrimPrefix(version, "v"), "%d.%d", &major, &minor); n < 2 || major > 0 {
-		return newest
-	}
-	seconds := guidellmOverhead[0].seconds
-	for _, o := range guidellmOverhead {
-		if minor >= o.minor {
-			seconds = o.seconds
-		}
-	}
-	return seconds
+	version, _ := release.OfImage(image)
+	return version.Traits().OverheadSeconds
 }
 
 // Previous is o with what an earlier run knows better: how long the model's requests

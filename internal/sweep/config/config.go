@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/release"
 	"wfgen.dev/internal/version"
 )
 
@@ -139,7 +140,7 @@ const (
 	// DefaultTargetURL are Services in the namespace of the sweep.
 	DefaultTargetURL = "http://vllm-{accelerator}:8000"
 	// DefaultGuidellmImage is the newest published image whose reports step reads.
-	DefaultGuidellmImage = "ghcr.io/vllm-project/guidellm:v0.8.1"
+	DefaultGuidellmImage = "ghcr.io/vllm-project/guidellm:v" + release.Newest
 )
 
 // Default is the configuration of a user who said nothing. It names no

@@ -13,6 +13,7 @@ import (
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/release"
 )
 
 // plan is a run of one version: everything but the name of its report.
@@ -22,95 +23,67 @@ type plan struct {
 	notes []string // what the user should know
 }
 
-// family is a range of versions with one command line. Each keeps every request
-// of a run in its report, and none is told to drop a warm-up: the steady window
-// is found in the rows, and the server's count of requests can only be compared
-// with that of a whole run.
-type family struct {
-	since     release // the first of them
+// commandLine is how versions are told what to do. Each keeps every request of a run in
+// its report, and none is told to drop a warm-up: the steady window is found in the
+// rows, and the server's count of requests can only be compared with that of a whole run.
+type commandLine struct {
+	arguments func(t release.Traits, o driver.Options, withKey bool) func(report string) []string
+	key       func(o driver.Options) string // what the variable of the API key holds, which is never an argument
 	env       []string
-	key       keyWay
-	arguments func(g *Guidellm, o driver.Options, withKey bool) func(report string) []string
 }
 
-// keyWay is how an API key reaches guidellm, never by its arguments.
-type keyWay struct {
-	variable string // environment variable; empty: this version has no way
-	value    func(o driver.Options) string
-	leaks    bool // into what it writes, from where we cut it
-}
-
-// families are ordered by version.
-var families = []family{
-	{since: release{minor: 2}, arguments: rateType, env: []string{"GUIDELLM__PREFERRED_ROUTE=text_completions"}, key: keyWay{
-		variable: "GUIDELLM__OPENAI__API_KEY",
-		value:    func(o driver.Options) string { return o.APIKey },
-		leaks:    true,
-	}},
-	{since: release{minor: 4}, arguments: profile},
-	{since: release{minor: 5, patch: 2}, arguments: profile, key: keyWay{
-		variable: "GUIDELLM_BACKEND_KWARGS",
-		value:    func(o driver.Options) string { return object("api_key", o.APIKey) },
-		leaks:    true,
-	}},
-	{since: release{minor: 7}, arguments: kinds, key: keyWay{
-		variable: "GUIDELLM__SPEC__BACKEND",
-		value:    func(o driver.Options) string { return backend(o, "api_key", o.APIKey) },
-	}},
-}
-
-// newest is the last minor version of the last family that was tried.
-var newest = release{minor: 8, text: "0.8"}
-
-func familyOf(v release) (family, error) {
-	for _, f := range slices.Backward(families) {
-		if !v.before(f.since.major, f.since.minor, f.since.patch) {
-			return f, nil
-		}
-	}
-	return family{}, exit.Errorf(exit.Usage, "guidellm %s is too old; install 0.2 or newer, best %s, or use the native driver", v, newest)
+var commandLines = map[release.CommandLine]commandLine{
+	release.RateType: {arguments: rateType, key: func(o driver.Options) string { return o.APIKey }, env: []string{"GUIDELLM__PREFERRED_ROUTE=text_completions"}},
+	release.Profile:  {arguments: profile, key: func(o driver.Options) string { return object("api_key", o.APIKey) }},
+	release.Kinds:    {arguments: kinds, key: func(o driver.Options) string { return backend(o, "api_key", o.APIKey) }},
 }
 
 // plan makes the command line of one point.
 func (g *Guidellm) plan(o driver.Options) (plan, error) {
-	f, err := familyOf(g.version)
-	if err != nil {
-		return plan{}, err
-	}
+	traits := g.version.Traits()
+	line := commandLines[traits.CommandLine]
 	if err := refuseCredentials(o.Target); err != nil {
 		return plan{}, err
 	}
-	if len(o.Levels) > 1 && g.version.before(0, 4, 0) {
-		return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot share a process between batch sizes: between two of them each worker tests the connection, and the server's counts of requests could not be told apart; use 0.4 or newer", g.version)
+	if len(o.Levels) > 1 && !traits.SharesProcess {
+		return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot share a process between batch sizes: between two of them each worker tests the connection, and the server's counts of requests could not be told apart; use %s or newer",
+			g.version, release.Since(func(t release.Traits) bool { return t.SharesProcess }))
 	}
 	var p plan
 	note := func(format string, args ...any) { p.notes = append(p.notes, fmt.Sprintf(format, args...)) }
-	if g.version.major > newest.major || g.version.minor > newest.minor {
-		note("guidellm %s is newer than %s, the newest that is known; it is run as that one is", g.version, newest)
+	if g.version.Newer() {
+		note("guidellm %s is newer than %s, the newest that is known; it is run as that one is", g.version, release.Newest)
 	}
 	if most := slices.Max(o.BatchSizes()); o.MaxRequests > 0 && o.MaxRequests < 10*most {
 		note("%d requests are fewer than 10 in each of %d streams: much of the run will be its beginning and end", o.MaxRequests, most)
 	}
 	if o.APIKey != "" {
 		switch {
-		case f.key.variable == "":
-			return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot send an API key; use 0.7 or the native driver", g.version)
-		case f.key.leaks && len(strings.TrimSpace(o.APIKey)) < redact.Shortest:
-			return plan{}, exit.Errorf(exit.Usage, "guidellm %s writes the API key into its report and log, and one of fewer than %d characters cannot be told from other text there; use guidellm 0.7, the native driver or a longer key", g.version, redact.Shortest)
+		case traits.KeyVariable == "":
+			return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot send an API key; use %s or the native driver", g.version, keepsKeys())
+		case traits.KeyLeaks && len(strings.TrimSpace(o.APIKey)) < redact.Shortest:
+			return plan{}, exit.Errorf(exit.Usage, "guidellm %s writes the API key into its report and log, and one of fewer than %d characters cannot be told from other text there; use guidellm %s, the native driver or a longer key", g.version, redact.Shortest, keepsKeys())
 		}
-		p.env = append(p.env, f.key.variable+"="+f.key.value(o))
+		p.env = append(p.env, traits.KeyVariable+"="+line.key(o))
 	}
-	if o.Tokenizer, err = findTokenizer(o.Tokenizer); err != nil {
+	tokenizer, err := findTokenizer(o.Tokenizer)
+	if err != nil {
 		return plan{}, err
 	}
+	o.Tokenizer = tokenizer
 	o.Seed = int64(uint64(o.Seed) & math.MaxInt32) // numpy's limit
-	p.args = f.arguments(g, o, o.APIKey != "")
+	p.args = line.arguments(traits, o, o.APIKey != "")
 	p.env = append(p.env,
 		"COLUMNS=250",        // a table must not be wrapped at 80
 		"PYTHONUNBUFFERED=1", // the log shows what happens when it happens
 	)
-	p.env = append(p.env, f.env...)
+	p.env = append(p.env, line.env...)
 	return p, nil
+}
+
+// keepsKeys is the first version that sends an API key and writes it nowhere.
+func keepsKeys() string {
+	return release.Since(func(t release.Traits) bool { return t.KeyVariable != "" && !t.KeyLeaks })
 }
 
 // findTokenizer makes the name of a directory one that holds where guidellm runs,
@@ -145,10 +118,10 @@ func list(numbers []int) string {
 }
 
 // rateType is the command line of 0.2 and 0.3.
-func rateType(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
+func rateType(t release.Traits, o driver.Options, withKey bool) func(string) []string {
 	return func(report string) []string {
 		args := []string{"benchmark"}
-		if !g.version.before(0, 3, 0) {
+		if t.BenchmarkRun {
 			args = append(args, "run")
 		}
 		args = append(args, "--target", o.Target, "--model", o.Model)
@@ -160,7 +133,7 @@ func rateType(g *Guidellm, o driver.Options, withKey bool) func(string) []string
 		}
 		args = append(args, limits(o)...)
 		args = append(args,
-			"--data", fmt.Sprintf("%s,samples=%d", g.data(o), samples(o)),
+			"--data", fmt.Sprintf("%s,samples=%d", data(t, o), samples(o)),
 			"--random-seed", fmt.Sprint(o.Seed))
 		if o.Tokenizer != "" {
 			args = append(args, "--processor", o.Tokenizer)
@@ -192,13 +165,13 @@ func samples(o driver.Options) int {
 }
 
 // profile is the command line of 0.4 to 0.6.
-func profile(g *Guidellm, o driver.Options, _ bool) func(string) []string {
+func profile(t release.Traits, o driver.Options, _ bool) func(string) []string {
 	return func(report string) []string {
 		args := []string{"benchmark", "run", "--target", o.Target, "--model", o.Model}
-		if g.version.before(0, 6, 0) {
-			args = append(args, "--request-type", "text_completions")
-		} else {
+		if t.RequestFormat {
 			args = append(args, "--request-format", "/v1/completions")
+		} else {
+			args = append(args, "--request-type", "text_completions")
 		}
 		if synchronous(o) {
 			args = append(args, "--profile", "synchronous")
@@ -207,12 +180,12 @@ func profile(g *Guidellm, o driver.Options, _ bool) func(string) []string {
 		}
 		args = append(args, limits(o)...)
 		args = append(args,
-			"--data", g.data(o),
+			"--data", data(t, o),
 			"--random-seed", fmt.Sprint(o.Seed))
 		if o.Tokenizer != "" {
 			args = append(args, "--processor", o.Tokenizer)
 		}
-		if !g.version.before(0, 5, 4) { // before, the option does nothing
+		if t.SampleRequests {
 			args = append(args, "--sample-requests", "0") // every row, without its texts
 		}
 		return append(args,
@@ -221,7 +194,7 @@ func profile(g *Guidellm, o driver.Options, _ bool) func(string) []string {
 }
 
 // kinds is the command line from 0.7 on.
-func kinds(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
+func kinds(t release.Traits, o driver.Options, withKey bool) func(string) []string {
 	return func(report string) []string {
 		args := []string{"run"}
 		if !withKey { // else it is all in the environment
@@ -242,7 +215,7 @@ func kinds(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
 			args = append(args, "--constraint", object("kind", "max_requests", "count", o.MaxRequests))
 		}
 		args = append(args,
-			"--data", object(append([]any{"kind", "synthetic_text"}, g.lengths(o)...)...),
+			"--data", object(append([]any{"kind", "synthetic_text"}, lengths(t, o)...)...),
 			"--seed", object("kind", "static", "value", o.Seed))
 		if o.Tokenizer != "" {
 			args = append(args, "--tokenizer", object("kind", "huggingface_auto", "model", o.Tokenizer))
@@ -256,11 +229,11 @@ func kinds(g *Guidellm, o driver.Options, withKey bool) func(string) []string {
 
 // lengths are the fields, as names and values, by which every version is told how
 // long prompts and answers are. Given the least and the most without a standard
-// deviation, each draws evenly between them, 0.2 up to one more than the most.
-func (g *Guidellm) lengths(o driver.Options) []any {
+// deviation, each draws evenly between them.
+func lengths(t release.Traits, o driver.Options) []any {
 	fields := []any{"prompt_tokens", o.Shape.PromptTokens, "output_tokens", o.Shape.OutputTokens}
 	if least, most := o.OutputTokens(); least < most {
-		if g.version.before(0, 3, 0) {
+		if t.Overshoots {
 			most--
 		}
 		fields = append(fields, "output_tokens_min", least, "output_tokens_max", most)
@@ -269,9 +242,9 @@ func (g *Guidellm) lengths(o driver.Options) []any {
 }
 
 // data is lengths as versions up to 0.6 read it.
-func (g *Guidellm) data(o driver.Options) string {
+func data(t release.Traits, o driver.Options) string {
 	var b strings.Builder
-	for i, v := range g.lengths(o) {
+	for i, v := range lengths(t, o) {
 		if i > 0 {
 			b.WriteByte(",="[i%2])
 		}

@@ -11,6 +11,7 @@ import (
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/release"
 )
 
 // tail is the last of what a process said.
@@ -104,7 +105,7 @@ func (g *Guidellm) failure(end outcome, o driver.Options, said string) error {
 	case unreachable.MatchString(said):
 		return exit.Errorf(exit.TryAgain, "guidellm %s cannot reach %s%s", g.version, o.Target, words)
 	case end.code == exit.Usage:
-		return exit.Errorf(exit.Usage, "guidellm %s does not take the arguments of its version; use 0.8.1 or the native driver%s", g.version, words)
+		return exit.Errorf(exit.Usage, "guidellm %s does not take the arguments of its version; use %s or the native driver%s", g.version, release.Newest, words)
 	}
 	how := fmt.Sprintf("exit code %d", end.code)
 	if end.signal != 0 {

@@ -9,11 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/release"
 )
 
 // places are where guidellm's own container images have it, in case it is not on PATH.
@@ -37,8 +37,8 @@ func Find(binary string) (*Guidellm, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := familyOf(version); err != nil {
-		return nil, err
+	if version.TooOld() {
+		return nil, exit.Errorf(exit.Usage, "guidellm %s is too old; install %s or newer, best %s, or use the native driver", version, release.Oldest(), release.Newest)
 	}
 	return &Guidellm{binary: path, version: version, grace: 10 * time.Second}, nil
 }
@@ -63,63 +63,28 @@ func locate(binary string) (string, error) {
 		os.Getenv("PATH"), strings.Join(places, ", "))
 }
 
-// release is a version of guidellm.
-type release struct {
-	major, minor, patch int
-	text                string
-}
-
-func (r release) String() string { return r.text }
-
-// before tells whether r came before major.minor.patch.
-func (r release) before(major, minor, patch int) bool {
-	if r.major != major {
-		return r.major < major
-	}
-	if r.minor != minor {
-		return r.minor < minor
-	}
-	return r.patch < patch
-}
-
-var releasePattern = regexp.MustCompile(`(\d+)\.(\d+)(?:\.(\d+))?[0-9A-Za-z.+_-]*`)
-
-// parseRelease reads 0.7.3, 0.8.0.dev12+g0a1b2c3 and the like, wherever in text
-// the first of them stands.
-func parseRelease(text string) (release, bool) {
-	m := releasePattern.FindStringSubmatch(text)
-	if m == nil {
-		return release{}, false
-	}
-	r := release{text: m[0]}
-	for i, n := range []*int{&r.major, &r.minor, &r.patch} {
-		*n, _ = strconv.Atoi(m[i+1]) // digits, or nothing for a patch that is not given
-	}
-	return r, true
-}
-
 // versionOf learns the version of the guidellm that a script starts: from the
 // name of its package's metadata directory, else from its Python, and only where
 // neither tells by starting it.
-func versionOf(binary string) (release, error) {
+func versionOf(binary string) (release.Release, error) {
 	python := interpreter(binary)
 	if python != "" {
 		if r, ok := versionBeside(python); ok {
 			return r, nil
 		}
 		out, err := output(askTimeout, python, "-c", "import importlib.metadata as m; print(m.version('guidellm'))")
-		if r, ok := parseRelease(out); err == nil && ok {
+		if r, ok := release.Parse(out); err == nil && ok {
 			return r, nil
 		}
 	}
 	out, err := output(startTimeout, binary, "--version")
-	if r, ok := parseRelease(out); err == nil && ok {
+	if r, ok := release.Parse(out); err == nil && ok {
 		return r, nil
 	}
 	if err != nil {
-		return release{}, exit.Errorf(exit.Usage, "guidellm: %s does not tell its version: %w; is it guidellm, and does it start?", binary, err)
+		return release.Release{}, exit.Errorf(exit.Usage, "guidellm: %s does not tell its version: %w; is it guidellm, and does it start?", binary, err)
 	}
-	return release{}, exit.Errorf(exit.Usage, "guidellm: %s --version says %q, which holds no version; is it guidellm?", binary, firstLine(out))
+	return release.Release{}, exit.Errorf(exit.Usage, "guidellm: %s --version says %q, which holds no version; is it guidellm?", binary, firstLine(out))
 }
 
 // interpreter is the Python that a script of a Python package runs with, or "".
@@ -163,13 +128,13 @@ var execLine = regexp.MustCompile(`^'''exec' ['"]?(/[^'"]*python[^'"/]*?)['"]? [
 
 // versionBeside finds the metadata of guidellm among the packages of the virtual
 // environment that python, unresolved, stands in.
-func versionBeside(python string) (release, bool) {
+func versionBeside(python string) (release.Release, bool) {
 	root := filepath.Dir(filepath.Dir(python))
 	var found []string
 	for _, lib := range []string{"lib", "lib64"} {
 		matches, err := filepath.Glob(filepath.Join(escape(root), lib, "python*", "*-packages", "guidellm-*.dist-info"))
 		if err != nil {
-			return release{}, false
+			return release.Release{}, false
 		}
 		for _, m := range matches {
 			name := filepath.Base(m)
@@ -179,9 +144,9 @@ func versionBeside(python string) (release, bool) {
 		}
 	}
 	if len(found) != 1 { // two Pythons share this root: ask the one that counts
-		return release{}, false
+		return release.Release{}, false
 	}
-	return parseRelease(strings.TrimSuffix(strings.TrimPrefix(found[0], "guidellm-"), ".dist-info"))
+	return release.Parse(strings.TrimSuffix(strings.TrimPrefix(found[0], "guidellm-"), ".dist-info"))
 }
 
 // escape makes a path match itself in filepath.Glob.

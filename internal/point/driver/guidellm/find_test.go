@@ -153,27 +153,3 @@ func TestFindOnPath(t *testing.T) {
 		t.Errorf("%+v, %v", g, err)
 	}
 }
-
-func TestReleases(t *testing.T) {
-	for text, want := range map[string]release{
-		"0.7.3":                        {0, 7, 3, "0.7.3"},
-		"0.8.0.dev12+g0a1b2c3":         {0, 8, 0, "0.8.0.dev12+g0a1b2c3"},
-		"guidellm, version 0.6.0rc1\n": {0, 6, 0, "0.6.0rc1"},
-		"guidellm version: 1.0":        {1, 0, 0, "1.0"},
-	} {
-		if got, ok := parseRelease(text); !ok || got != want {
-			t.Errorf("%q: %+v", text, got)
-		}
-	}
-	if _, ok := parseRelease("no version 7 here"); ok {
-		t.Error("found a version")
-	}
-	for _, v := range []struct {
-		text   string
-		before bool
-	}{{"0.5.1", true}, {"0.4.9", true}, {"0.5.2", false}, {"0.6.0", false}, {"1.0.0", false}} {
-		if r, _ := parseRelease(v.text); r.before(0, 5, 2) != v.before {
-			t.Errorf("%s", v.text)
-		}
-	}
-}

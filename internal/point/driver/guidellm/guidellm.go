@@ -22,12 +22,13 @@ import (
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/scratch"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/release"
 )
 
 // Guidellm is an installed guidellm. It is a driver.Driver.
 type Guidellm struct {
 	binary  string
-	version release
+	version release.Release
 
 	grace time.Duration // between SIGTERM and SIGKILL
 }
@@ -36,7 +37,7 @@ type Guidellm struct {
 func (*Guidellm) Name() string { return sweep.Guidellm }
 
 // Version is guidellm's own, such as 0.7.3.
-func (g *Guidellm) Version() string { return g.version.text }
+func (g *Guidellm) Version() string { return g.version.String() }
 
 // Run makes the load of one point, or of o.Levels, and leaves guidellm's report,
 // without secrets in it, at o.Report. There is no report where Run returns an error.
