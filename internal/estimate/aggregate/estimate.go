@@ -279,7 +279,7 @@ func why(t measurement.Taken, sentences []string) *reason.Reason {
 	if len(sentences) == 0 {
 		return nil
 	}
-	r := finding(t, sentences[0])
+	r := t.Finding(sentences[0])
 	for _, more := range sentences[1:] {
 		if r.Cure == "" {
 			r.Text += "; " + more
@@ -288,16 +288,6 @@ func why(t measurement.Taken, sentences []string) *reason.Reason {
 		}
 	}
 	return &r
-}
-
-// finding is a sentence with its code, where the measurement knows it.
-func finding(t measurement.Taken, sentence string) reason.Reason {
-	for _, r := range t.Findings {
-		if r.String() == sentence {
-			return r
-		}
-	}
-	return reason.New(reason.Void, "%s", sentence)
 }
 
 // How far the counted tokens may be off the shape, relative: templates add a few, and
@@ -530,7 +520,7 @@ func judge(f *fit.Linear4, ms []Source) {
 			warn(m, reason.Interrupted, "interrupted; only %.3g s were measured", m.Seconds)
 		}
 		for _, w := range m.Taken.Warnings {
-			r := finding(m.Taken, w)
+			r := m.Taken.Finding(w)
 			if r.Code == reason.Void {
 				r.Code = reason.Witness
 			}

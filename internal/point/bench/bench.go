@@ -210,7 +210,7 @@ func (r *process) point(ctx context.Context, m measurement.Measurement, dir stri
 		return m, exit.Errorf(exit.TryAgain, "%s at %s: %s", r.Shape, m.Load(), why)
 	}
 	if len(m.Taken.Void) > 0 {
-		if slices.Contains(m.Taken.Void, restarted) {
+		if m.Taken.Has(reason.Restarted) {
 			return m, exit.Errorf(exit.TryAgain, "%s at %s: %s; its log before the restart should say why", r.Shape, m.Load(), restarted)
 		}
 		return m, exit.Errorf(exit.Refused, "%s at %s cannot be used: %s", r.Shape, m.Load(), strings.Join(m.Taken.Void, "; "))
@@ -285,7 +285,6 @@ const restarted = "the server restarted during the point"
 // complete adds to what the report says what is known besides, the server's witness
 // above all, and weighs again.
 func (r *process) complete(m *measurement.Measurement) {
-	m.Taken = m.Given()
 	m.Driver = measurement.Driver{Name: r.driver.Name(), Version: r.driver.Version()}
 	m.Provenance = r.Provenance
 	m.Provenance.Report = r.key
@@ -310,15 +309,13 @@ func (r *process) complete(m *measurement.Measurement) {
 	}
 	switch {
 	case measurement.Replicas(series):
-		m.Taken.Refuse(reason.New(reason.Replicas, "the server's running totals fall and come back: two replicas or more answer at one address").Cured("measure one of them by its own URL"))
+		m.Refuse(reason.New(reason.Replicas, "the server's running totals fall and come back: two replicas or more answer at one address").Cured("measure one of them by its own URL"))
 	case measurement.Restarted(series):
-		m.Taken.Refuse(reason.New(reason.Foreign, restarted))
+		m.Refuse(reason.New(reason.Restarted, restarted))
 	}
-	if m.Client == nil {
-		m.Taken.Source = measurement.Auto
-		return
+	if m.Client != nil {
+		m.Server = measurement.Join(m.Server, measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds))
 	}
-	m.Server = measurement.Join(m.Server, measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds))
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
 }
 

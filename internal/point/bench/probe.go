@@ -53,7 +53,6 @@ func (r *process) probe(ctx context.Context, dir string, m *measurement.Measurem
 		without(fmt.Errorf("it measured nothing: %s", strings.Join(all[0].Taken.Void, "; ")))
 		return nil
 	}
-	m.Taken = m.Given()
 	m.Probe = all[0].Client
 	m.Probe.Plain = nil // of a few seconds it says nothing
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
@@ -21,6 +22,7 @@ const MaxFileSize = 1 << 20
 // without end: those are left out or cut, and the notes say so.
 func Encode(m Measurement) ([]byte, error) {
 	m.Schema = Schema
+	m.reported()
 	m.sound()
 	if err := m.validate(); err != nil {
 		return nil, err
@@ -56,7 +58,28 @@ func Decode(r io.Reader, name string) (Measurement, error) {
 	if err := m.validate(); err != nil {
 		return m, exit.Errorf(exit.Refused, "%s: %w", name, err)
 	}
+	if m.Reported == nil {
+		m.tellApart()
+	}
 	return m, nil
+}
+
+// tellApart finds the reasons that came with the report in a file of an earlier version:
+// those that a weighing of its witnesses does not say.
+func (m *Measurement) tellApart() {
+	var own Taken
+	m.weigh(&own, m.Taken.Source, Auto)
+	m.reported()
+	for _, text := range m.Taken.Void {
+		if !slices.Contains(own.Void, text) {
+			m.Refuse(m.Taken.Finding(text))
+		}
+	}
+	for _, text := range m.Taken.VoidTTFT {
+		if !slices.Contains(own.VoidTTFT, text) {
+			m.RefuseTTFT(m.Taken.Finding(text))
+		}
+	}
 }
 
 // validate returns every mistake, joined.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/tests/schematest"
 )
 
@@ -15,6 +17,7 @@ const schemaFile = "measurement.schema.json"
 
 func TestFileRoundTrip(t *testing.T) {
 	m := sample()
+	m.RefuseTTFT(reason.New(reason.Void, "a queue by its own account"))
 	m.Taken = m.Weigh(Auto, Auto)
 	m.Notes = []string{"a < b"}
 	m.Client.Course = &Course{StartedAt: 1.7e9, SpanSeconds: 2, ITLMS: []*float64{new(10.0), nil}}
@@ -88,5 +91,41 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	if _, err := Decode(strings.NewReader(edit(func(f map[string]any) { f["of_the_future"] = 1 })), "m.json"); err != nil {
 		t.Errorf("unknown field: %v", err)
+	}
+}
+
+// What came with the report stays when a file is weighed again, and what an earlier
+// weighing found does not; a file of a version that kept no two lists is told apart.
+func TestReportedReasonsAreKept(t *testing.T) {
+	m := sample()
+	m.Server.Requests = 400
+	m.Refuse(reason.New(reason.Restarted, "it began again"))
+	m.RefuseTTFT(reason.New(reason.Void, "a queue by its own account").Cured("ask for less"))
+	m.Taken = m.Weigh(Auto, Auto)
+	data, err := Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(data, &fields); err != nil {
+		t.Fatal(err)
+	}
+	delete(fields, "reported")
+	earlier, _ := json.Marshal(fields)
+	for name, file := range map[string][]byte{"as it is written": data, "of an earlier version": earlier} {
+		got, err := Decode(bytes.NewReader(file), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := got.Weigh(Client, Auto)
+		if want := []string{"it began again"}; !slices.Equal(taken.Void, want) || !taken.Has(reason.Restarted) {
+			t.Errorf("%s: void %q, want %q", name, taken.Void, want)
+		}
+		if want := []string{"a queue by its own account; ask for less"}; !slices.Equal(taken.VoidTTFT, want) {
+			t.Errorf("%s: void for TTFT %q, want %q", name, taken.VoidTTFT, want)
+		}
+		if taken := got.Weigh(Auto, Auto); !mentions(taken.Void, "somebody else") || len(taken.Void) != 2 {
+			t.Errorf("%s: void %q", name, taken.Void)
+		}
 	}
 }

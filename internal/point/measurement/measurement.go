@@ -22,6 +22,10 @@ type Measurement struct {
 	Shape       sweep.Shape `json:"shape"`      // asked for
 	BatchSize   int         `json:"batch_size"` // nominal: asked for
 
+	// Reported are reasons that came with the report, which no weighing of the witnesses
+	// can find. Files of earlier versions do not keep them apart.
+	Reported *Reported `json:"reported,omitempty"`
+
 	// Taken is what an estimate uses by default, and from which witness.
 	Taken Taken `json:"taken"`
 
@@ -85,6 +89,13 @@ type Stream struct {
 	FirstTokens    float64 `json:"first_tokens"`     // tokens that came together with the first, median
 	Instant        float64 `json:"instant"`          // share of the gaps between pieces that took no time
 	LastTogether   float64 `json:"last_together"`    // share of the answers whose last two pieces came at one moment
+}
+
+// Reported is why a point may not be used, by whoever read its report or watched its
+// server.
+type Reported struct {
+	Void     []reason.Reason `json:"void,omitempty"`      // no parameter may use it
+	VoidTTFT []reason.Reason `json:"void_ttft,omitempty"` // gamma and delta may not
 }
 
 // Taken is the outcome of weighing the witnesses: the numbers that an estimate

@@ -169,9 +169,9 @@ func attained(s slo.Objective, arrived []Request, w Witness) Attained {
 }
 
 // Judge voids the point where the server fell behind: what it measured is a queue.
-func (o *Open) Judge(t *Taken) {
+func (o *Open) Judge(m *Measurement) {
 	if o.Behind {
-		t.Refuse(reason.New(reason.Queue, "the server falls behind %.4g requests/s: %.3g in flight in the first quarter of the steady window, %.3g in the last",
+		m.Refuse(reason.New(reason.Queue, "the server falls behind %.4g requests/s: %.3g in flight in the first quarter of the steady window, %.3g in the last",
 			o.Rate, o.InFlight[0], o.InFlight[3]).Cured("ask for fewer requests per second"))
 	}
 }

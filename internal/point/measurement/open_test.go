@@ -74,8 +74,9 @@ func TestAServerThatFallsBehind(t *testing.T) {
 	if err != nil || !o.Behind {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	var taken Taken
-	if o.Judge(&taken); !taken.Has(reason.Queue) || !strings.Contains(taken.Void[0], "falls behind 20 requests/s") {
+	m := sample()
+	o.Judge(&m)
+	if taken := m.Weigh(Auto, Auto); !taken.Has(reason.Queue) || !strings.Contains(taken.Void[0], "falls behind 20 requests/s") {
 		t.Errorf("%+v", taken)
 	}
 	for seed := range uint64(200) { // chance alone is not behind

@@ -82,42 +82,52 @@ const (
 // the probe's, whose own delays are small, and without that the client's. A mean
 // that is not plausible gives way to the median.
 //
-// Reasons that a reader of reports put into m.Taken.Void and m.Taken.VoidTTFT are
-// kept; those of an earlier weighing are not.
+// What Refuse and RefuseTTFT were told stands before what the weighing finds.
 func (m *Measurement) Weigh(source, ttft string) Taken {
 	if !slices.Contains([]string{Auto, Server, Client}, source) || !slices.Contains([]string{Auto, Mean, Median}, ttft) {
 		panic(fmt.Sprintf("measurement: weigh by source %q, ttft %q", source, ttft))
 	}
-	t, given := m.weigh(source, ttft), m.Given()
-	void, voidTTFT := given.Void, given.VoidTTFT
-	if len(void) > 0 && t.ITL == nil && t.TTFT == nil {
-		// The reader said why there is nothing; that there is nothing is no news.
-		t.Void, t.VoidTTFT = slices.Clone(void), slices.Clone(voidTTFT)
-	} else {
-		t.Void = append(slices.Clone(void), without(t.Void, void)...)
-		t.VoidTTFT = append(slices.Clone(voidTTFT), without(t.VoidTTFT, voidTTFT)...)
+	t := Taken{Source: source}
+	if m.Reported != nil {
+		for _, r := range m.Reported.Void {
+			t.void(r)
+		}
+		for _, r := range m.Reported.VoidTTFT {
+			t.voidTTFT(r)
+		}
 	}
-	t.settleFindings(given.Findings)
+	if m.Client != nil || m.Server != nil || len(t.Void) == 0 { // else that there is nothing is no news
+		m.weigh(&t, source, ttft)
+	}
 	return t
 }
 
-// Given is m.Taken before it was weighed: the reasons alone that came with the report.
-// A witness that is added after a weighing changes what that would have said, so that
-// Taken has to be reset to this before.
-func (m *Measurement) Given() Taken {
-	if m.Taken.Source == "" {
-		return m.Taken
-	}
-	before := m.weigh(m.Taken.Source, Auto)
-	t := Taken{Void: without(m.Taken.Void, before.Void), VoidTTFT: without(m.Taken.VoidTTFT, before.VoidTTFT)}
-	t.settleFindings(m.Taken.Findings)
-	return t
+// Refuse voids the point for a reason that no weighing can see.
+func (m *Measurement) Refuse(r reason.Reason) {
+	m.reported().Void = append(m.reported().Void, r)
 }
 
-// Refuse voids the point for a reason that Weigh cannot see; Weigh keeps it.
-func (t *Taken) Refuse(r reason.Reason) {
-	t.Void = append(t.Void, r.String())
-	t.Findings = append(t.Findings, r)
+// RefuseTTFT is Refuse for gamma and delta alone.
+func (m *Measurement) RefuseTTFT(r reason.Reason) {
+	m.reported().VoidTTFT = append(m.reported().VoidTTFT, r)
+}
+
+func (m *Measurement) reported() *Reported {
+	if m.Reported == nil {
+		m.Reported = &Reported{}
+	}
+	return m.Reported
+}
+
+// Finding is the reason that a sentence of Void, VoidTTFT or Warnings tells; files of
+// earlier versions do not know the codes.
+func (t *Taken) Finding(sentence string) reason.Reason {
+	for _, r := range t.Findings {
+		if r.String() == sentence {
+			return r
+		}
+	}
+	return reason.New(reason.Void, "%s", sentence)
 }
 
 // Has tells whether a reason has the code.
@@ -125,7 +135,9 @@ func (t *Taken) Has(code reason.Code) bool {
 	return slices.ContainsFunc(t.Findings, func(r reason.Reason) bool { return r.Code == code })
 }
 
-func (t *Taken) void(r reason.Reason) { t.Refuse(r) }
+func (t *Taken) void(r reason.Reason) {
+	t.Void, t.Findings = append(t.Void, r.String()), append(t.Findings, r)
+}
 func (t *Taken) voidTTFT(r reason.Reason) {
 	t.VoidTTFT, t.Findings = append(t.VoidTTFT, r.String()), append(t.Findings, r)
 }
@@ -133,26 +145,10 @@ func (t *Taken) warn(r reason.Reason) {
 	t.Warnings, t.Findings = append(t.Warnings, r.String()), append(t.Findings, r)
 }
 
-// settleFindings gives every sentence its reason, in the order of the sentences: those
-// of this weighing, those that were there, and the code void for what had none.
-func (t *Taken) settleFindings(before []reason.Reason) {
-	known := append(slices.Clone(t.Findings), before...)
-	t.Findings = nil
-	for _, text := range slices.Concat(t.Void, t.VoidTTFT, t.Warnings) {
-		i := slices.IndexFunc(known, func(r reason.Reason) bool { return r.String() == text })
-		one := reason.New(reason.Void, "%s", text)
-		if i >= 0 {
-			one = known[i]
-		}
-		if !slices.Contains(t.Findings, one) {
-			t.Findings = append(t.Findings, one)
-		}
-	}
-}
-
-func (m *Measurement) weigh(source, ttft string) Taken {
-	t := Taken{Source: source}
-	admissible, queueMS := m.admit(source, &t)
+// weigh adds to t what the witnesses say, and what is to be said of them.
+func (m *Measurement) weigh(t *Taken, source, ttft string) {
+	said := len(t.Void) > 0 // why a number may be missing
+	admissible, queueMS := m.admit(source, t)
 	if q := m.slotWait(); q > 0 {
 		t.voidTTFT(reason.New(reason.Queue, "by the times of its requests, each waited for the end of another, %.3g ms in the mean: the batch is above what the server runs at once", q))
 	}
@@ -168,7 +164,7 @@ func (m *Measurement) weigh(source, ttft string) Taken {
 		t.ITL = pick(clientITL, Client, Auto, "ITL", t.warn)
 	}
 	m.instead(t.ITL, badITL, t.void, t.warn)
-	if t.ITL == nil && len(badITL) == 0 {
+	if t.ITL == nil && len(badITL) == 0 && !said {
 		t.void(reason.New(reason.Witness, "%s", m.lacking("ITL", source, clientITL)))
 	}
 
@@ -189,26 +185,25 @@ func (m *Measurement) weigh(source, ttft string) Taken {
 		t.TTFT.MS -= queueMS
 	}
 	m.instead(t.TTFT, badTTFT, t.voidTTFT, t.warn)
-	if t.TTFT == nil && len(t.VoidTTFT) == 0 {
+	if t.TTFT == nil && len(t.VoidTTFT) == 0 && !said {
 		t.voidTTFT(reason.New(reason.Witness, "%s", m.lacking("TTFT", source, clientTTFT)))
 	}
-	if t.ITL != nil && t.TTFT != nil && t.TTFT.MS < leastTTFT*t.ITL.MS && m.suspectUnit(t) == "" {
+	if t.ITL != nil && t.TTFT != nil && t.TTFT.MS < leastTTFT*t.ITL.MS && m.suspectUnit(*t) == "" {
 		t.voidTTFT(reason.New(reason.EarlyToken, "the %s's TTFT of %.3g ms is below an ITL of %.3g ms, in which no iteration can make a first token: what came first is no token, or came out of a cache",
 			t.TTFT.From, t.TTFT.MS, t.ITL.MS).Cured("look at what the server sends first"))
 	}
 
 	t.Batch = m.batch(source, admissible, t.warn)
-	if t.Batch <= 0 {
+	if t.Batch <= 0 && !said {
 		t.void(reason.New(reason.Batch, "neither witness says how many requests ran together"))
 	}
-	m.lengths(&t)
+	m.lengths(t)
 
 	t.ITLDifferencePercent = m.differ("ITL", t.ITL, func(w *Witness) *Estimate { return w.ITL }, t.warn)
 	t.TTFTDifferencePercent = m.differ("TTFT", t.TTFT, func(w *Witness) *Estimate { return w.TTFT }, t.warn)
-	if unit := m.suspectUnit(t); unit != "" {
+	if unit := m.suspectUnit(*t); unit != "" {
 		t.void(reason.New(reason.Units, "%s", unit))
 	}
-	return t
 }
 
 // instead says why a number of the client's was not believed: a warning where another
@@ -635,13 +630,3 @@ func value(e *Estimate, from string) *Value {
 }
 
 func (v *Value) from(witness string) bool { return v != nil && v.From == witness }
-
-func without(list, drop []string) []string {
-	var rest []string
-	for _, s := range list {
-		if !slices.Contains(drop, s) {
-			rest = append(rest, s)
-		}
-	}
-	return rest
-}

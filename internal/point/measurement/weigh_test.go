@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -195,9 +196,10 @@ func TestWeighReasons(t *testing.T) {
 		}, void: "look like microseconds", ttftFrom: Client},
 		{name: "a capped batch", change: func(m *Measurement) { m.Server.Batch = 5 }, warning: "ran 5 requests together", ttftFrom: Server},
 		{name: "nothing, said by the reader", change: func(m *Measurement) {
-			m.Client, m.Server, m.Taken.Void = nil, nil, []string{"all failed"}
+			m.Client, m.Server = nil, nil
+			m.Refuse(reason.New(reason.Void, "all failed"))
 		}, void: "all failed"},
-		{name: "said by the reader", change: func(m *Measurement) { m.Taken.Void = []string{"no successful requests"} }, void: "no successful requests", ttftFrom: Server},
+		{name: "said by the reader", change: func(m *Measurement) { m.Refuse(reason.New(reason.Void, "no successful requests")) }, void: "no successful requests", ttftFrom: Server},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := sample()

@@ -16,6 +16,7 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/release"
 )
@@ -736,16 +737,16 @@ func shape(stated []askedData, given sweep.Shape, notes *[]string, void []string
 	return given, void
 }
 
-// settle weighs the witnesses of a measurement, or leaves only the reasons why
-// there is nothing to weigh.
+// settle adds to a measurement why it may not be used, and weighs its witnesses.
 func settle(m *measurement.Measurement, void, voidTTFT []string) {
-	m.Taken = measurement.Taken{Void: void, VoidTTFT: voidTTFT}
-	if m.Open != nil {
-		m.Open.Judge(&m.Taken)
+	for _, text := range void {
+		m.Refuse(reason.New(reason.Void, "%s", text))
 	}
-	if m.Client == nil {
-		m.Taken.Source = measurement.Auto
-		return
+	for _, text := range voidTTFT {
+		m.RefuseTTFT(reason.New(reason.Void, "%s", text))
+	}
+	if m.Open != nil {
+		m.Open.Judge(m)
 	}
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
 }

@@ -46,6 +46,7 @@ const (
 	Interrupted  Code = "interrupted"  // the point ended early
 	Witness      Code = "witness"      // client, server and probe disagree, or none can be believed
 	Foreign      Code = "foreign"      // somebody else used the server, or another replica answered
+	Restarted    Code = "restarted"    // the server began again in the middle
 	PrefixCache  Code = "prefix-cache" // prompts were found in the cache
 	Floor        Code = "floor"        // faster than the memory can be read, or far slower
 	Objective    Code = "objective"    // a service level objective that no load meets
