@@ -46,7 +46,8 @@ at random from --seed.
 It can stand where "vllm serve" does: the model as an argument, --served-model-name,
 --host and --port are taken as vLLM takes them. --tensor-parallel-size, --dtype and
 --no-enable-prefix-caching are taken and mean nothing: no GPU computes, and nothing is
-cached.
+cached. So it does where SGLang does: with --model-path it takes SGLang's arguments, has
+its /server_info, and metrics under its names where --enable-metrics says so.
 
 stdout gets one line, "listening on http://HOST:PORT", when the port is open.
 
@@ -56,13 +57,19 @@ Examples:
    step simulate --latency engine --max-num-seqs 64 --wander 0.02
    step simulate --max-num-seqs 16 --fail-rate 0.1 --abort-rate 0.05
    STEP_API_KEY=secret step simulate --listen 0.0.0.0:8000
-   step simulate org/llama --host 0.0.0.0 --port 8000 --max-num-seqs 64 --dtype auto`,
+   step simulate org/llama --host 0.0.0.0 --port 8000 --max-num-seqs 64 --dtype auto
+   step simulate --model-path org/llama --port 8000 --max-running-requests 64 --enable-metrics`,
 		Flags: append(steps.Simulate.Flags(),
 			&cli.StringFlag{Name: "served-model-name", Usage: "`NAME` that it is served by, where it is another"},
 			&cli.StringFlag{Name: "host", Usage: "`ADDRESS` to listen on, instead of that of --listen"},
 			&cli.IntFlag{Name: "port", Usage: "`PORT` to listen on, instead of that of --listen"},
-			&cli.IntFlag{Name: "tensor-parallel-size", Usage: "vLLM's; without meaning here"},
-			&cli.StringFlag{Name: "dtype", Usage: "vLLM's; without meaning here"},
+			&cli.IntFlag{Name: "tensor-parallel-size", Usage: "vLLM's and SGLang's; without meaning here"},
+			&cli.StringFlag{Name: "dtype", Usage: "vLLM's and SGLang's; without meaning here"},
+			&cli.StringFlag{Name: "model-path", Usage: "SGLang's `NAME` of the model; with it the server answers as SGLang does"},
+			&cli.IntFlag{Name: "max-running-requests", Usage: "SGLang's name of --max-num-seqs"},
+			&cli.IntFlag{Name: "context-length", Usage: "SGLang's name of --max-model-len"},
+			&cli.BoolFlag{Name: "disable-radix-cache", Usage: "SGLang's; nothing is ever cached here"},
+			&cli.BoolFlag{Name: "enable-metrics", Usage: "SGLang's: have /metrics, which it does not by itself"},
 			&cli.BoolFlag{Name: "no-enable-prefix-caching", Usage: "vLLM's; nothing is ever cached here"},
 			&cli.StringFlag{Name: "latency", Value: simulate.Linear4, Usage: "where latencies come from: `linear4 or engine`"},
 			&cli.Float64Flag{Name: "base", Value: 6.72, Usage: "engine: what every iteration takes, `MS`"},
@@ -90,7 +97,7 @@ var (
 	engineFlags  = []string{"base", "seq", "ctx", "pre", "pre2", "max-num-batched-tokens"}
 )
 
-// otherFlags refuses flags of the kind of latency that was not asked for.
+// otherFlags refuses flags of the kind of latency, or of server, that was not asked for.
 func otherFlags(c *cli.Context) error {
 	latency := c.String("latency")
 	var errs []error
@@ -104,6 +111,11 @@ func otherFlags(c *cli.Context) error {
 			}
 		}
 	}
+	for _, name := range sglangFlags {
+		if c.IsSet(name) && !c.IsSet("model-path") {
+			errs = append(errs, fmt.Errorf("%s: is SGLang's; give the model as it is given: --model-path", name))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -115,8 +127,10 @@ func simulatedModel(c *cli.Context) (string, error) {
 		return "", exit.Errorf(exit.Usage, "simulate: one model is served, found %d arguments: %s", c.NArg(), strings.Join(c.Args().Slice(), " "))
 	case c.NArg() == 1 && c.IsSet("model"):
 		return "", exit.Errorf(exit.Usage, "simulate: the model is given twice, as %s and by --model %s; leave one out", c.Args().First(), steps.Simulate.Model.In(c))
+	case c.IsSet("model-path") && (c.NArg() == 1 || c.IsSet("model") || c.IsSet("max-num-seqs") || c.IsSet("max-model-len")):
+		return "", exit.Errorf(exit.Usage, "simulate: --model-path makes it SGLang's, whose arguments are --served-model-name, --max-running-requests, --context-length")
 	}
-	return cmp.Or(c.String("served-model-name"), c.Args().First(), steps.Simulate.Model.In(c)), nil
+	return cmp.Or(c.String("served-model-name"), c.Args().First(), c.String("model-path"), steps.Simulate.Model.In(c)), nil
 }
 
 // simulatedAddress is where to listen: as --listen says, or as vLLM is told.
@@ -135,6 +149,23 @@ func simulatedAddress(c *cli.Context) (string, error) {
 		port = strconv.Itoa(c.Int("port"))
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// sglangFlags are those of SGLang that vLLM does not have.
+var sglangFlags = []string{"max-running-requests", "context-length", "disable-radix-cache", "enable-metrics"}
+
+// asSGLang makes the server one of SGLang's, where it is told its model as SGLang is.
+func asSGLang(c *cli.Context, config *simulate.Config) {
+	if config.SGLang = c.IsSet("model-path"); !config.SGLang {
+		return
+	}
+	config.NoMetrics = config.NoMetrics || !c.Bool("enable-metrics")
+	if c.IsSet("max-running-requests") {
+		config.MaxNumSeqs = c.Int("max-running-requests")
+	}
+	if c.IsSet("context-length") {
+		config.MaxModelLen = c.Int("context-length")
+	}
 }
 
 func runSimulate(c *cli.Context) error {
@@ -160,6 +191,7 @@ func runSimulate(c *cli.Context) error {
 		NoMetrics:    c.Bool("no-metrics"),
 		NoUsage:      c.Bool("no-usage"),
 	}
+	asSGLang(c, &config)
 	var law string
 	if config.Latency == simulate.Engine {
 		config.Base, config.Seq, config.Ctx = c.Float64("base"), c.Float64("seq"), c.Float64("ctx")

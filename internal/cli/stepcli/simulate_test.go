@@ -4,14 +4,20 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/sweep/engine"
 )
 
 func TestSimulateAnnouncesItselfAndEnds(t *testing.T) {
@@ -97,6 +103,46 @@ func TestSimulateTakesVLLMsArguments(t *testing.T) {
 	}
 }
 
+// The command line that wfgen writes for SGLang: the server says what SGLang says, has the
+// limits that it was given, and its metrics tell a point's latencies.
+func TestSimulateTakesSGLangsArguments(t *testing.T) {
+	sglang, _ := engine.Find(engine.SGLang)
+	args := sglang.Args(engine.Settings{Path: "/cache/m", Model: "org/m", GPUs: 2, DType: "auto", MaxNumSeqs: "4", MaxModelLen: "409", Key: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	stdout, out := io.Pipe()
+	var stderr bytes.Buffer
+	done := make(chan int, 1)
+	go func() {
+		for i, a := range args { // as the kubelet does, on this machine alone
+			args[i] = strings.ReplaceAll(strings.ReplaceAll(a, "$(SGLANG_API_KEY)", "k"), "0.0.0.0", "127.0.0.1")
+		}
+		done <- Run(ctx, append([]string{"simulate"}, args...), strings.NewReader(""), out, &stderr)
+		_ = out.Close()
+	}()
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() {
+		t.Fatalf("no line on stdout; stderr: %s", stderr.String())
+	}
+	url := strings.TrimPrefix(lines.Text(), "listening on ")
+	t.Setenv("STEP_API_KEY", "k")
+	at := []string{"--target", url, "--model", "org/m"}
+	code, table, words := step(append([]string{"preflight", "--batch-sizes", "1,8", "--shapes", "16/8"}, at...)...)
+	if code != exit.Unusable || !strings.Contains(words, "above the server's max-num-seqs 4") || !strings.Contains(table, "prefix caching    off") || !strings.Contains(table, "409") {
+		t.Errorf("preflight: exit %d\n%s%s", code, table, words)
+	}
+	dir := t.TempDir()
+	code, _, words = step(append([]string{"bench", "--batch-size", "2", "--prompt-tokens", "16", "--output-tokens", "8", "--max-requests", "16", "--max-seconds", "0", "--output", dir}, at...)...)
+	data, err := os.ReadFile(filepath.Join(dir, "measurement.json"))
+	var m measurement.Measurement
+	if err := errors.Join(err, json.Unmarshal(data, &m)); code != 0 || err != nil || m.Taken.TTFT == nil || m.Taken.TTFT.From != measurement.Server {
+		t.Errorf("bench: exit %d, %v, TTFT of %+v\n%s", code, err, m.Taken.TTFT, words)
+	}
+	cancel()
+	if code := <-done; code != exit.Done {
+		t.Errorf("exit code %d: %s", code, stderr.String())
+	}
+}
+
 func TestSimulateMistakes(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -117,6 +163,8 @@ func TestSimulateMistakes(t *testing.T) {
 		{"unknown flag", []string{"--gama", "3"}, []string{"-gama"}},
 		{"two models", []string{"org/a", "org/b"}, []string{"one model is served", "org/a org/b"}},
 		{"model twice", []string{"org/a", "--model", "org/b"}, []string{"given twice", "org/a", "org/b"}},
+		{"arguments of two engines", []string{"--model-path", "/m", "--max-num-seqs", "3"}, []string{"--model-path makes it SGLang's"}},
+		{"arguments of SGLang", []string{"--enable-metrics", "--context-length", "3"}, []string{"enable-metrics: is SGLang's", "context-length: is"}},
 		{"address twice", []string{"--listen", "127.0.0.1:0", "--port", "8000"}, []string{"listen: says the same as host and port"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

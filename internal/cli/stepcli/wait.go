@@ -2,7 +2,6 @@ package stepcli
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +15,6 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/llm"
-	"wfgen.dev/internal/llm/preflight"
 	"wfgen.dev/internal/llm/serverpod"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
@@ -70,7 +68,7 @@ func runWait(c *cli.Context) error {
 			return nil
 		}
 		p := *plan
-		p.MaxNumSeqs = cmp.Or(p.MaxNumSeqs, preflight.MaxNumSeqs(args))
+		p.Args = args
 		return runPreflight(ctx, c, client, p, c.App.ErrWriter)
 	}
 	found, err := findServer(c, check)

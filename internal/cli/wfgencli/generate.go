@@ -18,6 +18,7 @@ import (
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/engine"
 	"wfgen.dev/internal/version"
 	"wfgen.dev/templates"
 )
@@ -97,8 +98,9 @@ func clusterFlags() []cli.Flag {
 		&cli.IntSliceFlag{Name: "network-policy-ports", Usage: "further TCP `PORTS` that they may reach, such as that of an artifact repository"},
 		simulateFlag(),
 		&cli.BoolFlag{Name: "deploy", Usage: "start a server on each accelerator that has no target-url of its own, and end it when it is measured"},
-		&cli.StringFlag{Name: "server-image", Usage: "`IMAGE` of vLLM, or of what takes its arguments; a digest is accepted", DefaultText: defaults.Server.Image},
-		&cli.StringFlag{Name: "server-command", Usage: "`WORDS` of its command", DefaultText: strings.Join(defaults.Server.Command, " ")},
+		&cli.StringFlag{Name: "engine", Usage: "kind of these servers: " + strings.Join(engine.Names(), " or "), DefaultText: defaults.Engine},
+		&cli.StringFlag{Name: "server-image", Usage: "`IMAGE` of the engine, or of what takes its arguments; a digest is accepted", DefaultText: strings.Join(engine.Images(), " or ")},
+		&cli.StringFlag{Name: "server-command", Usage: "`WORDS` of its command", DefaultText: "the engine's"},
 		&cli.GenericFlag{Name: "server-args", Value: &list{}, Usage: "further `ARGUMENT` of the server, such as --gpu-memory-utilization=0.95; repeatable"},
 		&cli.GenericFlag{Name: "server-env", Value: &list{}, Usage: "`NAME=VALUE` of its environment; repeatable"},
 		&cli.StringFlag{Name: "server-model-path", Usage: "what it loads", DefaultText: "the model"},
@@ -123,7 +125,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		"api-key-secret-name": &cfg.APIKeySecretName, "api-key-secret-key": &cfg.APIKeySecretKey,
 		"service-account": &cfg.ServiceAccount, "artifact-repository": &cfg.ArtifactRepository,
 		"s3-bucket": &cfg.S3Bucket, "s3-endpoint": &cfg.S3Endpoint, "s3-region": &cfg.S3Region, "s3-prefix": &cfg.S3Prefix, "s3-secret": &cfg.S3Secret,
-		"timezone": &cfg.Timezone, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
+		"timezone": &cfg.Timezone, "engine": &cfg.Engine, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
 		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
 		"queue-name": &cfg.QueueName, "priority-class": &cfg.PriorityClass, "drift-band": &cfg.DriftBand,
 		"notify-secret-name": &cfg.NotifySecretName, "report-url": &cfg.ReportURL,

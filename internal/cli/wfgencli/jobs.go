@@ -38,10 +38,11 @@ func serversCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "servers",
 		Usage: "write Deployments of the servers alone, set up for measuring",
-		Description: `A Deployment and a Service named vllm-ACCELERATOR for each accelerator without a
+		Description: `A Deployment and a Service named ENGINE-ACCELERATOR for each accelerator without a
 target-url of its own. They hold their GPUs until they are deleted.
 
-Example:
+Examples:
+  wfgen servers --accelerators A100 --engine sglang | kubectl apply -f -
   wfgen servers --accelerators A100 --model org/model --batch-sizes 1,64 | kubectl apply -f -`,
 		Flags: append(without(sweepFlags(), loadFlags...), without(clusterFlags(), append(argoFlags, "deploy", "step-image", "image-registry", "guidellm-image", "service-account", "retries",
 			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory", "load-generator-node-selector", "network-policy", "network-policy-ports",

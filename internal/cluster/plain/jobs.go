@@ -197,7 +197,7 @@ func measure(p plan.Plan, a plan.Accelerator, to results) []corev1.Container {
 		steps.Wait.Target.Set(at.target), steps.Wait.Model.Set(p.Model), steps.Wait.Timeout.Is(p.Config.WaitTimeout),
 		steps.Wait.BatchSizes.Set(sizes), steps.Wait.Shapes.Set(steps.List(p.Shapes)), steps.Wait.MaxNumSeqs.Set(at.limit), steps.Wait.Output.Set(resultsDir))
 	if a.Deployed {
-		wait = wait.And(steps.Wait.Pods.Set("app.kubernetes.io/name=" + a.ServerName()))
+		wait = wait.And(steps.Wait.Pods.Set("app.kubernetes.io/name=" + a.ServerName))
 	}
 	containers = append(containers, container(p, steps.Wait.Name, pods.Small, wait, pods.APIKeyEnv(p)))
 

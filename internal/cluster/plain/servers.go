@@ -37,11 +37,11 @@ func servers(p plan.Plan) []manifest.Object {
 }
 
 func serverSelector(a plan.Accelerator) map[string]string {
-	return map[string]string{"app.kubernetes.io/name": a.ServerName(), pods.ComponentLabel: pods.ServerComponent}
+	return map[string]string{"app.kubernetes.io/name": a.ServerName, pods.ComponentLabel: pods.ServerComponent}
 }
 
 func ofServer(p plan.Plan, a plan.Accelerator) metav1.ObjectMeta {
-	m := pods.Meta(p, a.ServerName())
+	m := pods.Meta(p, a.ServerName)
 	for key, value := range serverSelector(a) {
 		m.Labels[key] = value
 	}
@@ -90,7 +90,7 @@ func serverDeployment(p plan.Plan, a plan.Accelerator) manifest.Object {
 		File:  "deployment-" + a.Slug + ".yaml",
 		Value: value,
 		Comments: []manifest.Comment{
-			{Path: "apiVersion", Text: "It holds " + gpus(a) + " until it is deleted: kubectl delete -n " + p.Namespace + " deployment/" + a.ServerName()},
+			{Path: "apiVersion", Text: "It holds " + gpus(a) + " until it is deleted: kubectl delete -n " + p.Namespace + " deployment/" + a.ServerName},
 			{Path: "spec.strategy", Text: "Two at a time would need twice the GPUs."},
 			{Path: pod + ".enableServiceLinks", Text: "Otherwise a Service named vllm sets VLLM_PORT, which vLLM takes for its own."},
 			{Path: pod + ".containers[server].args", Text: "max-num-seqs is the largest batch size, max-model-len fits the longest request."},

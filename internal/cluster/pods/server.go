@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/engine"
 	"wfgen.dev/internal/sweep/plan"
 )
 
@@ -63,20 +64,13 @@ func (z Sizes) variables() (Sizes, []corev1.EnvVar) {
 	return z, env
 }
 
-// serverArgs are the arguments of vLLM. The largest batch runs at once, the longest
+// serverArgs are the arguments of the engine. The largest batch runs at once, the longest
 // request fits, and no prompt is answered from a cache.
-func serverArgs(a plan.Accelerator, z Sizes) []string {
-	args := []string{
-		cmp.Or(a.Server.ModelPath, z.Model),
-		"--served-model-name=" + z.Model,
-		"--host=0.0.0.0",
-		"--port=" + strconv.Itoa(config.ServerPort),
-		"--tensor-parallel-size=" + strconv.Itoa(a.Count),
-		"--dtype=" + a.Server.DType,
-		"--max-num-seqs=" + z.MaxNumSeqs,
-		"--max-model-len=" + z.MaxModelLen,
-		"--no-enable-prefix-caching",
-	}
+func serverArgs(p plan.Plan, a plan.Accelerator, z Sizes) []string {
+	args := p.ServerEngine().Args(engine.Settings{
+		Path: cmp.Or(a.Server.ModelPath, z.Model), Model: z.Model, GPUs: a.Count, DType: a.Server.DType,
+		MaxNumSeqs: z.MaxNumSeqs, MaxModelLen: z.MaxModelLen, Port: config.ServerPort, Key: p.APIKeySecretName != "",
+	})
 	return append(args, a.Server.Args...)
 }
 
@@ -96,7 +90,7 @@ func Server(p plan.Plan, a plan.Accelerator, z Sizes) corev1.Container {
 		Image:           s.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         s.Command,
-		Args:            serverArgs(a, z),
+		Args:            serverArgs(p, a, z),
 		Env:             append(env, serverEnv(p, s)...),
 		Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: config.ServerPort}},
 		Resources:       resources,
@@ -129,13 +123,15 @@ func serverEnv(p plan.Plan, s config.Server) []corev1.EnvVar {
 		{Name: "HOME", Value: Tmp},
 		{Name: "USER", Value: "server"},
 		{Name: "HF_HOME", Value: cacheDir + "/huggingface"},
-		{Name: "VLLM_NO_USAGE_STATS", Value: "1"},
+	}
+	for _, v := range p.ServerEngine().Variables {
+		env = append(env, corev1.EnvVar{Name: v.Name, Value: v.Value})
 	}
 	if p.HFSecretName != "" {
 		env = append(env, secretEnv("HF_TOKEN", p.HFSecretName, p.HFSecretKey, true))
 	}
 	if p.APIKeySecretName != "" {
-		env = append(env, secretEnv("VLLM_API_KEY", p.APIKeySecretName, p.APIKeySecretKey, false))
+		env = append(env, secretEnv(p.ServerEngine().KeyVariable, p.APIKeySecretName, p.APIKeySecretKey, false))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		env = slices.DeleteFunc(env, func(e corev1.EnvVar) bool { return e.Name == name })

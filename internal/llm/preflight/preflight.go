@@ -21,15 +21,17 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/engine"
 )
 
 // Intent is what the sweep is going to ask: every shape at every batch size.
 type Intent struct {
 	Shapes     []sweep.Shape
 	BatchSizes []int
-	MaxNumSeqs int     // the most requests that the server runs at once; 0: not known
-	Spread     float64 // fraction by which the native driver lets answers differ in length
-	Endpoint   string  // that the native driver is to ask; empty: what the server has
+	MaxNumSeqs int      // the most requests that the server runs at once; 0: not known
+	Spread     float64  // fraction by which the native driver lets answers differ in length
+	Endpoint   string   // that the native driver is to ask; empty: what the server has
+	Args       []string // of the server's process, where they are known
 }
 
 // Report is what the server can, beside what the plan needs.
@@ -58,7 +60,7 @@ type Need struct {
 // Check asks the server. The error is exit.TryAgain when it does not answer;
 // everything else that is wrong is in the report.
 func Check(ctx context.Context, client *llm.Client, model string, p Intent) (Report, error) {
-	r := Report{Target: client.Target(), Model: model, MaxNumSeqs: p.MaxNumSeqs}
+	r := Report{Target: client.Target(), Model: model, MaxNumSeqs: cmp.Or(p.MaxNumSeqs, engine.MaxNumSeqs(p.Args))}
 	problem := func(format string, args ...any) { r.Problems = append(r.Problems, fmt.Sprintf(format, args...)) }
 	warn := func(format string, args ...any) { r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...)) }
 
@@ -66,7 +68,13 @@ func Check(ctx context.Context, client *llm.Client, model string, p Intent) (Rep
 	switch {
 	case err == nil:
 		r.MaxLen = found.MaxModelLen
-		r.Version = client.Version(ctx)
+		told := client.Settings(ctx)
+		r.Version = cmp.Or(client.Version(ctx), told.Version)
+		r.MaxNumSeqs = cmp.Or(r.MaxNumSeqs, told.MaxNumSeqs)
+		r.Cache.PrefixCaching = told.PrefixCaching
+		if half := cmp.Or(engine.Role(p.Args), told.Role); half != "" {
+			warn("it is the %s half of a pair: measured alone it is not what clients see; give the URL of what stands before both halves", half)
+		}
 		if r.MaxLen == 0 {
 			warn("the server does not say its max-model-len: whether the shapes fit is not known")
 		}
@@ -86,21 +94,23 @@ func Check(ctx context.Context, client *llm.Client, model string, p Intent) (Rep
 			warn("/metrics does not say what the KV cache holds: whether the batches fit is not known")
 			break
 		}
+		caching := r.Cache.PrefixCaching
 		r.Cache = *cache
-		if cache.PrefixCaching != nil && *cache.PrefixCaching {
-			warn("prefix caching is on: a prompt that begins like an earlier one costs less than it should; start the server with --no-enable-prefix-caching")
-		}
+		r.Cache.PrefixCaching = cmp.Or(cache.PrefixCaching, caching)
 	case exit.Code(err) == exit.Unusable:
 		problem("%v", err)
 	default:
 		return r, err
 	}
 
+	if caching := r.Cache.PrefixCaching; caching != nil && *caching {
+		warn("prefix caching is on: a prompt that begins like an earlier one costs less than it should; start the server with --no-enable-prefix-caching (SGLang: --disable-radix-cache)")
+	}
 	largest := slices.Max(p.BatchSizes)
-	if p.MaxNumSeqs > 0 {
-		if above := bigger(p.BatchSizes, p.MaxNumSeqs); len(above) > 0 {
+	if r.MaxNumSeqs > 0 {
+		if above := bigger(p.BatchSizes, r.MaxNumSeqs); len(above) > 0 {
 			problem("batch sizes %s are above the server's max-num-seqs %d: requests would queue, and the queue would be measured; raise max-num-seqs to %d or leave them out",
-				words(above), p.MaxNumSeqs, largest)
+				words(above), r.MaxNumSeqs, largest)
 		}
 	}
 	for _, s := range p.Shapes {
@@ -248,20 +258,6 @@ func (r *Report) PrintFindings(w io.Writer) error {
 		}
 	}
 	return nil
-}
-
-// MaxNumSeqs is what the arguments of a server say of it; 0 where they do not.
-func MaxNumSeqs(args []string) int {
-	for i, a := range args {
-		value, ok := strings.CutPrefix(a, "--max-num-seqs=")
-		if a == "--max-num-seqs" && i+1 < len(args) {
-			value, ok = args[i+1], true
-		}
-		if n, err := strconv.Atoi(value); ok && err == nil {
-			return n
-		}
-	}
-	return 0
 }
 
 func bigger(sizes []int, than int) []int {

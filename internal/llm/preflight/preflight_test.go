@@ -260,16 +260,54 @@ func TestAServerThatDoesNotAnswerIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestMaxNumSeqs(t *testing.T) {
-	for _, tc := range []struct {
-		args []string
-		want int
+// SGLang says under /server_info what vLLM says in its metrics, and who is half of a pair.
+func TestSGLang(t *testing.T) {
+	server := func(info string) *llm.Client {
+		mux := http.NewServeMux()
+		answer := func(path, text string) {
+			mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+		}
+		answer("/health", "")
+		mux.HandleFunc("/v1/completions", stream(""))
+		answer("/v1/models", `{"data":[{"id":"m","max_model_len":4096}]}`)
+		answer("/server_info", info)
+		answer("/metrics", "sglang:num_running_reqs 0\nsglang:max_total_num_tokens 8192\n")
+		s := httptest.NewServer(mux)
+		t.Cleanup(s.Close)
+		c, err := llm.New(s.URL, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const common = `"version":"0.5.6","api_key":"s3cr3t","max_total_num_tokens":8192,`
+	for _, test := range []struct {
+		info          string
+		args          []string
+		limit         int
+		problem, warn string
 	}{
-		{[]string{"serve", "--max-num-seqs", "64"}, 64}, {[]string{"--max-num-seqs=32"}, 32},
-		{[]string{"--max-num-seqs"}, 0}, {[]string{"--max-num-seqs", "$N"}, 0}, {nil, 0},
+		{`{` + common + `"max_running_requests":8,"disable_radix_cache":true,"disaggregation_mode":"null"}`, nil, 8, "above the server's max-num-seqs 8", "!prefix caching is on"},
+		{`{` + common + `"max_running_requests":null,"disable_radix_cache":false,"internal_states":[{"effective_max_running_requests_per_dp":32},{"effective_max_running_requests_per_dp":32}]}`,
+			nil, 64, "", "prefix caching is on"},
+		{`{` + common + `"max_running_requests":64,"disable_radix_cache":true,"disaggregation_mode":"decode"}`, nil, 64, "", "the decode half"},
+		{`{"version":"1"}`, []string{"--max-running-requests=4", "--disaggregation-mode", "prefill"}, 4, "max-num-seqs 4", "the prefill half"},
+		{`not JSON`, []string{"--kv-transfer-config", `{"kv_role":"kv_producer"}`}, 0, "", "the prefill half"},
+		{`[]`, []string{"--kv-transfer-config", `{"kv_role":"kv_both"}`}, 0, "", "!half"},
 	} {
-		if got := MaxNumSeqs(tc.args); got != tc.want {
-			t.Errorf("%q: %d", tc.args, got)
+		r, err := Check(t.Context(), server(test.info), "m", Intent{Shapes: shapes(t, "16/16"), BatchSizes: []int{1, 16}, Args: test.args})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		if err := r.Print(&text); err != nil {
+			t.Fatal(err)
+		}
+		unwanted, isUnwanted := strings.CutPrefix(test.warn, "!")
+		warned := strings.Contains(strings.Join(r.Warnings, "\n"), unwanted)
+		if r.MaxNumSeqs != test.limit || warned == isUnwanted || (len(r.Problems) > 0) != (test.problem != "") || !strings.Contains(strings.Join(r.Problems, "\n"), test.problem) ||
+			strings.Contains(text.String(), "s3cr3t") {
+			t.Errorf("%s %q:\n%s", test.info, test.args, &text)
 		}
 	}
 }

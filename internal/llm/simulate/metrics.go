@@ -214,7 +214,10 @@ func newMetrics(c Config, load func() (running, queued, kvTokens int)) *metrics 
 	return m
 }
 
-func (m *metrics) handler() http.Handler {
+func (m *metrics) handler(sglang bool) http.Handler {
+	if sglang {
+		return promhttp.HandlerFor(asSGLang(m.registry), promhttp.HandlerOpts{})
+	}
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 

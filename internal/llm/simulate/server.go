@@ -84,11 +84,15 @@ func (s *Server) routes() http.Handler {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"version": s.config.Version})
-	})
+	if s.config.SGLang {
+		mux.HandleFunc("GET /server_info", s.started(s.serverInfo))
+	} else {
+		mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, http.StatusOK, map[string]string{"version": s.config.Version})
+		})
+	}
 	if !s.config.NoMetrics {
-		mux.Handle("GET /metrics", s.metrics.handler())
+		mux.Handle("GET /metrics", s.metrics.handler(s.config.SGLang))
 	}
 	mux.HandleFunc("GET /v1/models", s.started(s.models))
 	mux.HandleFunc("POST /tokenize", s.started(s.tokenize))

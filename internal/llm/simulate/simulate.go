@@ -99,6 +99,7 @@ type Config struct {
 	StartDelay time.Duration // until then /health says 503 and no request is served
 	NoMetrics  bool          // there is no /metrics, as behind some gateways
 	NoUsage    bool          // token counts are never reported, asked for or not
+	SGLang     bool          // metrics have SGLang's names, and it tells its settings as SGLang does
 }
 
 // WithDefaults is the configuration with the zeros that mean a default replaced.

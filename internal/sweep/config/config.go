@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/engine"
 	"wfgen.dev/internal/sweep/release"
 	"wfgen.dev/internal/version"
 )
@@ -83,6 +84,7 @@ type Config struct {
 	NetworkPolicy             bool                `json:"network-policy,omitempty"`       // let the pods reach what the sweep needs, and nothing else
 	NetworkPolicyPorts        []int               `json:"network-policy-ports,omitempty"` // further TCP ports that they may reach
 	Deploy                    bool                `json:"deploy,omitempty"`               // start the servers of accelerators without a target-url of their own
+	Engine                    string              `json:"engine,omitempty"`               // of the servers that are started: vllm or sglang
 	Server                    Server              `json:"server,omitzero"`                // how they are started
 }
 
@@ -137,8 +139,6 @@ const (
 
 // Defaults of a sweep in a cluster.
 const (
-	// DefaultTargetURL are Services in the namespace of the sweep.
-	DefaultTargetURL = "http://vllm-{accelerator}:8000"
 	// DefaultGuidellmImage is the newest published image whose reports step reads.
 	DefaultGuidellmImage = "ghcr.io/vllm-project/guidellm:v" + release.Newest
 )
@@ -165,6 +165,7 @@ func Default() Config {
 		Retries:         2,
 		WaitTimeout:     "40m",
 		LoadGenerator:   Inline,
+		Engine:          engine.VLLM,
 		Server:          defaultServer(),
 	}
 }
@@ -176,13 +177,16 @@ func (c Config) InCluster() Config {
 		c.StepImage = version.Image(c.ImageRegistry)
 	}
 	if c.TargetURL == "" {
-		c.TargetURL = DefaultTargetURL
+		c.TargetURL = fmt.Sprintf("http://%s:%d", ServerName(c.Engine, "{accelerator}"), ServerPort)
 	}
 	if c.S3Bucket != "" && c.S3Endpoint == "" {
 		c.S3Endpoint = "s3.amazonaws.com"
 	}
 	return c
 }
+
+// ServerName is the name of an accelerator's server outside a workflow, and of its Service.
+func ServerName(engine, slug string) string { return engine + "-" + slug }
 
 // Sweep is what the configuration asks to measure. The targets are resolved:
 // {accelerator} is replaced by the slug.

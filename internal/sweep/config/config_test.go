@@ -146,7 +146,7 @@ func TestSchemaDescribesTheType(t *testing.T) {
 func valid() Config {
 	c := Default()
 	c.Accelerators = []Accelerator{{Name: "A100"}, {Name: "H100"}}
-	c.TargetURL = DefaultTargetURL
+	c.TargetURL = c.InCluster().TargetURL
 	return c
 }
 
@@ -233,9 +233,9 @@ func TestMistakes(t *testing.T) {
 			c.Deploy, c.Accelerators = true, []Accelerator{{Name: "A100", TargetURL: "http://a:1"}}
 		}, "deploy: every accelerator has a target-url of its own"},
 		{"server image", func(c *Config) { c.Deploy, c.Server.Image = true, "v llm" }, `server.image: "v llm" is not an image`},
-		{"no server image", func(c *Config) { c.Deploy, c.Server.Image = true, "" }, "server.image: empty"},
 		{"image for other GPUs", func(c *Config) { c.Deploy, c.Accelerators[0].Name = true, "MI300X" }, "server of MI300X.image: vllm/vllm-openai:v0.32.0 runs on NVIDIA GPUs alone"},
-		{"no server command", func(c *Config) { c.Deploy, c.Server.Command = true, nil }, "server.command: empty"},
+		{"engine", func(c *Config) { c.Engine = "tgi" }, `engine: "tgi" is none of vllm, sglang`},
+		{"argument of SGLang", func(c *Config) { c.Deploy, c.Engine, c.Server.Args = true, "sglang", []string{"--tp-size=2"} }, "server.args: --tp-size is given by the sweep itself"},
 		{"root", func(c *Config) { c.Deploy, c.Server.User = true, 0 }, "server.user: 0 is root"},
 		{"quantity of a server", func(c *Config) { c.Deploy, c.Accelerators[1].Server.Shm = true, "8 GB" }, `server of H100.shm: "8 GB" is not`},
 		{"claim", func(c *Config) { c.Deploy, c.Server.CachePVC = true, "Models" }, `server.cache-pvc: "Models" is not`},
@@ -366,6 +366,7 @@ accelerators:
 		t.Fatal(err)
 	}
 	common := defaultServer()
+	common.Image, common.Command = "vllm/vllm-openai:v0.32.0", []string{"vllm", "serve"}
 	common.Args, common.Env, common.Tolerations = []string{"--a"}, map[string]string{"A": "1", "B": "1"}, []corev1.Toleration{}
 	common.CPU, common.Memory = "3", "1Gi"
 	if diff := cmp.Diff(common, c.ServerOf(c.Accelerators[0])); diff != "" {
@@ -389,6 +390,10 @@ accelerators:
 	got := c.ServerOf(Accelerator{Name: "MI300X", Count: 4})
 	if len(got.Tolerations) != 1 || got.Tolerations[0].Key != "amd.com/gpu" || got.CPU != "12" || got.Memory != "48Gi" {
 		t.Errorf("got %+v", got)
+	}
+	c.Engine = "sglang"
+	if got := c.ServerOf(Accelerator{Name: "A100"}); got.Image != "lmsysorg/sglang:v0.5.6" || got.Command[0] != "python3" {
+		t.Errorf("sglang: %s, %q", got.Image, got.Command)
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,13 +15,14 @@ import (
 
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/sweep/engine"
 )
 
 // Server is how a server is started that the sweep measures. In the configuration
 // of an accelerator it holds what differs there.
 type Server struct {
-	Image         string              `json:"image,omitempty"`
-	Command       []string            `json:"command,omitempty"`
+	Image         string              `json:"image,omitempty"`      // empty: the engine's
+	Command       []string            `json:"command,omitempty"`    // empty: the engine's
 	ModelPath     string              `json:"model-path,omitempty"` // what is loaded, where it is not the model's name
 	DType         string              `json:"dtype,omitempty"`
 	Args          []string            `json:"args,omitempty"` // put after those of the sweep, and so win
@@ -37,9 +39,6 @@ type Server struct {
 	Affinity      map[string]any      `json:"affinity,omitempty"`    // a Kubernetes affinity, which Affinities reads
 }
 
-// DefaultServerImage is the published vLLM.
-const DefaultServerImage = "vllm/vllm-openai:v0.32.0"
-
 // ServerPort is where a deployed server listens.
 const ServerPort = 8000
 
@@ -52,8 +51,6 @@ const (
 
 func defaultServer() Server {
 	return Server{
-		Image:     DefaultServerImage,
-		Command:   []string{"vllm", "serve"},
 		DType:     "auto",
 		Shm:       "8Gi",
 		CacheSize: "200Gi",
@@ -131,6 +128,11 @@ func (c Config) ServerOf(a Accelerator) Server {
 		maps.Copy(s.Env, own.Env)
 	}
 
+	e := c.ServerEngine()
+	s.Image = cmp.Or(s.Image, e.Image)
+	if len(s.Command) == 0 {
+		s.Command = slices.Clone(e.Command)
+	}
 	gpus := max(1, a.Count)
 	if s.CPU == "" {
 		s.CPU = fmt.Sprint(serverCPU * gpus)
@@ -142,6 +144,12 @@ func (c Config) ServerOf(a Accelerator) Server {
 		s.Tolerations = []corev1.Toleration{{Key: a.GPU(), Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}
 	}
 	return s
+}
+
+// ServerEngine is the kind of the servers that are started; of a valid configuration.
+func (c Config) ServerEngine() engine.Engine {
+	e, _ := engine.Find(c.Engine)
+	return e
 }
 
 // GPU is the extended resource by which a pod asks for the accelerator, empty for a
@@ -183,10 +191,6 @@ func (s Server) Affinities() (*corev1.Affinity, error) {
 	return &affinity, dec.Decode(&affinity)
 }
 
-// Arguments that the sweep gives to a server itself. Others of these names would
-// make the server another one than the sweep believes.
-var ownArguments = []string{"--served-model-name", "--host", "--port", "--tensor-parallel-size", "-tp", "--max-num-seqs"}
-
 // CheckServers returns every mistake of the servers that are to be started, joined, or
 // nil. ValidateCluster does so too.
 func (c Config) CheckServers() error {
@@ -205,28 +209,23 @@ func (c Config) checkServers(m *mistakes) {
 	if n := len(c.Servers()); n > maxServers {
 		m.add("accelerators: %d different servers are more than the %d that one workflow can hold; give servers alike the same settings, or make several sweeps", n, maxServers)
 	}
-	c.Server.check(m, "server")
+	e := c.ServerEngine()
+	c.Server.check(m, "server", e)
 	for _, a := range c.Accelerators {
 		if c.Deploys(a) {
-			a.Server.check(m, "accelerators: server of "+a.Name)
-			if known, ok := catalogue.Find(a.Name); ok && !a.Simulated && known.Resource != "nvidia.com/gpu" && c.ServerOf(a).Image == DefaultServerImage {
-				m.add("accelerators: server of %s.image: %s runs on NVIDIA GPUs alone; give one for %s", a.Name, DefaultServerImage, known.Resource)
+			a.Server.check(m, "accelerators: server of "+a.Name, e)
+			if known, ok := catalogue.Find(a.Name); ok && !a.Simulated && known.Resource != "nvidia.com/gpu" && c.ServerOf(a).Image == e.Image {
+				m.add("accelerators: server of %s.image: %s runs on NVIDIA GPUs alone; give one for %s", a.Name, e.Image, known.Resource)
 			}
 		}
-	}
-	if c.Server.Image == "" {
-		m.add("server.image: empty; give one such as %s", DefaultServerImage)
-	}
-	if len(c.Server.Command) == 0 {
-		m.add("server.command: empty; Argo needs to know it, such as [vllm, serve]")
 	}
 	if c.Server.User == 0 {
 		m.add("server.user: 0 is root, which Pod Security restricted does not allow; the default is %d", defaultServer().User)
 	}
 }
 
-// check judges the settings that are given.
-func (s Server) check(m *mistakes, at string) {
+// check judges the settings that are given to a server of a kind.
+func (s Server) check(m *mistakes, at string, e engine.Engine) {
 	if s.Image != "" {
 		checkImage(m, at+".image", s.Image)
 	}
@@ -246,7 +245,7 @@ func (s Server) check(m *mistakes, at string) {
 		m.add("%s.user: %d is negative", at, s.User)
 	}
 	for _, arg := range s.Args {
-		if name, _, _ := strings.Cut(arg, "="); slices.Contains(ownArguments, name) {
+		if name, _, _ := strings.Cut(arg, "="); e.Gives(name) {
 			m.add("%s.args: %s is given by the sweep itself (model, count, batch-sizes or max-num-seqs decide it)", at, name)
 		}
 	}

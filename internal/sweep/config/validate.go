@@ -18,6 +18,7 @@ import (
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/catalogue"
+	"wfgen.dev/internal/sweep/engine"
 	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/version"
 )
@@ -142,6 +143,9 @@ func (c Config) ValidateCluster() error {
 	}
 	checkImage(&m, "guidellm-image", c.GuidellmImage)
 	c.checkAccelerators(&m)
+	if _, known := engine.Find(c.Engine); !known {
+		m.add("engine: %q is none of %s", c.Engine, strings.Join(engine.Names(), ", "))
+	}
 	c.checkServers(&m)
 	c.checkStorage(&m)
 	c.checkCron(&m)

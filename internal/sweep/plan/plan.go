@@ -28,13 +28,16 @@ type Plan struct {
 // Accelerator is one GPU type of the sweep.
 type Accelerator struct {
 	sweep.Accelerator
-	Slug     string            // its name in Kubernetes objects
-	Own      bool              // it has a target of its own, not the common one
-	Deployed bool              // the sweep starts its server
-	Resource string            // extended resource by which a pod asks for one of its GPUs
-	Nodes    map[string]string // labels of its nodes; empty: not known
-	Server   config.Server     // how its server is started, if it is
-	Points   []sweep.Point     // in the order in which they are measured
+	Slug string // its name in Kubernetes objects
+	// ServerName is the name of its server outside a workflow, and of that one's Service:
+	// the one that the default target-url looks for.
+	ServerName string
+	Own        bool              // it has a target of its own, not the common one
+	Deployed   bool              // the sweep starts its server
+	Resource   string            // extended resource by which a pod asks for one of its GPUs
+	Nodes      map[string]string // labels of its nodes; empty: not known
+	Server     config.Server     // how its server is started, if it is
+	Points     []sweep.Point     // in the order in which they are measured
 }
 
 // Of resolves a valid configuration.
@@ -54,6 +57,7 @@ func Of(c config.Config) Plan {
 		p.Accelerators = append(p.Accelerators, Accelerator{
 			Accelerator: s.Accelerators[i],
 			Slug:        sweep.Slug(a.Name),
+			ServerName:  config.ServerName(c.Engine, sweep.Slug(a.Name)),
 			Own:         a.TargetURL != "",
 			Deployed:    c.Deploys(a),
 			Resource:    a.GPU(),
@@ -65,13 +69,9 @@ func Of(c config.Config) Plan {
 	return p
 }
 
-// ServerName is the name of the accelerator's server outside a workflow, and of its
-// Service: the one that the default target-url looks for.
-func (a Accelerator) ServerName() string { return "vllm-" + a.Slug }
-
 // ServiceURL is where that Service is reached in its namespace.
 func (a Accelerator) ServiceURL() string {
-	return fmt.Sprintf("http://%s:%d", a.ServerName(), config.ServerPort)
+	return fmt.Sprintf("http://%s:%d", a.ServerName, config.ServerPort)
 }
 
 // Limit is the max-num-seqs of the server in text, empty where it is not known.

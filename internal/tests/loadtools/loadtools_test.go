@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,6 +79,31 @@ func run(t *testing.T, dir, name string, args ...string) string {
 func (w *world) python(t *testing.T, script string, args ...string) string {
 	t.Helper()
 	return strings.TrimSpace(run(t, w.root, filepath.Join(w.root, "hack", script, "install.sh"), args...))
+}
+
+// TestSGLangsArguments: those that the servers of a sweep are held against are SGLang's.
+func TestSGLangsArguments(t *testing.T) {
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{root: root}
+	python := w.python(t, "loadtools", "sglang")
+	found, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(python)), "lib/python3*/site-packages/sglang/srt/server_args.py"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	names := strings.Fields(strings.ReplaceAll(run(t, root, python, "hack/loadtools/sglang-args.py", found[0]), " !", "!"))
+	slices.Sort(names)
+	kept, err := os.ReadFile("../../sweep/engine/testdata/sglang-0.5.6.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Fields(strings.ReplaceAll(string(kept), " !", "!"))
+	slices.Sort(want)
+	if !slices.Equal(slices.Compact(names), want) {
+		t.Errorf("%d arguments, and testdata has %d", len(names), len(want))
+	}
 }
 
 // TestLoadTools: what each tool leaves gives the server's law back within the

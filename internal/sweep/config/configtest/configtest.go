@@ -11,6 +11,7 @@ import (
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/catalogue"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/engine"
 )
 
 // Draw is any valid configuration, ready for a cluster, with at most so many
@@ -73,6 +74,7 @@ func Draw(most int) *rapid.Generator[config.Config] {
 		}
 
 		drawPlatform(t, &c)
+		c.Engine = rapid.SampledFrom(engine.Names()).Draw(t, "engine")
 		if c.Deploy = maybe("deploy"); c.Deploy && maybe("common server") {
 			defaults := c.Server
 			c.Server = server(t)
