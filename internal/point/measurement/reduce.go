@@ -177,7 +177,8 @@ func Join(timed, scraped *Witness) *Witness {
 	}
 	w := *timed
 	w.Requests = cmp.Or(scraped.Requests, timed.Requests)
-	w.Tokens, w.WaitingMean, w.Preemptions, w.KVCacheUsage, w.Course = scraped.Tokens, scraped.WaitingMean, scraped.Preemptions, scraped.KVCacheUsage, scraped.Course
+	w.Tokens, w.WaitingMean, w.Full = scraped.Tokens, scraped.WaitingMean, scraped.Full
+	w.Preemptions, w.KVCacheUsage, w.Course = scraped.Preemptions, scraped.KVCacheUsage, scraped.Course
 	return &w
 }
 
