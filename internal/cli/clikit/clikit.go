@@ -138,6 +138,8 @@ func required(flags []cli.Flag) cli.BeforeFunc {
 			f.Required = false
 		case *cli.IntFlag:
 			f.Required = false
+		case *cli.Float64Flag:
+			f.Required = false
 		default:
 			panic(fmt.Sprintf("flag %s: a %T cannot be required", f.Names()[0], f))
 		}

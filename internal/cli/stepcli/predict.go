@@ -35,7 +35,7 @@ Example:
   step predict runs/monday/summary.json --shape 700/300 --batch 32`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "shape", Required: true, Usage: "prompt and output tokens, such as 700/300"},
-			&cli.Float64Flag{Name: "batch", Usage: "requests in the server together; must be given"},
+			&cli.Float64Flag{Name: "batch", Required: true, Usage: "requests in the server together"},
 			&cli.Float64Flag{Name: "from", Value: 1, Usage: "smallest batch of the linear4 that is printed, where it is below --batch"},
 			&cli.StringFlag{Name: "fit", Value: fit.Engine, Usage: "engine or iteration3; or linear4, of a shape that was measured"},
 			&cli.StringFlag{Name: "accelerator", Usage: "which one, where there are several"},
