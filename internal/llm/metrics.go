@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"time"
 
-	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/llm/record"
 )
 
 // metricsPaths are where servers keep their metrics: most at the first, NIM at the
@@ -26,13 +26,13 @@ const mostMetrics = 16 << 20
 // Scrape reads the server's metrics once. Series of several engines are added up, those
 // of ranks that report the same are not; those of another model behind the same address
 // are left out.
-func (c *Client) Scrape(ctx context.Context, modelName string) (measurement.Scrape, error) {
+func (c *Client) Scrape(ctx context.Context, modelName string) (record.Scrape, error) {
 	p, at, err := c.metrics(ctx, modelName)
 	if err != nil {
-		return measurement.Scrape{}, err
+		return record.Scrape{}, err
 	}
-	s := measurement.Scrape{
-		Time:            measurement.Unix(at),
+	s := record.Scrape{
+		Time:            record.Unix(at),
 		Successes:       p.value(successes),
 		Preemptions:     p.value(preemptions),
 		PrefixCacheHits: p.value(cacheHits),
@@ -57,7 +57,7 @@ func (c *Client) Scrape(ctx context.Context, modelName string) (measurement.Scra
 
 // Cache asks the server's metrics what its KV cache is. It is nil where a server with
 // metrics does not tell; the error says that there are none.
-func (c *Client) Cache(ctx context.Context, modelName string) (*measurement.Cache, error) {
+func (c *Client) Cache(ctx context.Context, modelName string) (*record.Cache, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	p, _, err := c.metrics(ctx, modelName)
@@ -120,8 +120,8 @@ func (c *Client) metricsOf(ctx context.Context, path, modelName string) (page, t
 
 // cache reads the labels of vLLM's cache_config_info, one series per engine, and
 // SGLang's gauge.
-func (p page) cache() *measurement.Cache {
-	var c measurement.Cache
+func (p page) cache() *record.Cache {
+	var c record.Cache
 	for _, s := range p.of(cacheConfig) {
 		number := map[string]int{}
 		for name, value := range s.labels {
@@ -138,7 +138,7 @@ func (p page) cache() *measurement.Cache {
 	if tokens := p.value(cacheTokens); tokens != nil {
 		c.Tokens = int(*tokens)
 	}
-	if c == (measurement.Cache{}) {
+	if c == (record.Cache{}) {
 		return nil
 	}
 	return &c

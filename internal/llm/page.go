@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/llm/record"
 )
 
 // page is what of a page of metrics is known. Prometheus' own parsers give up a page for
@@ -228,11 +228,11 @@ func total(samples []sample) *float64 {
 func (p page) value(f Fact) *float64 { return total(p.of(f)) }
 
 // histogram is the exact part of one, seconds; nil where the server does not report it.
-func (p page) histogram(f Fact) *measurement.Histogram {
+func (p page) histogram(f Fact) *record.Histogram {
 	for _, n := range f.Names {
 		sum, count := total(p.named(n, "_sum")), total(p.named(n, "_count"))
 		if sum != nil && count != nil {
-			return &measurement.Histogram{SumSeconds: *sum * cmp.Or(n.Unit, 1), Count: *count}
+			return &record.Histogram{SumSeconds: *sum * cmp.Or(n.Unit, 1), Count: *count}
 		}
 	}
 	return nil

@@ -27,6 +27,16 @@ func (s Shape) String() string { return fmt.Sprintf("%d/%d", s.PromptTokens, s.O
 // Slug is the shape in file and object names: 128-128.
 func (s Shape) Slug() string { return fmt.Sprintf("%d-%d", s.PromptTokens, s.OutputTokens) }
 
+// Drawn are the lengths between which those of the answers are drawn, all alike likely,
+// so that their mean is the shape's. Answers of one length keep the streams in the order
+// in which they started for the whole point: the same requests meet the same prefills
+// again and again, and how they happened to start is measured as if it were the server.
+func (s Shape) Drawn(spread float64) (least, most int) {
+	n := s.OutputTokens
+	width := max(0, min(int(spread*float64(n)), n-2)) // one token has no gap to measure
+	return n - width, n + width
+}
+
 // What is above these is a slip of the hand: no server does it, and no plan of it ends.
 const (
 	MostTokens    = 10_000_000 // of a prompt or an answer
@@ -113,15 +123,24 @@ const (
 	Native   = "native"
 )
 
+// Auto leaves a choice to the program: of the endpoint that the native driver asks
+// (completions, and chat where the server has no other), of the witness, of a statistic.
+const Auto = "auto"
+
+// How requests arrive that do not wait for those before them.
+const (
+	Poisson  = "poisson"  // at random
+	Constant = "constant" // at even intervals
+)
+
 // What the native driver asks.
 const (
-	AutoEndpoint = "auto" // completions, and chat where the server has no other
-	Completions  = "completions"
-	Chat         = "chat"
+	Completions = "completions"
+	Chat        = "chat"
 )
 
 // Endpoints are the words that choose one.
-func Endpoints() []string { return []string{AutoEndpoint, Completions, Chat} }
+func Endpoints() []string { return []string{Auto, Completions, Chat} }
 
 // Methods of the estimate.
 const (

@@ -20,6 +20,7 @@ import (
 
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 )
 
 // Main runs a program with the process's own arguments and streams until it
@@ -195,14 +196,9 @@ func NoArgs(c *cli.Context) error {
 	return nil
 }
 
-// Variable is the environment variable that stands for a flag.
-func Variable(prefix, flag string) string {
-	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
 func withEnvironment(prefix string, flags []cli.Flag) []cli.Flag {
 	for _, f := range flags {
-		env := []string{Variable(prefix, f.Names()[0])}
+		env := []string{steps.Variable(prefix, f.Names()[0])}
 		switch f := f.(type) {
 		case *cli.StringFlag:
 			f.EnvVars = append(f.EnvVars, env...)

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/bench"
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/point/driver/guidellm"
@@ -199,8 +200,8 @@ func checkEndpoint(word string) error {
 func openOptions(c *cli.Context, o *bench.Options) error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if o.Arrivals != measurement.Poisson && o.Arrivals != measurement.Constant {
-		bad("--arrivals: %q is neither %s nor %s", o.Arrivals, measurement.Poisson, measurement.Constant)
+	if o.Arrivals != sweep.Poisson && o.Arrivals != sweep.Constant {
+		bad("--arrivals: %q is neither %s nor %s", o.Arrivals, sweep.Poisson, sweep.Constant)
 	}
 	if text := steps.Bench.SLO.In(c); text != "" {
 		var err error
@@ -252,8 +253,8 @@ func benchLimits(c *cli.Context, o bench.Options, smallest float64) (errs []erro
 }
 
 // instance reads what step wait has found out about the server.
-func instance(text string) (measurement.Instance, error) {
-	var i measurement.Instance
+func instance(text string) (record.Instance, error) {
+	var i record.Instance
 	if strings.TrimSpace(text) == "" {
 		return i, nil
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/llm/simulate"
-	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -73,7 +73,7 @@ func TestBenchReadsTheServerFromAFile(t *testing.T) {
 	if _, err := instance("@" + file + "x"); err == nil || !strings.Contains(err.Error(), "--server: ") {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	if got, err := instance(""); err != nil || got.Pod != (measurement.Instance{}).Pod {
+	if got, err := instance(""); err != nil || got.Pod != (record.Instance{}).Pod {
 		t.Errorf("nothing: %+v, %v", got, err)
 	}
 }

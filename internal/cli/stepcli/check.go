@@ -104,7 +104,7 @@ func checkAt(c *cli.Context, claim capacity.Capacity, slos []slo.Objective, rate
 	o := bench.Options{
 		Options: driver.Options{
 			Target: steps.Check.Target.In(c), Model: steps.Check.Model.In(c), APIKey: steps.Check.APIKey.In(c),
-			Shape: claim.Shape, Rate: rate, Arrivals: measurement.Poisson, MaxSeconds: seconds,
+			Shape: claim.Shape, Rate: rate, Arrivals: sweep.Poisson, MaxSeconds: seconds,
 			Spread: sweep.OutputSpread, Seed: time.Now().UnixNano(), Endpoint: steps.Check.Endpoint.In(c),
 		},
 		Accelerator: claim.Accelerator, SLOs: slos, Margin: 3 * time.Minute, Stderr: c.App.ErrWriter,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -58,7 +59,7 @@ func measured(t *testing.T, gpu string, law law) string {
 			m := measurement.Measurement{
 				Schema: measurement.Schema, Model: "org/model", Accelerator: "A100", Shape: s, BatchSize: b, Client: &w,
 				Requests: measurement.Requests{Successful: 100}, PromptTokens: in, OutputTokens: out,
-				Driver: measurement.Driver{Name: "native"}, StartedAt: 1.7e9, Seconds: 60, Provenance: measurement.Provenance{Instance: measurement.Instance{GPU: gpu}},
+				Driver: measurement.Driver{Name: "native"}, StartedAt: 1.7e9, Seconds: 60, Provenance: measurement.Provenance{Instance: record.Instance{GPU: gpu}},
 			}
 			data, err := measurement.Encode(m)
 			if err != nil {

@@ -255,5 +255,5 @@ func TestStepTakesWhatIsAskedOfIt(t *testing.T) {
 }
 
 func standsFor(command *cli.Command, variable string) bool {
-	return slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return clikit.Variable(steps.Prefix, f.Names()[0]) == variable })
+	return slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return steps.Variable(steps.Prefix, f.Names()[0]) == variable })
 }

@@ -12,9 +12,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wfgen.dev/internal/estimate/notify"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
-	"wfgen.dev/internal/run/notify"
 	"wfgen.dev/internal/run/steps"
 )
 

@@ -9,11 +9,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wfgen.dev/internal/estimate/design"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
-	"wfgen.dev/internal/sweep/design"
 	"wfgen.dev/internal/sweep/linear4"
 )
 

@@ -10,11 +10,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/estimate/budget"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
-	"wfgen.dev/internal/sweep/budget"
 	"wfgen.dev/internal/sweep/config"
 )
 

@@ -13,6 +13,7 @@ import (
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
@@ -47,7 +48,7 @@ func measured(accelerator string, shape sweep.Shape, batch int, alpha float64) m
 		Client: w(measurement.BasisRows, 1.05), Server: w(measurement.BasisHistograms, 1),
 		Requests: measurement.Requests{Successful: requests}, PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens),
 		Driver: measurement.Driver{Name: "native", Version: "1"}, StartedAt: 1.7e9 + 100*b, Seconds: seconds, OverheadSeconds: 5,
-		Provenance: measurement.Provenance{Instance: measurement.Instance{GPU: "NVIDIA A100"}},
+		Provenance: measurement.Provenance{Instance: record.Instance{GPU: "NVIDIA A100"}},
 	}
 }
 

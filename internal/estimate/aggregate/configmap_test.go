@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 )
@@ -72,13 +73,13 @@ func TestHiddenDifferencesAreNamed(t *testing.T) {
 		{"their order", func(p *measurement.Provenance) {
 			p.Args = []string{"serve", "--dtype=bfloat16", "--max-num-seqs", "64"}
 		}, ""},
-		{"not known", func(p *measurement.Provenance) { p.Instance = measurement.Instance{} }, ""},
+		{"not known", func(p *measurement.Provenance) { p.Instance = record.Instance{} }, ""},
 		{"node", func(p *measurement.Provenance) { p.Node = "n2" }, "node: n1, n2"},
 		{"driver", func(p *measurement.Provenance) { p.GPUDriver = "580" }, "GPU driver: 570, 580"},
 		{"version", func(p *measurement.Provenance) { p.ServerVersion = "0.33.0" }, "server version: 0.32.0, 0.33.0"},
-		{"prefix caching", func(p *measurement.Provenance) { p.Cache = &measurement.Cache{BlockSize: 16, PrefixCaching: &on} }, "KV cache: blocks of 16 tokens; prefix caching off, blocks of 16 tokens; prefix caching on"},
+		{"prefix caching", func(p *measurement.Provenance) { p.Cache = &record.Cache{BlockSize: 16, PrefixCaching: &on} }, "KV cache: blocks of 16 tokens; prefix caching off, blocks of 16 tokens; prefix caching on"},
 		{"room", func(p *measurement.Provenance) {
-			p.Cache = &measurement.Cache{BlockSize: 16, PrefixCaching: &off, Tokens: 7}
+			p.Cache = &record.Cache{BlockSize: 16, PrefixCaching: &off, Tokens: 7}
 		}, ""},
 		{"pod", func(p *measurement.Provenance) { p.Pod = "vllm-2" }, ""},
 	} {
@@ -87,7 +88,7 @@ func TestHiddenDifferencesAreNamed(t *testing.T) {
 			for i := range 3 {
 				m := Source{}
 				m.Driver.Name = "native"
-				m.Provenance = measurement.Provenance{ServerVersion: "0.32.0", Cache: &measurement.Cache{BlockSize: 16, PrefixCaching: &off, Tokens: 9}, Instance: measurement.Instance{
+				m.Provenance = measurement.Provenance{ServerVersion: "0.32.0", Cache: &record.Cache{BlockSize: 16, PrefixCaching: &off, Tokens: 9}, Instance: record.Instance{
 					Pod: "vllm-1", Node: "n1", Image: "vllm:v1", ImageDigest: "sha256:1", GPU: "L4", GPUDriver: "570", Args: []string{"serve", "--max-num-seqs", "64", "--dtype=bfloat16"}}}
 				if i == 2 {
 					tc.edit(&m.Provenance)

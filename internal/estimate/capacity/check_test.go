@@ -8,6 +8,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/tests/schematest"
 )
@@ -17,7 +18,7 @@ func opened(rate, itl, bound float64, behind bool) Measured {
 	o := slo.Objective{Metric: slo.ITL, Statistic: slo.Mean, MS: bound}
 	return Measured{File: "m.json", Measurement: measurement.Measurement{
 		Model: "llama", Accelerator: "A100", Shape: short,
-		Open: &measurement.Open{Rate: rate, Arrivals: measurement.Poisson, Behind: behind,
+		Open: &measurement.Open{Rate: rate, Arrivals: sweep.Poisson, Behind: behind,
 			Objectives: []measurement.Attained{{Objective: o, Name: "itl", AttainedMS: itl, StandardErrorMS: 0.01, Share: 0.5, Met: itl <= bound}}},
 	}}
 }

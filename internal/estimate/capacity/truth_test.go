@@ -16,6 +16,7 @@ import (
 	"wfgen.dev/internal/estimate/aggregate"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
@@ -89,7 +90,7 @@ func served(shape sweep.Shape, rate float64, requests int, seed int64) (observed
 	var o observed
 	decode, gaps := 0.0, 0.0
 	for _, q := range rows {
-		if q.Status != measurement.Successful || q.Start < 1+0.05*d || q.Start > 1+0.95*d {
+		if q.Status != record.Successful || q.Start < 1+0.05*d || q.Start > 1+0.95*d {
 			continue
 		}
 		o.ttft = append(o.ttft, 1000*(q.FirstToken-q.Start))
@@ -115,7 +116,7 @@ func saturated(shape sweep.Shape) (float64, error) {
 	}
 	n := 0.0
 	for _, q := range rows {
-		if q.Status == measurement.Successful && q.End > 1+0.2*d.Seconds() {
+		if q.Status == record.Successful && q.End > 1+0.2*d.Seconds() {
 			n++
 		}
 	}

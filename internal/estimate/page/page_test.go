@@ -24,6 +24,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
 )
@@ -43,7 +44,7 @@ func measured(t testing.TB, model, accelerator string, shape sweep.Shape, batch 
 	ttft := l.gamma + l.delta*float64(shape.PromptTokens*batch)
 	const begin, seconds = 1.764e9, 30.0
 	started := begin + 40*float64(batch%17)
-	var rows []measurement.Request
+	var rows []record.Request
 	for range batch {
 		for now := started; now < started+seconds; {
 			slow := 1.0
@@ -54,7 +55,7 @@ func measured(t testing.TB, model, accelerator string, shape sweep.Shape, batch 
 				slow = 1.08
 			}
 			slow *= 1 + 0.01*r.NormFloat64()
-			row := measurement.Request{Start: now, PromptTokens: shape.PromptTokens, OutputTokens: shape.OutputTokens}
+			row := record.Request{Start: now, PromptTokens: shape.PromptTokens, OutputTokens: shape.OutputTokens}
 			row.FirstToken = now + ttft*slow*(1+0.1*r.ExpFloat64())/1000
 			row.LastToken = row.FirstToken + float64(shape.OutputTokens-1)*itl*slow/1000
 			row.End = row.LastToken
@@ -70,7 +71,7 @@ func measured(t testing.TB, model, accelerator string, shape sweep.Shape, batch 
 		Model: model, Accelerator: accelerator, Shape: shape, BatchSize: batch, Client: &w, Requests: counts,
 		PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens),
 		Driver: measurement.Driver{Name: sweep.Native, Version: "v1"}, StartedAt: started, Seconds: seconds, OverheadSeconds: 1,
-		Provenance: measurement.Provenance{ServerVersion: "0.11.0", Instance: measurement.Instance{GPU: "NVIDIA-" + accelerator, Node: "node-" + accelerator, Image: "vllm/vllm-openai:v0.11.0"}},
+		Provenance: measurement.Provenance{ServerVersion: "0.11.0", Instance: record.Instance{GPU: "NVIDIA-" + accelerator, Node: "node-" + accelerator, Image: "vllm/vllm-openai:v0.11.0"}},
 	}
 	m.Server = &measurement.Witness{Batch: w.Batch, Requests: w.Requests, WindowStart: w.WindowStart, WindowSeconds: w.WindowSeconds, Basis: measurement.BasisHistograms,
 		ITL: &measurement.Estimate{MeanMS: 0.999 * w.ITL.MeanMS, Samples: 1000}, TTFT: &measurement.Estimate{MeanMS: 0.95 * w.TTFT.MeanMS, StandardErrorMS: w.TTFT.StandardErrorMS, Blocks: w.TTFT.Blocks, Samples: 100}, Course: w.Course}

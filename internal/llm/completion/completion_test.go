@@ -230,12 +230,12 @@ func TestTryLearnsHowToAsk(t *testing.T) {
 		refuses  []func(http.ResponseWriter, string) bool
 		want     Dialect
 	}{
-		"all of it":        {sweep.AutoEndpoint, false, nil, Dialect{Endpoint: sweep.Completions}},
-		"strict":           {sweep.AutoEndpoint, false, []func(http.ResponseWriter, string) bool{refuse("ignore_eos", 422)}, Dialect{Endpoint: sweep.Completions, WithoutIgnoreEOS: true}},
-		"stricter":         {sweep.AutoEndpoint, false, []func(http.ResponseWriter, string) bool{refuse("ignore_eos", 400), refuse("stream_options", 400)}, Dialect{Endpoint: sweep.Completions, WithoutIgnoreEOS: true, WithoutUsageOption: true}},
-		"chat only":        {sweep.AutoEndpoint, true, nil, Dialect{Endpoint: sweep.Chat}},
+		"all of it":        {sweep.Auto, false, nil, Dialect{Endpoint: sweep.Completions}},
+		"strict":           {sweep.Auto, false, []func(http.ResponseWriter, string) bool{refuse("ignore_eos", 422)}, Dialect{Endpoint: sweep.Completions, WithoutIgnoreEOS: true}},
+		"stricter":         {sweep.Auto, false, []func(http.ResponseWriter, string) bool{refuse("ignore_eos", 400), refuse("stream_options", 400)}, Dialect{Endpoint: sweep.Completions, WithoutIgnoreEOS: true, WithoutUsageOption: true}},
+		"chat only":        {sweep.Auto, true, nil, Dialect{Endpoint: sweep.Chat}},
 		"chat asked for":   {sweep.Chat, false, nil, Dialect{Endpoint: sweep.Chat}},
-		"chat, and strict": {sweep.AutoEndpoint, true, []func(http.ResponseWriter, string) bool{refuse("ignore_eos", 422)}, Dialect{Endpoint: sweep.Chat, WithoutIgnoreEOS: true}},
+		"chat, and strict": {sweep.Auto, true, []func(http.ResponseWriter, string) bool{refuse("ignore_eos", 422)}, Dialect{Endpoint: sweep.Chat, WithoutIgnoreEOS: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -260,7 +260,7 @@ func TestTryLearnsHowToAsk(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, `{"error":{"message":"The model m does not exist"}}`)
 	})
-	if _, _, err := Try(context.Background(), c, sweep.AutoEndpoint, ask, Stall, nil); err == nil || !strings.Contains(err.Error(), "does not exist") {
+	if _, _, err := Try(context.Background(), c, sweep.Auto, ask, Stall, nil); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("a wrong model: %v", err)
 	}
 }

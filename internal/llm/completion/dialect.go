@@ -58,7 +58,7 @@ func (d Dialect) body(q Ask) map[string]any {
 // every request, since the server counts them. The error is the last refusal.
 func Try(ctx context.Context, s *llm.Client, endpoint string, q Ask, stall time.Duration, tried func(Answer, error)) (Dialect, Answer, error) {
 	d := Dialect{Endpoint: endpoint}
-	if endpoint == sweep.AutoEndpoint || endpoint == "" {
+	if endpoint == sweep.Auto || endpoint == "" {
 		d.Endpoint = sweep.Completions
 	}
 	var first error

@@ -17,9 +17,9 @@ import (
 
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/llm/completion"
-	"wfgen.dev/internal/point/driver"
-	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/engine"
 )
@@ -42,7 +42,7 @@ type Report struct {
 	Endpoint   string // path that answers; empty: none does
 	MaxLen     int    // tokens of a prompt and its answer; 0: not known
 	MaxNumSeqs int    // 0: not known
-	Cache      measurement.Cache
+	Cache      record.Cache
 	Needs      []Need   // one per shape
 	Problems   []string // why points cannot be measured
 	Warnings   []string // what casts doubt on them
@@ -114,7 +114,7 @@ func Check(ctx context.Context, client *llm.Client, model string, p Intent) (Rep
 		}
 	}
 	for _, s := range p.Shapes {
-		_, longest := driver.Options{Shape: s, Spread: p.Spread}.OutputTokens()
+		_, longest := s.Drawn(p.Spread)
 		n := Need{Shape: s, Longest: s.PromptTokens + longest, Batch: largest}
 		switch whole := s.PromptTokens + s.OutputTokens; {
 		case r.MaxLen > 0 && whole > r.MaxLen:
@@ -179,7 +179,7 @@ func (r *Report) try(ctx context.Context, client *llm.Client, endpoint string, t
 		r.Warnings = append(r.Warnings, fmt.Sprintf("of %d tokens asked for %d came: the server ends answers by itself, and points are of the lengths that are counted", a.Asked, a.OutputTokens))
 	}
 	if atOnce(a) {
-		text := fmt.Sprintf("an answer of %d tokens came in one piece: %s", a.OutputTokens, measurement.BufferedCure)
+		text := fmt.Sprintf("an answer of %d tokens came in one piece: %s", a.OutputTokens, reason.BufferedCure)
 		if told {
 			r.Warnings = append(r.Warnings, text+"; the server's own latencies will be taken")
 		} else {

@@ -14,7 +14,7 @@ import (
 
 	"wfgen.dev/internal/cluster/kube"
 	"wfgen.dev/internal/llm"
-	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 )
@@ -45,7 +45,7 @@ type Options struct {
 type Found struct {
 	Target   string // URL
 	Model    llm.Model
-	Instance measurement.Instance
+	Instance record.Instance
 }
 
 // pace is how often the pod is looked at.
@@ -297,9 +297,9 @@ func (w *watch) progress() string {
 }
 
 // describe is what the server runs as, as far as it may be read.
-func (w *watch) describe(ctx context.Context, ready bool) measurement.Instance {
+func (w *watch) describe(ctx context.Context, ready bool) record.Instance {
 	if w.pod == nil || !ready {
-		return measurement.Instance{}
+		return record.Instance{}
 	}
 	i := instance(*w.pod, w.Port)
 	labels, err := w.API.NodeLabels(ctx, w.pod.Spec.NodeName)
@@ -311,9 +311,9 @@ func (w *watch) describe(ctx context.Context, ready bool) measurement.Instance {
 }
 
 // instance is what a pod says of the server in it.
-func instance(p kube.Pod, port int) measurement.Instance {
+func instance(p kube.Pod, port int) record.Instance {
 	c := containerOf(p, port)
-	i := measurement.Instance{
+	i := record.Instance{
 		Pod: p.Metadata.Name, Node: p.Spec.NodeName, Image: c.Image,
 		Args: redact.Args(arguments(c)),
 	}

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/cluster/kube"
-	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -248,7 +248,7 @@ func TestAReadyServerIsDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v; said %q", err, said)
 	}
-	want := Found{Target: target, Instance: measurement.Instance{
+	want := Found{Target: target, Instance: record.Instance{
 		Pod: "slow", Node: "lab-node", Image: "lab.local/step:server", ImageDigest: found.Instance.ImageDigest,
 		Args: []string{"simulate", "--listen", "0.0.0.0:8000", "--model", "m", "--start-delay", "40s"},
 		GPU:  "NVIDIA-H100-80GB-HBM3", GPUDriver: "570.86.15",
@@ -299,7 +299,7 @@ func TestWithATargetThePodOnlyExplains(t *testing.T) {
 	}
 	target, _ := serving(t)
 	found, _, err := replay(t, "unschedulable").wait(t, t.Context(), Options{Target: target})
-	if err != nil || !reflect.DeepEqual(found.Instance, measurement.Instance{}) {
+	if err != nil || !reflect.DeepEqual(found.Instance, record.Instance{}) {
 		t.Errorf("another server answers there: %+v, %v", found, err)
 	}
 }

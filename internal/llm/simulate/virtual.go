@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/llm/record"
 )
 
 // Loop is a closed loop: streams that send a request, wait for its answer, and
@@ -33,7 +33,7 @@ const epoch = 1.0
 // off last. The same configuration and loop give the same rows. Faults, starts
 // and early ends of outputs, which belong to a server, do not happen. The error
 // holds every mistake of the two.
-func Closed(c Config, l Loop) ([]measurement.Request, error) {
+func Closed(c Config, l Loop) ([]record.Request, error) {
 	c = c.WithDefaults()
 	errs := []error{c.Validate()}
 	if l.Streams < 1 || l.PromptTokens < 1 || l.OutputTokens < 1 {
@@ -50,8 +50,8 @@ func Closed(c Config, l Loop) ([]measurement.Request, error) {
 	}
 
 	s := newScheduler(c, func(int) {})
-	var rows []measurement.Request
-	record := func(q *sequence, status measurement.Status, end time.Duration) {
+	var rows []record.Request
+	note := func(q *sequence, status record.Status, end time.Duration) {
 		rows = append(rows, q.row(status, end))
 	}
 
@@ -99,7 +99,7 @@ func Closed(c Config, l Loop) ([]measurement.Request, error) {
 			s.advance(due)
 		}
 		for _, q := range ended {
-			record(q, measurement.Successful, q.last)
+			note(q, record.Successful, q.last)
 			delete(inFlight, q)
 			plan(q.last)
 		}
@@ -107,7 +107,7 @@ func Closed(c Config, l Loop) ([]measurement.Request, error) {
 	}
 	cut := slices.SortedFunc(maps.Keys(inFlight), func(a, b *sequence) int { return cmp.Compare(inFlight[a], inFlight[b]) })
 	for _, q := range cut {
-		record(q, measurement.Incomplete, l.Duration)
+		note(q, record.Incomplete, l.Duration)
 	}
 	return rows, nil
 }
@@ -123,7 +123,7 @@ type Arrivals struct {
 }
 
 // Open runs an open loop in virtual time; see Closed.
-func Open(c Config, a Arrivals) ([]measurement.Request, error) {
+func Open(c Config, a Arrivals) ([]record.Request, error) {
 	c = c.WithDefaults()
 	errs := []error{c.Validate()}
 	if !(a.Rate > 0) || math.IsInf(a.Rate, 1) || a.PromptTokens < 1 || a.OutputTokens < 1 || a.Duration <= 0 {
@@ -137,7 +137,7 @@ func Open(c Config, a Arrivals) ([]measurement.Request, error) {
 	}
 	s := newScheduler(c, func(int) {})
 	chance := rand.New(rand.NewPCG(uint64(c.Seed), 1<<62))
-	var rows []measurement.Request
+	var rows []record.Request
 	var flight []*sequence // in the order of their arrivals
 	arrival := time.Duration(0)
 	for number := uint64(0); ; number++ {
@@ -155,7 +155,7 @@ func Open(c Config, a Arrivals) ([]measurement.Request, error) {
 		}
 		q := newSequence(a.PromptTokens, output, arrival, c.fate(number))
 		q.wake, q.ended = nil, func(q *sequence) {
-			rows = append(rows, q.row(measurement.Successful, q.last))
+			rows = append(rows, q.row(record.Successful, q.last))
 		}
 		s.arrive(q)
 		flight = append(flight, q)
@@ -163,15 +163,15 @@ func Open(c Config, a Arrivals) ([]measurement.Request, error) {
 	s.advance(a.Duration)
 	for _, q := range flight {
 		if q.made < q.output {
-			rows = append(rows, q.row(measurement.Incomplete, a.Duration))
+			rows = append(rows, q.row(record.Incomplete, a.Duration))
 		}
 	}
 	return rows, nil
 }
 
 // row is what a client sees of a request that ended, one way or another.
-func (q *sequence) row(status measurement.Status, end time.Duration) measurement.Request {
-	r := measurement.Request{Start: seconds(q.arrived), PromptTokens: q.prompt, OutputTokens: q.made, Status: status, End: seconds(end)}
+func (q *sequence) row(status record.Status, end time.Duration) record.Request {
+	r := record.Request{Start: seconds(q.arrived), PromptTokens: q.prompt, OutputTokens: q.made, Status: status, End: seconds(end)}
 	if q.made > 0 {
 		r.FirstToken, r.LastToken = seconds(q.first), seconds(q.last)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 )
 
@@ -44,7 +45,7 @@ func TestClosedLoopFollowsLinear4(t *testing.T) {
 func TestClosedIsRepeatable(t *testing.T) {
 	for _, c := range []Config{{Alpha: 5, Gamma: 10, Jitter: 0.1, Wander: 0.1}, llamaEngine} {
 		c.Jitter, c.Wander = 0.1, 0.1
-		run := func(seed int64) []measurement.Request {
+		run := func(seed int64) []record.Request {
 			c.Seed = seed
 			rows, err := Closed(c, Loop{Streams: 8, PromptTokens: 100, OutputTokens: 10, Duration: 5 * time.Second, Pause: time.Millisecond})
 			if err != nil {
@@ -80,7 +81,7 @@ func TestOpen(t *testing.T) {
 	busy, cut := 0.0, 0
 	for _, r := range rows {
 		busy += r.End - r.Start
-		if r.Status == measurement.Incomplete {
+		if r.Status == record.Incomplete {
 			cut++
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
@@ -87,7 +88,7 @@ type process struct {
 	remove    func() // it
 	key       string // of the raw report in out
 	failure   error  // of the driver
-	series    []measurement.Scrape
+	series    []record.Scrape
 	scrapeErr error
 }
 

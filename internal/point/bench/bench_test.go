@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/point/driver/native"
@@ -404,9 +405,9 @@ func TestADriversWordIsNotTaken(t *testing.T) {
 }
 
 func TestDuring(t *testing.T) {
-	var series []measurement.Scrape
+	var series []record.Scrape
 	for i := range 10 {
-		series = append(series, measurement.Scrape{Time: 100 + float64(i)})
+		series = append(series, record.Scrape{Time: 100 + float64(i)})
 	}
 	for name, tc := range map[string]struct {
 		start, end  float64

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/driver"
-	"wfgen.dev/internal/point/measurement"
 )
 
 // ScrapesSchema names the version of the file of scrapes.
@@ -16,8 +16,8 @@ const ScrapesSchema = "wfgen.dev/scrapes/v1"
 
 // scrapeFile is the server's side of a point in the raw, beside the raw report.
 type scrapeFile struct {
-	Schema  string               `json:"schema"`
-	Scrapes []measurement.Scrape `json:"scrapes"`
+	Schema  string          `json:"schema"`
+	Scrapes []record.Scrape `json:"scrapes"`
 }
 
 // scraping reads /metrics before the load, at a steady pace during it, and once
@@ -28,7 +28,7 @@ type scraping struct {
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 
-	series []measurement.Scrape
+	series []record.Scrape
 	err    error // why the first scrape failed; a server without /metrics is not asked again
 }
 
@@ -80,7 +80,7 @@ func (s *scraping) once(ctx context.Context) error {
 const settle = 200 * time.Millisecond
 
 // stop takes the last scrape, a moment after the load.
-func (s *scraping) stop(ctx context.Context) ([]measurement.Scrape, error) {
+func (s *scraping) stop(ctx context.Context) ([]record.Scrape, error) {
 	s.cancel()
 	s.wait.Wait()
 	if s.err != nil {
@@ -97,7 +97,7 @@ func (s *scraping) stop(ctx context.Context) ([]measurement.Scrape, error) {
 // seconds: what they count between them is what the load asked for in that time, and
 // not what a driver asks for before it begins. Servers count a request a moment after
 // its answer, so the one after the end is that moment late.
-func during(series []measurement.Scrape, start, end float64) []measurement.Scrape {
+func during(series []record.Scrape, start, end float64) []record.Scrape {
 	from, to := 0, len(series)
 	for i, s := range series {
 		if s.Time < start {

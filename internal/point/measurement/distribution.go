@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"wfgen.dev/internal/llm/record"
 )
 
 // Quantiles is how the values of the requests behind an estimate are distributed, ms.
@@ -108,7 +110,7 @@ func courseOf(sent []Request) *Course {
 	}
 	for _, r := range sent {
 		s.over(r.Start, r.End, func(i int, seconds float64) { s.batch[i].sum += seconds })
-		if r.Status != Successful {
+		if r.Status != record.Successful {
 			continue
 		}
 		s.ttft[s.of(r.FirstToken)].add(1000*(r.FirstToken-r.Start), 1)

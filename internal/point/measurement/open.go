@@ -5,14 +5,9 @@ import (
 	"math"
 	"slices"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep/slo"
-)
-
-// How requests arrive at a point that is no closed loop.
-const (
-	Poisson  = "poisson"  // at random
-	Constant = "constant" // at even intervals
 )
 
 // Open is what a point has whose requests arrived at a rate, whatever became of those
@@ -60,11 +55,11 @@ func ReduceOpen(rows []Request, kind string, rate float64, objectives []slo.Obje
 	for _, r := range sent {
 		if r.Start > from && r.Start <= to {
 			arrived = append(arrived, r)
-			if r.Status == Successful {
+			if r.Status == record.Successful {
 				inside = append(inside, r)
 			}
 		}
-		if r.Status == Successful && r.End > from && r.End <= to {
+		if r.Status == record.Successful && r.End > from && r.End <= to {
 			answered++
 		}
 	}
@@ -98,7 +93,7 @@ func ReduceOpen(rows []Request, kind string, rate float64, objectives []slo.Obje
 func quickest(sent []Request) float64 {
 	var durations []float64
 	for _, r := range sent {
-		if r.Status == Successful {
+		if r.Status == record.Successful {
 			durations = append(durations, r.End-r.Start)
 		}
 	}
@@ -121,7 +116,7 @@ func attained(s slo.Objective, arrived []Request, w Witness) Attained {
 	var values []float64
 	within := 0.0
 	for _, r := range arrived {
-		if r.Status != Successful || s.Metric == slo.ITL && r.OutputTokens < 2 {
+		if r.Status != record.Successful || s.Metric == slo.ITL && r.OutputTokens < 2 {
 			continue
 		}
 		ms := 1000 * (r.End - r.Start)

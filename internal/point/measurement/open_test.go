@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/slo"
 )
 
@@ -35,7 +37,7 @@ func objectives(t *testing.T, text string) []slo.Objective {
 func TestReduceOpen(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	rows := arrivals(20, 120, func(float64) float64 { return 10 + 10*random.Float64() })
-	w, counts, o, err := ReduceOpen(rows, Poisson, 20, objectives(t, "itl=15.5ms,p90.itl=18ms,ttft=19ms,p99.e2e=1s"))
+	w, counts, o, err := ReduceOpen(rows, sweep.Poisson, 20, objectives(t, "itl=15.5ms,p90.itl=18ms,ttft=19ms,p99.e2e=1s"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,17 +62,17 @@ func TestReduceOpen(t *testing.T) {
 	// A request that fails is within no bound.
 	for i := range rows {
 		if i%2 == 0 {
-			rows[i].Status = Errored
+			rows[i].Status = record.Errored
 		}
 	}
-	if _, _, o, err := ReduceOpen(rows, Poisson, 20, objectives(t, "p99.e2e=1s")); err != nil || math.Abs(o.Objectives[0].Share-0.5) > 0.02 {
+	if _, _, o, err := ReduceOpen(rows, sweep.Poisson, 20, objectives(t, "p99.e2e=1s")); err != nil || math.Abs(o.Objectives[0].Share-0.5) > 0.02 {
 		t.Errorf("half of them failed: %+v, %v", o, err)
 	}
 }
 
 func TestAServerThatFallsBehind(t *testing.T) {
 	grows := arrivals(20, 60, func(at float64) float64 { return 10 + at*2 })
-	_, _, o, err := ReduceOpen(grows, Constant, 20, nil)
+	_, _, o, err := ReduceOpen(grows, sweep.Constant, 20, nil)
 	if err != nil || !o.Behind {
 		t.Fatalf("%+v, %v", o, err)
 	}
@@ -82,11 +84,11 @@ func TestAServerThatFallsBehind(t *testing.T) {
 	for seed := range uint64(200) { // chance alone is not behind
 		random := rand.New(rand.NewPCG(seed, 5))
 		rows := arrivals(20, 30+20*random.Float64(), func(float64) float64 { return 60 + 10*random.Float64() })
-		if _, _, o, err := ReduceOpen(rows, Poisson, 20, nil); err != nil || o.Behind {
+		if _, _, o, err := ReduceOpen(rows, sweep.Poisson, 20, nil); err != nil || o.Behind {
 			t.Errorf("seed %d: %+v, %v", seed, o, err)
 		}
 	}
-	_, counts, o, err := ReduceOpen(grows[:15], Poisson, 20, nil)
+	_, counts, o, err := ReduceOpen(grows[:15], sweep.Poisson, 20, nil)
 	if err == nil || !strings.Contains(err.Error(), "20 are needed") || counts.Successful != 15 || o.Rate != 20 {
 		t.Errorf("%+v, %+v, %v", counts, o, err)
 	}

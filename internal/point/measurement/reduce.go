@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"sort"
+
+	"wfgen.dev/internal/llm/record"
 )
 
 // Bases of a witness: what its numbers were made of.
@@ -73,7 +75,7 @@ func Reduce(rows []Request, streams int) (Witness, Requests, error) {
 
 	var inside []Request
 	for _, r := range sent {
-		if r.Status == Successful && r.Start > from && r.End <= to {
+		if r.Status == record.Successful && r.Start > from && r.End <= to {
 			inside = append(inside, r)
 		}
 	}
@@ -96,20 +98,20 @@ func sortOut(rows []Request) (sent []Request, counts Requests, duration float64,
 	}
 	for _, r := range rows {
 		if fault := check(r); fault != "" {
-			r.Status = Errored
+			r.Status = record.Errored
 			if counts.Errors == nil {
 				counts.Errors = map[string]int{}
 			}
 			counts.Errors[fault]++
 		}
 		switch r.Status {
-		case Successful:
+		case record.Successful:
 			counts.Successful++
 			if r.Cut {
 				counts.Cut++
 			}
 			durations = append(durations, r.End-r.Start)
-		case Errored:
+		case record.Errored:
 			counts.Errored++
 		default:
 			counts.Incomplete++
@@ -257,7 +259,7 @@ func TimedWitness(rows []Request, client Witness) *Witness {
 	from, to := client.WindowStart, client.WindowStart+client.WindowSeconds
 	blocks := make([]tally, blockCount(client.WindowSeconds, client.WindowSeconds/5))
 	for _, r := range rows {
-		if r.Status != Successful || r.DecodeMS <= 0 || r.OutputTokens < 2 || r.Start <= from || r.End > to {
+		if r.Status != record.Successful || r.DecodeMS <= 0 || r.OutputTokens < 2 || r.Start <= from || r.End > to {
 			continue
 		}
 		i := min(len(blocks)-1, int(float64(len(blocks))*(r.FirstToken-from)/(to-from)))
@@ -287,7 +289,7 @@ func plain(sent []Request) *Plain {
 	for _, r := range sent {
 		inFlight += r.End - r.Start
 		end = max(end, r.End)
-		if r.Status == Successful {
+		if r.Status == record.Successful {
 			ttft.add(1000*(r.FirstToken-r.Start), 1)
 			itl.add(1000*(r.LastToken-r.FirstToken), float64(max(0, r.OutputTokens-1)))
 		}
@@ -297,7 +299,7 @@ func plain(sent []Request) *Plain {
 
 // check names what makes a row that says success unusable, or returns "".
 func check(r Request) string {
-	if r.Status != Successful {
+	if r.Status != record.Successful {
 		return ""
 	}
 	for _, t := range []float64{r.Start, r.FirstToken, r.LastToken, r.End} {
@@ -336,14 +338,14 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 	}
 	finished := increase(scrapes, func(s Scrape) *float64 { return s.Successes })
 	if finished == nil { // a server without the counter: first tokens are the next best
-		finished = increase(scrapes, func(s Scrape) *float64 { return s.TTFT.count() })
+		finished = increase(scrapes, func(s Scrape) *float64 { return count(s.TTFT) })
 	}
 	if finished != nil {
 		w.Requests = int(math.Round(*finished))
 	}
-	w.Gaps = increase(scrapes, func(s Scrape) *float64 { return s.ITL.count() })
+	w.Gaps = increase(scrapes, func(s Scrape) *float64 { return count(s.ITL) })
 	w.Tokens = increase(scrapes, func(s Scrape) *float64 { return s.Generated })
-	steps := w.countsSteps(increase(scrapes, func(s Scrape) *float64 { return s.TTFT.count() }))
+	steps := w.countsSteps(increase(scrapes, func(s Scrape) *float64 { return count(s.TTFT) }))
 	for _, s := range scrapes {
 		if s.KVCacheUsage != nil && (w.KVCacheUsage == nil || *s.KVCacheUsage > *w.KVCacheUsage) {
 			w.KVCacheUsage = new(*s.KVCacheUsage)
@@ -454,11 +456,11 @@ func falls(scrapes []Scrape, of func(Scrape) *float64) int {
 var totals = []func(Scrape) *float64{
 	func(s Scrape) *float64 { return s.Successes },
 	func(s Scrape) *float64 { return s.Generated },
-	func(s Scrape) *float64 { return s.TTFT.count() },
-	func(s Scrape) *float64 { return s.ITL.count() },
+	func(s Scrape) *float64 { return count(s.TTFT) },
+	func(s Scrape) *float64 { return count(s.ITL) },
 }
 
-func (h *Histogram) count() *float64 {
+func count(h *Histogram) *float64 {
 	if h == nil {
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"wfgen.dev/internal/llm/record"
 )
 
 // closedLoop makes the rows of streams that send their next request when the
@@ -25,7 +27,7 @@ func closedLoop(streams, out int, seconds float64, ttft func(i int) float64, itl
 			r.End = r.LastToken + 1e-4
 			now = r.End + 1e-4
 			if r.End > epoch+seconds {
-				r.End, r.LastToken, r.Status = epoch+seconds, 0, Incomplete
+				r.End, r.LastToken, r.Status = epoch+seconds, 0, record.Incomplete
 			}
 			rows = append(rows, r)
 		}
@@ -65,9 +67,9 @@ func TestReduceCountsWhatIsBad(t *testing.T) {
 	rows[3].FirstToken, rows[3].LastToken = 0, 0
 	rows[4].FirstToken = rows[4].Start - 5
 	rows[5].LastToken = rows[5].FirstToken
-	rows[6].Status = Errored
+	rows[6].Status = record.Errored
 	rows[7].End = math.NaN()
-	rows = append(rows, Request{Status: Incomplete}) // never sent
+	rows = append(rows, Request{Status: record.Incomplete}) // never sent
 	w, counts, err := Reduce(rows, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +84,7 @@ func TestReduceRefusesWithTheLengthNeeded(t *testing.T) {
 	short := closedLoop(4, 64, 1.2, func(int) float64 { return 20 }, constant(10))
 	failed := closedLoop(2, 64, 20, func(int) float64 { return 20 }, constant(10))
 	for i := range failed {
-		failed[i].Status = Errored
+		failed[i].Status = record.Errored
 	}
 	noUsage := closedLoop(2, 64, 20, func(int) float64 { return 20 }, constant(10))
 	for i := range noUsage {

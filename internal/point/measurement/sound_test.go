@@ -5,7 +5,6 @@ import (
 	"math"
 	"strings"
 	"testing"
-	"time"
 
 	"wfgen.dev/internal/sweep"
 )
@@ -45,16 +44,5 @@ func TestWhatIsReportedDoesNotCostThePoint(t *testing.T) {
 	}
 	if !math.IsNaN(m.Taken.TTFT.MS) || m.Server.WaitingMean == nil || len(m.Notes) != 2 {
 		t.Error("the measurement that was given has changed")
-	}
-}
-
-func TestUnix(t *testing.T) {
-	a := time.Now()
-	b := a.Add(1500 * time.Millisecond)
-	if d := Unix(b) - Unix(a); math.Abs(d-1.5) > 2e-6 {
-		t.Errorf("%v", d)
-	}
-	if d := Unix(a) - float64(a.UnixMicro())/1e6; math.Abs(d) > 5 {
-		t.Errorf("%v s from the machine's clock", d)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // What an estimate may be asked to use.
 const (
-	Auto   = "auto"
+	Auto   = sweep.Auto
 	Server = "server"
 	Client = "client"
 	Probe  = "probe" // is not asked for: auto takes it where the server cannot speak
@@ -218,9 +218,6 @@ func (m *Measurement) instead(taken *Value, bad []reason.Reason, void, warn func
 	}
 }
 
-// BufferedCure is what to do about answers that are held back on their way.
-const BufferedCure = "let no proxy before the server buffer or compress (nginx: proxy_buffering off, gzip off), or measure the server itself"
-
 // believe are the client's numbers that can be true, and why the others cannot. Client
 // and server differ in one honest direction only: a starved or distant client is late.
 // A gap that is shorter than the server's, or a first token before the server's own,
@@ -242,13 +239,13 @@ func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft
 		switch {
 		case s.FirstTokens > mostFirst && (s.Instant > bursts || s.FirstTokens > 0.9*m.OutputTokens):
 			neither(reason.New(reason.Buffered, "%.0f %% of the pieces of an answer came together with the one before, %.3g tokens with the first: the server, or something before it, holds answers back",
-				100*s.Instant, s.FirstTokens).Cured(BufferedCure))
+				100*s.Instant, s.FirstTokens).Cured(reason.BufferedCure))
 		case s.FirstTokens > mostFirst:
 			neither(reason.New(reason.Grouped, "%.3g tokens came together with the first: the server hands over several tokens at once, so that its first cannot be timed",
 				s.FirstTokens).Cured("let it send every token (SGLang: --stream-interval 1)"))
 		case s.LastTogether > lateShare && s.Instant < bursts:
 			ttft = nil
-			badTTFT = append(badTTFT, reason.New(reason.Buffered, "the last two pieces of most answers came together, and no others: each piece is held back until the next, the first as well").Cured(BufferedCure))
+			badTTFT = append(badTTFT, reason.New(reason.Buffered, "the last two pieces of most answers came together, and no others: each piece is held back until the next, the first as well").Cured(reason.BufferedCure))
 		case s.PiecesPerToken > mostPieces:
 			itl = nil
 			badITL = append(badITL, reason.New(reason.Counts, "an answer came in %.3g pieces with content per token that the server counted: it counts some tokens not, or sends pieces that are none", s.PiecesPerToken))
@@ -262,7 +259,7 @@ func (m *Measurement) believe(source string, admissible, queued bool) (itl, ttft
 		}
 	}
 	if itl != nil && theirs != nil && source == Auto && plausible(itl) && itl.MeanMS < (1-disagreement)*theirs.MeanMS && m.suspectUnit(Taken{ITL: value(itl, Client), TTFT: value(theirs, whose), Batch: m.Client.Batch}) == "" {
-		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the %s's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, whose, theirs.MeanMS).Cured(BufferedCure))
+		neither(reason.New(reason.Buffered, "the client's ITL of %.4g ms is below the %s's %.4g ms, which no client can be: answers were held back and came in bursts", itl.MeanMS, whose, theirs.MeanMS).Cured(reason.BufferedCure))
 	}
 	if w := m.Server; ttft != nil && !queued && w != nil && w.TTFT != nil && admissible && source == Auto && plausible(ttft) && ttft.MeanMS < (1-disagreement)*w.TTFT.MeanMS-earlyMS {
 		ttft = nil
@@ -579,7 +576,7 @@ func (m *Measurement) differ(name string, taken *Value, of func(*Witness) *Estim
 		r := reason.New(reason.Witness, "the client's %s, which is taken, is %+.3g %% off the %s's", name, percent, whose)
 		switch {
 		case percent < 0: // no want of CPU makes a client early
-			r = r.Cured(BufferedCure)
+			r = r.Cured(reason.BufferedCure)
 		case m.Driver.Name != sweep.Native:
 			r = r.Cured("give the load generator more CPU (--load-generator-cpu), or measure with --driver native")
 		default:

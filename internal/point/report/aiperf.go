@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
 )
@@ -104,9 +105,9 @@ func readAIPerfRecords(in *input) ([]measurement.Measurement, error) {
 
 // recorded completes a run whose rows have been read.
 func (r *run) recorded(countedByServer bool) *run {
-	r.requests.Successful = r.rows.count[measurement.Successful]
-	r.requests.Errored = r.rows.count[measurement.Errored]
-	r.requests.Incomplete = r.rows.count[measurement.Incomplete]
+	r.requests.Successful = r.rows.count[record.Successful]
+	r.requests.Errored = r.rows.count[record.Errored]
+	r.requests.Incomplete = r.rows.count[record.Incomplete]
 	r.requests.Errors = r.rows.errors
 	if r.asked == (sweep.Shape{}) {
 		r.asked = r.rows.shape()
@@ -145,23 +146,23 @@ func (in *input) aiperfRows() (*run, bool, error) {
 			continue
 		}
 		start := float64(rec.Metadata.Start) / 1e9
-		row := measurement.Request{
+		row := record.Request{
 			Start: max(0, start), End: max(0, float64(rec.Metadata.End)/1e9),
 			PromptTokens: cmp.Or(m.UsageInput.count(), m.Input.count()), OutputTokens: cmp.Or(m.UsageOutput.count(), m.Output.count()),
 			Pieces: int32(m.ChunksOfText.count()),
 		}
 		switch {
 		case rec.Metadata.Cancelled:
-			row.Status = measurement.Incomplete
+			row.Status = record.Incomplete
 		case rec.Error != nil:
-			row.Status = measurement.Errored
+			row.Status = record.Errored
 			r.rows.errors.add(essence(cmp.Or(string(rec.Error.Message), string(rec.Error.Type))), 1)
 		}
 		if ttft := m.TTFT.ms(); ttft > 0 && !math.IsInf(ttft, 0) {
 			row.FirstToken, row.LastToken = start+ttft/1e3, start+max(ttft, m.Latency.ms())/1e3
 			row.End = max(row.End, row.LastToken)
 		}
-		countedByServer = countedByServer && (row.Status != measurement.Successful || m.UsageOutput.count() > 0)
+		countedByServer = countedByServer && (row.Status != record.Successful || m.UsageOutput.count() > 0)
 		r.rows.add(row)
 	}
 }

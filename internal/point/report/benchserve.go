@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
 )
@@ -207,7 +208,7 @@ func (b *benchServe) run(tool string) *run {
 	default:
 		kind := "bursts"
 		if b.Burstiness == nil || *b.Burstiness == 1 { // SGLang knows no other
-			kind = measurement.Poisson
+			kind = sweep.Poisson
 		}
 		perSecond, _ := strconv.ParseFloat(string(b.Rate), 64) // what is no number is 0, which is refused
 		r.arriving(perSecond, kind)
@@ -242,7 +243,7 @@ func (b *benchServe) run(tool string) *run {
 		}
 		r.asked = r.rows.shape()
 		r.requests.Errors = r.rows.errors
-		r.requests.Errored = max(r.requests.Errored, r.rows.count[measurement.Errored])
+		r.requests.Errored = max(r.requests.Errored, r.rows.count[record.Errored])
 	}
 	return r
 }
@@ -256,7 +257,7 @@ func (b *benchServe) rows() *rowSet {
 		origin = min(origin, start)
 	}
 	for i, first := range b.First {
-		row := measurement.Request{Start: 1, PromptTokens: whole(b.Prompt[i]), OutputTokens: whole(b.Answer[i]), Pieces: b.Gaps.pieces[i] + 1}
+		row := record.Request{Start: 1, PromptTokens: whole(b.Prompt[i]), OutputTokens: whole(b.Answer[i]), Pieces: b.Gaps.pieces[i] + 1}
 		if len(b.Starts) > 0 {
 			row.Start += b.Starts[i] - origin
 		}
@@ -266,7 +267,7 @@ func (b *benchServe) rows() *rowSet {
 			row.End = row.LastToken
 		}
 		if failed := i < len(b.Errors) && b.Errors[i] != ""; failed || first <= 0 && row.OutputTokens == 0 {
-			row.Status = measurement.Errored
+			row.Status = record.Errored
 			reason := unknownReason
 			if failed {
 				reason = b.Errors[i]
@@ -283,7 +284,7 @@ func (b *benchServe) rows() *rowSet {
 // where that cannot be, or does not take as long as the run did.
 func (b *benchServe) begin(r *run) string {
 	set := r.rows
-	if r.arrivals != "" || r.batch < 1 || set.dropped || set.count[measurement.Errored] > 0 {
+	if r.arrivals != "" || r.batch < 1 || set.dropped || set.count[record.Errored] > 0 {
 		return "the file does not say when each request was sent"
 	}
 	ends := make(endings, 0, r.batch)

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
@@ -67,13 +68,13 @@ type benchmarks struct {
 
 func (b *benchmarks) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	b.found = true
-	var rows []measurement.Request
+	var rows []record.Request
 	return elements(dec, func() error {
 		set := &rowSet{rows: rows[:0]}
 		bench := benchmark{rows: set, o: b.o}
-		bench.Requests.Successful = rowList{of: &bench, status: measurement.Successful}
-		bench.Requests.Errored = rowList{of: &bench, status: measurement.Errored}
-		bench.Requests.Incomplete = rowList{of: &bench, status: measurement.Incomplete}
+		bench.Requests.Successful = rowList{of: &bench, status: record.Successful}
+		bench.Requests.Errored = rowList{of: &bench, status: record.Errored}
+		bench.Requests.Incomplete = rowList{of: &bench, status: record.Incomplete}
 		if err := json.UnmarshalDecode(dec, &bench); err != nil {
 			return err
 		}
@@ -326,7 +327,7 @@ type row struct {
 // rowList reads the rows of one status into the set of its benchmark.
 type rowList struct {
 	of     *benchmark
-	status measurement.Status
+	status record.Status
 }
 
 func (l *rowList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
@@ -341,7 +342,7 @@ func (l *rowList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 			return err
 		}
 		t := &r.Info.Timings
-		set.add(measurement.Request{
+		set.add(record.Request{
 			Start:        max(0, cmp.Or(t.RequestStart, r.Start)),
 			FirstToken:   max(0, cmp.Or(t.FirstTokenIteration, r.FirstToken)),
 			LastToken:    max(0, cmp.Or(t.LastTokenIteration, r.LastToken)),
@@ -351,9 +352,9 @@ func (l *rowList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 			Status:       l.status,
 		})
 		switch l.status {
-		case measurement.Successful:
+		case record.Successful:
 			l.of.streamed.note(whole(t.RequestIterations), whole(t.TokenIterations), t.FirstRequestIteration < t.FirstTokenIteration)
-		case measurement.Errored:
+		case record.Errored:
 			set.errors.add(essence(cmp.Or(string(r.Info.Error), string(r.Error))), 1)
 		}
 		return nil
@@ -450,7 +451,7 @@ func (b *benchmark) reduce() {
 	case "throughput":
 		out.batch, out.throughput = whole(s.MaxConcurrency), true
 		out.note("a throughput run sends as much as it can: what the server cannot run at once queues, and the wait is inside TTFT; measure with concurrent streams instead")
-	case measurement.Constant, measurement.Poisson:
+	case sweep.Constant, sweep.Poisson:
 		out.arrivals, out.rate = string(kind), s.Rate
 		switch {
 		case !(s.Rate > 0):
@@ -511,7 +512,7 @@ func (b *benchmark) fromRows(out *reduced) string {
 		return fmt.Sprintf("the report holds %d requests, more than the %d that are kept in memory", set.count[0]+set.count[1]+set.count[2], MaxRows)
 	// More rows than totals are those of the whole run, where the totals are of what
 	// a warm-up and a cool-down leave of it; the steady window is found in all of them.
-	case set.count[measurement.Successful] < want.Successful, set.count[measurement.Errored] < want.Errored, set.count[measurement.Incomplete] < want.Incomplete:
+	case set.count[record.Successful] < want.Successful, set.count[record.Errored] < want.Errored, set.count[record.Incomplete] < want.Incomplete:
 		return fmt.Sprintf("the report keeps only %d of %d requests", set.count[0]+set.count[1]+set.count[2], want.Successful+want.Errored+want.Incomplete)
 	}
 	streams := out.batch
@@ -632,7 +633,7 @@ func (d distribution) estimate(name string, n int, together float64, out *reduce
 func nothingSucceeded(r measurement.Requests) string {
 	switch {
 	case r.AtOnce():
-		return fmt.Sprintf("each of %d answers came in one piece: %s", r.Errored, measurement.BufferedCure)
+		return fmt.Sprintf("each of %d answers came in one piece: %s", r.Errored, reason.BufferedCure)
 	case r.Errored > 0:
 		return fmt.Sprintf("none of %d requests succeeded: %s", r.Errored+r.Incomplete, describe(r.Errors))
 	case r.Incomplete > 0:

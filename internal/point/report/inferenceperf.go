@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"sigs.k8s.io/yaml"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
 )
@@ -81,7 +82,7 @@ func readInferencePerfRows(in *input) ([]measurement.Measurement, error) {
 		if err := json.UnmarshalDecode(dec, &q); err != nil {
 			return err
 		}
-		row := measurement.Request{Start: positive(q.Start), End: positive(q.End), PromptTokens: whole(q.Info.Input), OutputTokens: whole(q.Info.Output)}
+		row := record.Request{Start: positive(q.Start), End: positive(q.End), PromptTokens: whole(q.Info.Input), OutputTokens: whole(q.Info.Output)}
 		times := q.Info.Times
 		if a := q.Info.Response; a != nil {
 			times, row.OutputTokens, row.Pieces = a.Times, whole(a.Output), a.Pieces.n
@@ -98,7 +99,7 @@ func readInferencePerfRows(in *input) ([]measurement.Measurement, error) {
 		}
 		row.FirstToken, row.LastToken = positive(times.first), positive(times.last)
 		if q.Error != nil {
-			row.Status = measurement.Errored
+			row.Status = record.Errored
 			set.errors.add(essence(cmp.Or(string(q.Error.Message), string(q.Error.Type))), 1)
 		}
 		set.add(row)
@@ -156,14 +157,14 @@ type inferencePerfStageRun struct {
 }
 
 // inferencePerfStages cuts the requests into stages.
-func (in *input) inferencePerfStages(rows []measurement.Request) ([]inferencePerfStageRun, error) {
-	slices.SortFunc(rows, func(a, b measurement.Request) int { return cmp.Compare(a.Start, b.Start) })
+func (in *input) inferencePerfStages(rows []record.Request) ([]inferencePerfStageRun, error) {
+	slices.SortFunc(rows, func(a, b record.Request) int { return cmp.Compare(a.Start, b.Start) })
 	c, err := in.inferencePerfConfig()
 	if err != nil {
 		return nil, err
 	}
 	facts := func() *run { return &run{tool: "inference-perf", model: c.Server.Model, target: c.Server.BaseURL} }
-	one := func(r *run, rows []measurement.Request) inferencePerfStageRun {
+	one := func(r *run, rows []record.Request) inferencePerfStageRun {
 		set := &rowSet{}
 		for _, row := range rows {
 			set.add(row)
@@ -189,7 +190,7 @@ func (in *input) inferencePerfStages(rows []measurement.Request) ([]inferencePer
 			r.batch = whole(s.Concurrency)
 		} else {
 			n = int(math.Round(s.Rate * s.Seconds))
-			r.arriving(s.Rate, cmp.Or(c.Load.Type, measurement.Constant))
+			r.arriving(s.Rate, cmp.Or(c.Load.Type, sweep.Constant))
 		}
 		if n > len(rows) || n < 1 || i == len(c.Load.Stages)-1 && n != len(rows) {
 			return nil, foreign(in.name, "does not hold the requests that config.yaml beside it asks for (stage %d: %d, left: %d); was the run interrupted? Give its stage_N_lifecycle_metrics.json", i, n, len(rows))

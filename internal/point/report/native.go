@@ -12,6 +12,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
@@ -160,23 +161,23 @@ func (n *nativeRows) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		if err := jsonv2.UnmarshalDecode(dec, &r); err != nil {
 			return err
 		}
-		status := measurement.Incomplete
+		status := record.Incomplete
 		switch r.Status {
 		case NativeSuccessful:
-			status = measurement.Successful
+			status = record.Successful
 		case NativeErrored:
-			status = measurement.Errored
+			status = record.Errored
 		case NativeIncomplete:
 		default:
 			return fmt.Errorf("%s/status: found %q, expected %s, %s or %s", dec.StackPointer(), r.Status, NativeSuccessful, NativeErrored, NativeIncomplete)
 		}
 		if r.Warmup {
-			if status == measurement.Successful {
+			if status == record.Successful {
 				n.warmup++
 			}
 			return nil
 		}
-		if status == measurement.Errored {
+		if status == record.Errored {
 			n.errors.add(essence(r.Error), 1)
 		}
 		n.add(r.row(status))
@@ -186,7 +187,7 @@ func (n *nativeRows) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 
 // row turns spans into moments. It counts in whole microseconds, as they were
 // measured: in Unix seconds the sum of the gaps could round past the end.
-func (r *NativeRequest) row(status measurement.Status) measurement.Request {
+func (r *NativeRequest) row(status record.Status) record.Request {
 	at := func(us int64) float64 { return r.Start + float64(us)/1e6 }
 	first := int64(math.Round(r.FirstTokenMS * 1e3))
 	last := first
@@ -202,7 +203,7 @@ func (r *NativeRequest) row(status measurement.Status) measurement.Request {
 			instant++
 		}
 	}
-	row := measurement.Request{
+	row := record.Request{
 		Start: r.Start, PromptTokens: r.PromptTokens, OutputTokens: r.OutputTokens, Status: status,
 		End: at(max(last, int64(math.Round(r.EndMS*1e3)))), AskedTokens: int32(r.AskedTokens), CachedTokens: int32(r.CachedTokens), Cut: r.Cut,
 		Instant: instant, FirstTokens: float32(r.FirstTokens), PrefillMS: float32(r.PrefillMS), DecodeMS: float32(r.DecodeMS),
@@ -217,7 +218,7 @@ func (r *NativeRequest) row(status measurement.Status) measurement.Request {
 
 // reduce makes the client's witness of a closed loop of streams or, where they arrive at a
 // rate, of an open one.
-func reduce(rows []measurement.Request, streams int, arrivals string, rate float64, o Options) (measurement.Witness, measurement.Requests, *measurement.Open, error) {
+func reduce(rows []record.Request, streams int, arrivals string, rate float64, o Options) (measurement.Witness, measurement.Requests, *measurement.Open, error) {
 	if arrivals != "" {
 		return measurement.ReduceOpen(rows, arrivals, rate, o.SLOs)
 	}
@@ -254,7 +255,7 @@ func (d *document) native(name string, o Options) ([]measurement.Measurement, er
 	var void []string
 	if rows.dropped {
 		void = append(void, fmt.Sprintf("the report holds more than %d requests; give the point fewer seconds", MaxRows))
-		m.Requests = measurement.Requests{Successful: rows.count[measurement.Successful], Errored: rows.count[measurement.Errored], Incomplete: rows.count[measurement.Incomplete], Errors: rows.errors}
+		m.Requests = measurement.Requests{Successful: rows.count[record.Successful], Errored: rows.count[record.Errored], Incomplete: rows.count[record.Incomplete], Errors: rows.errors}
 		settle(&m, void, nil)
 		return []measurement.Measurement{m}, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -119,7 +120,7 @@ func TestNativeTooManyRows(t *testing.T) {
 	d := document{}
 	d.nativeDocument = nativeDocument{NativeHeader: header, End: &NativeEnd{}}
 	for range MaxRows + 1 {
-		d.Requests.add(measurement.Request{})
+		d.Requests.add(record.Request{})
 	}
 	all, err := d.native("n.json", Options{})
 	if err != nil {
@@ -262,7 +263,7 @@ func TestNativeRoundTrip(t *testing.T) {
 			t.Fatalf("%d of %d requests, model %q of %q", n, len(kept), m.Model, h.Model)
 		}
 		for _, r := range kept {
-			got := r.row(measurement.Successful)
+			got := r.row(record.Successful)
 			if got.End < got.LastToken || got.LastToken < got.FirstToken || r.FirstTokenMS > 0 && got.FirstToken < got.Start {
 				t.Fatalf("out of order: %+v of %+v", got, r)
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
@@ -260,13 +261,13 @@ const MaxRows = 150_000
 
 // rowSet collects the rows of one benchmark, whatever became of them.
 type rowSet struct {
-	rows    []measurement.Request
+	rows    []record.Request
 	count   [3]int // by status; rows beyond MaxRows are counted too
 	errors  errorCounts
 	dropped bool
 }
 
-func (s *rowSet) add(r measurement.Request) {
+func (s *rowSet) add(r record.Request) {
 	s.count[r.Status]++
 	switch {
 	case s.dropped:
@@ -301,7 +302,7 @@ func (s *rowSet) span() (start, end float64) {
 func (s *rowSet) means() (prompt, output float64) {
 	n := 0.0
 	for _, r := range s.rows {
-		if r.Status == measurement.Successful {
+		if r.Status == record.Successful {
 			prompt += float64(r.PromptTokens)
 			output += float64(r.OutputTokens)
 			n++
@@ -318,7 +319,7 @@ func (s *rowSet) means() (prompt, output float64) {
 func (s *rowSet) asked() float64 {
 	sum, n := 0.0, 0.0
 	for _, r := range s.rows {
-		if r.Status == measurement.Successful && r.AskedTokens > 0 {
+		if r.Status == record.Successful && r.AskedTokens > 0 {
 			sum += float64(r.AskedTokens)
 			n++
 		}

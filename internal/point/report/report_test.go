@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -433,9 +434,9 @@ func TestTooManyRows(t *testing.T) {
 	var b benchmark
 	set := &rowSet{}
 	for range MaxRows + 1 {
-		set.add(measurement.Request{})
+		set.add(record.Request{})
 	}
-	if !set.dropped || len(set.rows) > 0 || set.count[measurement.Successful] != MaxRows+1 {
+	if !set.dropped || len(set.rows) > 0 || set.count[record.Successful] != MaxRows+1 {
 		t.Errorf("dropped %t, %d rows, counted %d", set.dropped, len(set.rows), set.count)
 	}
 	b.rows = set

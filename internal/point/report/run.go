@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
@@ -34,7 +35,7 @@ func (r *run) measurement(name string, o Options) measurement.Measurement {
 	streams := cmp.Or(r.batch, o.BatchSize)
 	switch {
 	case len(r.void) > 0:
-	case r.requests.Successful == 0 && (r.rows == nil || r.rows.count[measurement.Successful] == 0):
+	case r.requests.Successful == 0 && (r.rows == nil || r.rows.count[record.Successful] == 0):
 		r.voided("%s", nothingSucceeded(r.requests))
 	case r.arrivals == "" && streams < 1:
 		r.voided("%s does not say in this file how many requests it kept in flight; give it with --batch-size", r.tool)
@@ -88,8 +89,8 @@ func (r *run) arriving(rate float64, kind string) {
 	switch {
 	case !(rate > 0):
 		r.voided("the report names no rate of arrivals")
-	case r.arrivals != measurement.Poisson && r.arrivals != measurement.Constant:
-		r.voided("requests arrived at %g a second, %s; only %s and %s arrivals say what a server does with them", rate, cmp.Or(kind, "and the file does not say how"), measurement.Poisson, measurement.Constant)
+	case r.arrivals != sweep.Poisson && r.arrivals != sweep.Constant:
+		r.voided("requests arrived at %g a second, %s; only %s and %s arrivals say what a server does with them", rate, cmp.Or(kind, "and the file does not say how"), sweep.Poisson, sweep.Constant)
 	}
 }
 
@@ -200,7 +201,7 @@ func constant(promptMin, promptMax, outputMin, outputMax float64) sweep.Shape {
 func (s *rowSet) shape() sweep.Shape {
 	found := sweep.Shape{}
 	for _, r := range s.rows {
-		if r.Status != measurement.Successful {
+		if r.Status != record.Successful {
 			continue
 		}
 		shape := sweep.Shape{PromptTokens: r.PromptTokens, OutputTokens: r.OutputTokens}

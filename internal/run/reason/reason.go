@@ -80,3 +80,6 @@ func (r Reason) String() string {
 	}
 	return r.Text + "; " + r.Cure
 }
+
+// BufferedCure is what to do about answers that are held back on their way.
+const BufferedCure = "let no proxy before the server buffer or compress (nginx: proxy_buffering off, gzip off), or measure the server itself"

@@ -3,7 +3,6 @@ package steps
 import (
 	"time"
 
-	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/linear4"
@@ -38,7 +37,7 @@ var intended = intent{
 	Spread:     spread,
 }
 
-var endpoint = Flag[string]{Name: "endpoint", Default: sweep.AutoEndpoint, Usage: "what the native driver asks: `completions or chat`, whose template is part of every prompt; auto: completions, and chat where the server has no other"}
+var endpoint = Flag[string]{Name: "endpoint", Default: sweep.Auto, Usage: "what the native driver asks: `completions or chat`, whose template is part of every prompt; auto: completions, and chat where the server has no other"}
 
 // Preflight asks a server whether it can run a sweep.
 var Preflight = define(struct {
@@ -118,7 +117,7 @@ var Bench = define(struct {
 	Accelerator:  Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` that the results are keyed by"},
 	BatchSize:    Flag[string]{Name: "batch-size", Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
 	Rate:         Flag[float64]{Name: "rate", Usage: "instead of --batch-size, `REQUESTS` per second that arrive whatever becomes of those before them: no point of an estimate, but a check of one"},
-	Arrivals:     Flag[string]{Name: "arrivals", Default: measurement.Poisson, Usage: "how those arrive: poisson (at random) or constant (at even intervals)"},
+	Arrivals:     Flag[string]{Name: "arrivals", Default: sweep.Poisson, Usage: "how those arrive: poisson (at random) or constant (at even intervals)"},
 	SLO:          Flag[string]{Name: "slo", Usage: "objectives that those are held against, as `LIST` such as ttft=250ms,p90.itl=20ms"},
 	ShareProcess: Flag[bool]{Name: "share-process", Usage: "run all batch sizes of --batch-size in one guidellm process (" + sharesProcess + " or newer), whose start is then paid for once; each is a point of its own, in b<N>/ below --output"},
 	BatchSizes:   Flag[string]{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
@@ -157,9 +156,9 @@ var Aggregate = define(struct {
 	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAnswer, layout.OutAll, layout.OutDrift, layout.OutDriftPercent}},
 	Output:      output,
 	Method:      Flag[string]{Name: "method", Default: sweep.WLS, Usage: "wls (weighted least squares over all points) or two-point (the smallest and the largest batch only)"},
-	Source:      Flag[string]{Name: "source", Default: measurement.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
-	TTFT:        Flag[string]{Name: "ttft", Default: measurement.Auto, Usage: "which TTFT of a point: mean, median, or auto (the mean, unless it is nonsense)"},
-	Batch:       Flag[string]{Name: "batch", Default: measurement.Auto, Usage: "which batch size the fit is over: nominal (asked for), measured, or auto (measured, but nominal for two-point)"},
+	Source:      Flag[string]{Name: "source", Default: sweep.Auto, Usage: "whose numbers count: server (its /metrics), client, or auto (the client's ITL and, where the server saw our requests alone, its TTFT)"},
+	TTFT:        Flag[string]{Name: "ttft", Default: sweep.Auto, Usage: "which TTFT of a point: mean, median, or auto (the mean, unless it is nonsense)"},
+	Batch:       Flag[string]{Name: "batch", Default: sweep.Auto, Usage: "which batch size the fit is over: nominal (asked for), measured, or auto (measured, but nominal for two-point)"},
 	Range:       Flag[string]{Name: "range", Usage: "the batches that the lines are for, such as `16..128`; otherwise all that were measured, or where no line holds for them those of which one predicts the most"},
 	WeightsGB:   Flag[float64]{Name: "weights-gb", Usage: "`SIZE` of the model's weights, 10^9 bytes: alpha is held against the time that the accelerator's memory takes to be read once (16.1 for an 8B model in 16 bits)"},
 	GPUs:        Flag[int]{Name: "gpus", Default: 1, Usage: "GPUs that share the weights (tensor parallelism)"},

@@ -19,12 +19,17 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/run/layout"
 )
 
 // Prefix begins the name of every variable that stands for a flag of step.
 const Prefix = "STEP"
+
+// Variable is the environment variable that stands for a flag of the program whose
+// variables begin with prefix.
+func Variable(prefix, flag string) string {
+	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
 
 // Value is what a flag can hold.
 type Value interface {
@@ -48,7 +53,7 @@ type definition interface {
 func (f Flag[T]) name() string { return f.Name }
 
 // Variable is the environment variable that stands for the flag.
-func (f Flag[T]) Variable() string { return clikit.Variable(Prefix, f.Name) }
+func (f Flag[T]) Variable() string { return Variable(Prefix, f.Name) }
 
 // In is the value that a command line gave.
 func (f Flag[T]) In(c *cli.Context) T { return c.Value(f.Name).(T) }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/reason"
@@ -64,9 +65,9 @@ func parameters(f fit.Linear4) [4]fit.Parameter {
 }
 
 // reducer makes the client's witness of a point.
-type reducer func(rows []measurement.Request, streams int) (measurement.Witness, error)
+type reducer func(rows []record.Request, streams int) (measurement.Witness, error)
 
-func reduced(rows []measurement.Request, streams int) (measurement.Witness, error) {
+func reduced(rows []record.Request, streams int) (measurement.Witness, error) {
 	w, _, err := measurement.Reduce(rows, streams)
 	return w, err
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 )
 
@@ -13,14 +14,14 @@ type tally struct{ sum, count float64 }
 
 // tallies cuts the steady window of a point into n blocks and returns what the
 // requests inside observed in each.
-func tallies(rows []measurement.Request, w measurement.Witness, n int) (itl, ttft []tally) {
+func tallies(rows []record.Request, w measurement.Witness, n int) (itl, ttft []tally) {
 	itl, ttft = make([]tally, n), make([]tally, n)
 	end := w.WindowStart + w.WindowSeconds
 	block := func(of []tally, t float64) *tally {
 		return &of[min(n-1, int(float64(n)*(t-w.WindowStart)/w.WindowSeconds))]
 	}
 	for _, r := range rows {
-		if r.Status != measurement.Successful || r.Start <= w.WindowStart || r.End > end {
+		if r.Status != record.Successful || r.Start <= w.WindowStart || r.End > end {
 			continue
 		}
 		b := block(ttft, r.FirstToken)
@@ -70,7 +71,7 @@ func bootstrap(blocks []tally, stretch int) (standardError float64) {
 
 // plainly reduces with batch means of n blocks.
 func plainly(n int) reducer {
-	return func(rows []measurement.Request, streams int) (measurement.Witness, error) {
+	return func(rows []record.Request, streams int) (measurement.Witness, error) {
 		w, err := reduced(rows, streams)
 		if err == nil {
 			itl, ttft := tallies(rows, w, n)
@@ -85,7 +86,7 @@ func plainly(n int) reducer {
 // steps of a tenth of that.
 func bootstrapped(n int) reducer {
 	const steps = 10
-	return func(rows []measurement.Request, streams int) (measurement.Witness, error) {
+	return func(rows []record.Request, streams int) (measurement.Witness, error) {
 		w, err := reduced(rows, streams)
 		if err == nil {
 			itl, ttft := tallies(rows, w, steps*n)

@@ -20,6 +20,7 @@ import (
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
@@ -304,7 +305,7 @@ func wholeITL(t *testing.T, p point, batch int) float64 {
 		t.Fatalf("batch %d: scrapes %q, %v", batch, found, err)
 	}
 	data, err := os.ReadFile(found[0])
-	var file struct{ Scrapes []measurement.Scrape }
+	var file struct{ Scrapes []record.Scrape }
 	if err == nil {
 		err = json.Unmarshal(data, &file)
 	}

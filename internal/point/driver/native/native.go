@@ -17,8 +17,8 @@ import (
 
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/llm/completion"
+	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/driver"
-	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -118,7 +118,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 	asked := fmt.Sprintf("%d streams", o.BatchSize)
 	header := report.NativeHeader{
 		Schema: report.NativeSchema, Tool: d.Tool, Model: o.Model, Target: client.Target(), Endpoint: known.dialect.Path(),
-		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: measurement.Unix(time.Now()),
+		Shape: o.Shape, BatchSize: o.BatchSize, Seed: o.Seed, StartedAt: record.Unix(time.Now()),
 	}
 	if o.Rate > 0 {
 		asked = fmt.Sprintf("%.4g requests/s (%s)", o.Rate, o.Arrivals)
@@ -152,7 +152,7 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		l.run(ctx, ramp)
 	}
 	cause := context.Cause(ctx)
-	err = w.Close(report.NativeEnd{EndedAt: measurement.Unix(time.Now()), Interrupted: cause != nil})
+	err = w.Close(report.NativeEnd{EndedAt: record.Unix(time.Now()), Interrupted: cause != nil})
 	if err = errors.Join(err, file.Close()); err != nil {
 		return exit.Errorf(exit.TryAgain, "the report %s could not be written: %w", o.Report, err)
 	}
@@ -282,7 +282,7 @@ func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
 
 func row(stream int, a completion.Answer, err error, warmup bool) report.NativeRequest {
 	r := report.NativeRequest{
-		Stream: stream, Start: measurement.Unix(a.Start), PromptTokens: a.PromptTokens, OutputTokens: a.OutputTokens,
+		Stream: stream, Start: record.Unix(a.Start), PromptTokens: a.PromptTokens, OutputTokens: a.OutputTokens,
 		CachedTokens: a.CachedTokens, AskedTokens: a.Asked, Cut: err == nil && a.Cut(), FirstTokens: a.FirstTokens,
 		PrefillMS: a.PrefillMS, DecodeMS: a.DecodeMS,
 		Status: report.NativeSuccessful, Warmup: warmup,

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/sweep"
 )
 
 // mostWaiting is how many requests more than expected may be under way before the load
@@ -35,7 +35,7 @@ func (l *load) arrive(ctx context.Context, alone time.Duration) {
 	n := 0
 	for {
 		gap := 1.0
-		if l.Arrivals == measurement.Poisson {
+		if l.Arrivals == sweep.Poisson {
 			gap = random.ExpFloat64()
 		}
 		due += time.Duration(gap / l.Rate * float64(time.Second))

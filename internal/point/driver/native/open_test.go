@@ -29,7 +29,7 @@ func TestOpenLoop(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "report.json")
 	err = Driver{Tool: "test"}.Run(context.Background(), driver.Options{
 		Target: server.URL, Model: simulate.DefaultModel, Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8},
-		Rate: 100, Arrivals: measurement.Constant, MaxSeconds: 0.8, Report: name, Log: io.Discard, Deadline: time.Minute,
+		Rate: 100, Arrivals: sweep.Constant, MaxSeconds: 0.8, Report: name, Log: io.Discard, Deadline: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestOpenLoop(t *testing.T) {
 		t.Fatal(all, err)
 	}
 	m := all[0]
-	if n := m.Requests.Successful; n < 79 || n > 80 || m.Open == nil || m.Open.Rate != 100 || m.Open.Arrivals != measurement.Constant || len(m.Taken.Void) > 0 {
+	if n := m.Requests.Successful; n < 79 || n > 80 || m.Open == nil || m.Open.Rate != 100 || m.Open.Arrivals != sweep.Constant || len(m.Taken.Void) > 0 {
 		t.Errorf("%d requests, %+v, void %q", n, m.Open, m.Taken.Void)
 	}
 	if _, err := measurement.Encode(m); err != nil {
