@@ -215,6 +215,10 @@ const (
 	fewestForSlots = 8
 	slotShare      = 0.6 // some begin while a stream pauses that has failed
 	slotSpread     = 0.3
+
+	// Every request that finds a server busy waits for the running iteration, at whose end
+	// others may end, too: a queue is what waits longer than so many of them.
+	slotWaitITLs = 1.5
 )
 
 // slotWait is what requests waited in the mean for the end of another, ms, by the rows
@@ -243,7 +247,7 @@ func slotWait(inside, sent []Request, itl float64) *float64 {
 	}
 	waited /= float64(n)
 	middle := median(after) // which sorts them
-	if middle < leastTTFT*itl || waited < middle/2 || after[3*n/4]-after[n/4] > slotSpread*middle {
+	if middle < leastTTFT*itl || waited < max(middle/2, slotWaitITLs*itl) || after[3*n/4]-after[n/4] > slotSpread*middle {
 		return nil
 	}
 	return &waited
