@@ -444,14 +444,19 @@ func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
 		Warnings: m.Taken.Warnings, Source: m.File,
 		ITLDifferencePercent: m.Taken.ITLDifferencePercent, TTFTDifferencePercent: m.Taken.TTFTDifferencePercent,
 	}
+	var client measurement.Witness
 	if m.Client != nil {
-		d.Plain, d.Basis = m.Client.Plain, m.Client.Basis
+		client = *m.Client
+		d.Plain, d.Basis = client.Plain, client.Basis
 	}
-	value := func(v *measurement.Value, l *fit.Line, x float64) *parameters.Value {
+	value := func(v *measurement.Value, of *measurement.Estimate, l *fit.Line, x float64) *parameters.Value {
 		if v == nil {
 			return nil
 		}
 		out := &parameters.Value{MS: v.MS, StandardErrorMS: v.StandardErrorMS, From: v.From, Statistic: v.Statistic}
+		if of != nil { // only clients see single requests
+			out.SpreadMS = max(0, of.Quantiles.StandardDeviation())
+		}
 		if l == nil {
 			return out
 		}
@@ -464,8 +469,8 @@ func describe(m Source, p fit.Point, i int, f fit.Linear4) parameters.Point {
 		}
 		return out
 	}
-	d.ITL = value(m.Taken.ITL, f.ITL, p.Batch)
-	d.TTFT = value(m.Taken.TTFT, f.TTFT, p.Batch*p.PromptTokens)
+	d.ITL = value(m.Taken.ITL, client.ITL, f.ITL, p.Batch)
+	d.TTFT = value(m.Taken.TTFT, client.TTFT, f.TTFT, p.Batch*p.PromptTokens)
 
 	reasons := func(of string, l *fit.Line, void *reason.Reason) {
 		if l == nil {

@@ -73,8 +73,8 @@ func Of(s parameters.Summary, o Options) File {
 func one(p *parameters.Parameters, joint []parameters.Joint, o Options) Capacity {
 	c := Capacity{Model: p.Model, Accelerator: p.Accelerator, Shape: p.Shape, Verdict: fit.NewVerdict(), PricePerHour: priceOf(o.Prices, p.Accelerator)}
 	srv := serverOf(p, o)
-	c.Assumed = Assumed{Arrivals: Poisson, MaxNumSeqs: srv.maxInFlight, ChunkTokens: srv.chunk, OutputSpread: srv.spread, LargestBatch: largest(p)}
-	m, why := measuredOf(p, joint)
+	c.Assumed = Assumed{Arrivals: Poisson, MaxNumSeqs: srv.maxInFlight, ChunkTokens: srv.chunk, OutputSpread: srv.spread, LargestBatch: largest(p), Curve: curved(p)}
+	m, why := measuredOf(p, joint, srv)
 	if why != nil {
 		c.Verdict.Refuse(*why)
 		return c
@@ -202,6 +202,9 @@ func scaled(values []float64, by float64) []float64 {
 // largest is the largest measured batch of an estimate.
 func largest(p *parameters.Parameters) float64 {
 	most := p.BatchSize
+	if curved(p) {
+		most = max(most, p.Curve.ITL[len(p.Curve.ITL)-1].Batch)
+	}
 	for _, q := range p.Fit.Points {
 		if q.ITL != nil && q.ITL.Used {
 			most = max(most, q.Batch)
@@ -247,33 +250,23 @@ func priceOf(prices map[string]float64, accelerator string) *float64 {
 	return nil
 }
 
-// betweenRuns is by how much the same measurement differs from one run to the next, as a
-// fraction; it is in no point's own standard error.
-const betweenRuns = 0.005
-
-// measuredOf is what an estimate says of a server, or why that is not enough.
-func measuredOf(p *parameters.Parameters, joint []parameters.Joint) (measured, *reason.Reason) {
-	if p.Alpha == nil || p.Beta == nil || p.Verdict.Level == fit.Refused {
-		return measured{}, ptr(reason.New(reason.Void, "the estimate is refused: %s", strings.Join(p.Verdict.Reasons, "; ")))
-	}
+// measuredOf is what an estimate says of a server, or why that is not enough. Where ITL is
+// no line over the batch, what was measured at each batch counts.
+func measuredOf(p *parameters.Parameters, joint []parameters.Joint, srv server) (measured, *reason.Reason) {
 	m := measured{shape: p.Shape, stretch: 1}
-	var variances []float64
-	if line := p.Fit.Diagnostics.ITL; line != nil && line.BendFrom != nil {
-		m.curve(p, &variances)
-	} else {
+	switch {
+	case p.Verdict.Level == fit.Refused || !p.HasITL() && !curved(p):
+		return measured{}, ptr(reason.New(reason.Void, "the estimate is refused: %s", strings.Join(p.Verdict.Reasons, "; ")))
+	case curved(p):
+		m.curve(p, srv.maxInFlight)
+	default:
 		m.line(p)
 	}
 	itls := len(m.itl)
-	if m.covariance == nil && variances != nil {
-		m.covariance = mat.NewSymDense(itls+1, nil)
-		for i, v := range variances {
-			m.covariance.SetSym(i, i, v)
-		}
-	}
 	idle, sigma := idleTTFT(p)
-	m.idle = idle
+	m.idle, m.noise = idle, noiseOf(p)
 	if m.covariance != nil && idle > 0 {
-		m.covariance.SetSym(itls, itls, sigma*sigma+square(betweenRuns*idle))
+		m.covariance.SetSym(itls, itls, sigma*sigma+square(fit.BetweenRuns*idle))
 	}
 	for i := range joint {
 		j := &joint[i]
@@ -320,31 +313,64 @@ func (m *measured) line(p *parameters.Parameters) {
 	}
 }
 
-// curve takes every measured point, where they do not lie on a line.
-func (m *measured) curve(p *parameters.Parameters, variances *[]float64) {
-	type knot struct{ batch, itl, weight, variance float64 }
-	var knots []knot
-	for _, q := range p.Fit.Points {
-		if q.ITL == nil || !(q.Batch > 0) {
-			continue
-		}
-		v := square(q.ITL.StandardErrorMS) + square(betweenRuns*q.ITL.MS)
-		i := slices.IndexFunc(knots, func(k knot) bool { return math.Abs(k.batch-q.Batch) < 0.05*q.Batch })
-		if i < 0 {
-			knots = append(knots, knot{q.Batch, q.ITL.MS, 1, v})
-			continue
-		}
-		k := &knots[i] // a repetition
-		k.batch = (k.batch*k.weight + q.Batch) / (k.weight + 1)
-		k.itl = (k.itl*k.weight + q.ITL.MS) / (k.weight + 1)
-		k.variance = (k.variance*k.weight*k.weight + v) / ((k.weight + 1) * (k.weight + 1))
-		k.weight++
+// straight is how far, at most, a line may be from a point that it was fitted to for the
+// line to be better than the points: twice what two runs of a point differ by.
+const straight = 100 * 2 * fit.BetweenRuns // percent
+
+// curved says that ITL is no line over the batch, and what it is instead is known.
+func curved(p *parameters.Parameters) bool {
+	if p.Curve == nil || len(p.Curve.ITL) < fewestSteps {
+		return false // of an earlier version, or too few to know better
 	}
-	slices.SortFunc(knots, func(a, b knot) int { return cmp.Compare(a.batch, b.batch) })
-	for _, k := range knots {
-		m.streams, m.itl, *variances = append(m.streams, k.batch), append(m.itl, k.itl), append(*variances, k.variance)
+	if !p.HasITL() {
+		return slices.ContainsFunc(p.Verdict.Findings, func(r reason.Reason) bool {
+			return r.Code == reason.Bend || r.Code == reason.Concave || r.Code == reason.Misfit
+		})
+	}
+	line := p.Fit.Diagnostics.ITL
+	return p.Fit.Method == fit.WLS && line != nil && (line.BendFrom != nil || line.Shape != "" || line.LargestErrorPercent > straight)
+}
+
+// fewestSteps are those of a curve that knows more than a line.
+const fewestSteps = 3
+
+// curve takes the measured curve, straight between its steps: those of different whole
+// numbers of streams that the server runs at once.
+func (m *measured) curve(p *parameters.Parameters, maxInFlight int) {
+	var steps []parameters.Step
+	for _, s := range p.Curve.ITL {
+		n := math.Round(s.Batch)
+		if len(steps) == 0 || n > math.Round(steps[len(steps)-1].Batch) && n <= float64(maxInFlight) {
+			steps = append(steps, s)
+		}
+	}
+	m.covariance = mat.NewSymDense(len(steps)+1, nil)
+	for i, s := range steps {
+		m.streams, m.itl = append(m.streams, s.Batch), append(m.itl, s.MS)
+		m.covariance.SetSym(i, i, square((s.High-s.Low)/2/1.959964))
 	}
 }
+
+// noiseOf is how requests at batch 1 differ, all of which had the server for themselves.
+// It is zero where that is not known.
+func noiseOf(p *parameters.Parameters) (n noise) {
+	for _, q := range p.Fit.Points {
+		if q.BatchSize != 1 {
+			continue
+		}
+		if v := q.TTFT; v != nil && v.MS > 0 {
+			n.ttft = max(n.ttft, v.SpreadMS/v.MS)
+		}
+		if v := q.ITL; v != nil && v.MS > 0 {
+			n.itl = max(n.itl, v.SpreadMS/v.MS)
+		}
+	}
+	n.ttft, n.itl = min(n.ttft, mostNoise), min(n.itl, mostNoise)
+	return n
+}
+
+// mostNoise bounds the noise where a normal distribution would make times negative.
+const mostNoise = 0.2
 
 // idleTTFT is the TTFT of an idle server and its standard error, ms: that measured at
 // batch 1, or what the line of the busy points says of it. 0: neither is known.

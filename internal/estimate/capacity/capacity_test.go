@@ -9,6 +9,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/tests/schematest"
@@ -59,29 +60,66 @@ func TestParseMix(t *testing.T) {
 	}
 }
 
-// A closed loop of the calibrated engine gives back what was measured.
+// A closed loop of the calibrated engine gives back what was measured: the line, or where
+// there is none, be it refused or too far off, the curve.
 func TestCalibrateGivesBackTheClosedLoop(t *testing.T) {
-	for _, bend := range []bool{false, true} {
+	steps := []parameters.Step{{Batch: 1, MS: 6.75, Low: 6.7, High: 6.8}, {Batch: 8, MS: 7.1, Low: 7.05, High: 7.15}, {Batch: 32, MS: 9, Low: 8.9, High: 9.1}, {Batch: 64, MS: 14, Low: 13.9, High: 14.1}}
+	for name, c := range map[string]struct {
+		change func(p *parameters.Parameters)
+		curve  bool
+	}{
+		"line":    {func(*parameters.Parameters) {}, false},
+		"bend":    {func(p *parameters.Parameters) { p.Fit.Diagnostics.ITL.BendFrom = new(32.0) }, true},
+		"concave": {func(p *parameters.Parameters) { p.Fit.Diagnostics.ITL.Shape = "concave" }, true},
+		"off":     {func(p *parameters.Parameters) { p.Fit.Diagnostics.ITL.LargestErrorPercent = 3 }, true},
+		"refused": {func(p *parameters.Parameters) {
+			p.Alpha, p.Beta = nil, nil
+			p.Verdict.Warn(reason.New(reason.Misfit, "alpha, beta are refused: the line misses its own points"))
+		}, true},
+	} {
 		p := sample("A100", short, 6.7, 0.048, 8.9)
-		if bend {
-			p.Fit.Diagnostics.ITL.BendFrom = new(32.0)
-			p.Fit.Points[2].ITL.MS, p.Fit.Points[3].ITL.MS = 9, 14
+		p.Fit.Method, p.Curve = fit.WLS, &parameters.Curve{ITL: steps}
+		want := map[float64]float64{}
+		for _, s := range steps {
+			if want[s.Batch] = s.MS; !c.curve {
+				want[s.Batch] = p.ITLAt(s.Batch)
+			}
 		}
-		m, why := measuredOf(&p, nil)
+		c.change(&p)
+		s := server{chunk: 2048, maxInFlight: 128, spread: 0.2}
+		m, why := measuredOf(&p, nil, s)
 		if why != nil {
 			t.Fatal(why)
 		}
-		s := server{chunk: 2048, maxInFlight: 128, spread: 0.2}
 		l := m.calibrate(s)
 		r := replicaOf(l, s)
-		for _, q := range p.Fit.Points {
-			if o := r.closedLoop(q.BatchSize); math.Abs(o.meanITL/q.ITL.MS-1) > 0.005 {
-				t.Errorf("bend %v: ITL of %d streams is %.3f ms, measured %.3f", bend, q.BatchSize, o.meanITL, q.ITL.MS)
+		for n, ms := range want {
+			if o := r.closedLoop(int(n)); math.Abs(o.meanITL/ms-1) > 0.005 {
+				t.Errorf("%s: ITL of %v streams is %.3f ms, measured %.3f", name, n, o.meanITL, ms)
 			}
 		}
 		if got := r.idleTTFT(&r.classes[0]); math.Abs(got-8.9) > 0.01 {
-			t.Errorf("bend %v: an idle server's TTFT is %.3f ms, measured 8.9", bend, got)
+			t.Errorf("%s: an idle server's TTFT is %.3f ms, measured 8.9", name, got)
 		}
+	}
+}
+
+// A pair of parameters that is refused for what the points hold otherwise, such as another
+// unit, has no curve to fall back on; neither has a file of an earlier version.
+func TestCurveIsNoWayAroundAVerdict(t *testing.T) {
+	for _, code := range []reason.Code{reason.Floor, reason.Units} {
+		p := sample("A100", short, 6.7, 0.048, 8.9)
+		p.Curve = &parameters.Curve{ITL: []parameters.Step{{Batch: 1, MS: 6.7}, {Batch: 8, MS: 7}, {Batch: 32, MS: 9}}}
+		p.Alpha, p.Beta = nil, nil
+		p.Verdict.Warn(reason.New(code, "alpha, beta are refused"))
+		if _, why := measuredOf(&p, nil, server{maxInFlight: 64}); why == nil {
+			t.Errorf("%s: a capacity all the same", code)
+		}
+	}
+	p := sample("A100", short, 6.7, 0.048, 8.9)
+	p.Fit.Method, p.Fit.Diagnostics.ITL.BendFrom = fit.WLS, new(32.0)
+	if m, why := measuredOf(&p, nil, server{maxInFlight: 64}); why != nil || len(m.streams) != 2 {
+		t.Errorf("without a curve: %v, %v", m.streams, why)
 	}
 }
 
@@ -89,8 +127,9 @@ func TestCalibrateGivesBackTheClosedLoop(t *testing.T) {
 // for: the rest is no work of the engine.
 func TestOverheadIsNotWork(t *testing.T) {
 	p := sample("A100", short, 6.973, 0.027, 15)
-	m, _ := measuredOf(&p, nil)
-	l := m.calibrate(server{chunk: 2048, maxInFlight: 64, spread: 0.2})
+	srv := server{chunk: 2048, maxInFlight: 64, spread: 0.2}
+	m, _ := measuredOf(&p, nil, srv)
+	l := m.calibrate(srv)
 	if work := l.pre * 128; work > 0.027*128*1.01 || l.overheadMS < 4 {
 		t.Errorf("work %.2f ms, overhead %.2f ms", work, l.overheadMS)
 	}

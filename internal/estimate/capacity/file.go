@@ -68,6 +68,10 @@ type Assumed struct {
 	ChunkTokens  int     `json:"chunk_tokens"`  // tokens of an iteration of the server (max-num-batched-tokens)
 	OutputSpread float64 `json:"output_spread"` // outputs are uniform about their mean, by this fraction
 	LargestBatch float64 `json:"largest_batch"` // most in flight that was measured
+
+	// Curve says that ITL is what was measured at each batch, and straight between, rather
+	// than the line of alpha and beta, which it does not lie on.
+	Curve bool `json:"measured_curve,omitempty"`
 }
 
 // Encode is the file: indented JSON, the schema filled in.

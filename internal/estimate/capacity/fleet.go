@@ -111,7 +111,7 @@ func mixed(ps []*parameters.Parameters, joint []parameters.Joint, o Options) Cap
 		srv := serverOf(ps[i], o)
 		r.chunk, r.maxInFlight = max(r.chunk, srv.chunk), max(r.maxInFlight, srv.maxInFlight)
 		longest = min(longest, largest(ps[i]))
-		of, why := measuredOf(ps[i], joint)
+		of, why := measuredOf(ps[i], joint, srv)
 		switch {
 		case why != nil:
 			c.Verdict.Refuse(reason.New(why.Code, "%s: %s", m.Shape, why.Text))

@@ -19,6 +19,8 @@ type measured struct {
 
 	idle float64 // TTFT of a request that has the server for itself, ms; 0: not known
 
+	noise noise // of requests that have the server for themselves
+
 	// What a model of all shapes knows of a prompt's work, ms per token and per token
 	// squared; both 0: nothing, and the work is what is left of idle.
 	pre, pre2 float64
@@ -122,7 +124,7 @@ func (l *law) share(iterations float64) {
 // class is the law as the engine takes it.
 func (l *law) class(s server) class {
 	c := class{
-		share: 1, prompt: l.shape.PromptTokens, output: l.shape.OutputTokens, pre: l.pre, pre2: l.pre2, overheadMS: l.overheadMS,
+		share: 1, prompt: l.shape.PromptTokens, output: l.shape.OutputTokens, pre: l.pre, pre2: l.pre2, overheadMS: l.overheadMS, noise: l.noise,
 		iteration: make([]float64, s.maxInFlight+1),
 	}
 	for n := range c.iteration {

@@ -2,6 +2,9 @@ package capacity
 
 import (
 	"math"
+
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"wfgen.dev/internal/sweep/slo"
 )
 
@@ -98,11 +101,13 @@ func (p problem) unloaded(r *replica) []float64 {
 	for i := range r.classes {
 		c := &r.classes[i]
 		itl := c.iteration[1]
-		for k := range int(math.Ceil(each * c.share)) {
-			u := 2*(float64(k)+0.5)/math.Ceil(each*c.share) - 1
-			steps := float64(c.output-1) + u*r.spread*float64(c.output)
-			o.ttft = append(o.ttft, r.idleTTFT(c))
-			o.itl = append(o.itl, itl)
+		n := math.Ceil(each * c.share)
+		for k := range int(n) {
+			u := (float64(k) + 0.5) / n
+			z := distuv.UnitNormal.Quantile(u)
+			steps := float64(c.output-1) + (2*u-1)*r.spread*float64(c.output)
+			o.ttft = append(o.ttft, r.idleTTFT(c)*(1+c.noise.ttft*z))
+			o.itl = append(o.itl, itl*(1+c.noise.itl*z))
 			o.e2e = append(o.e2e, r.idleTTFT(c)+steps*itl)
 			o.meanITL += steps * itl
 			gaps += steps

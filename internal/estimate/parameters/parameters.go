@@ -179,6 +179,7 @@ type Point struct {
 type Value struct {
 	MS              float64  `json:"ms"`
 	StandardErrorMS float64  `json:"standard_error_ms,omitempty"` // 0: not known
+	SpreadMS        float64  `json:"spread_ms,omitempty"`         // standard deviation of single requests, by their 10 and 90 % quantiles; 0: not known
 	From            string   `json:"from"`                        // server, client or probe
 	Statistic       string   `json:"statistic"`                   // mean or median
 	PredictedMS     *float64 `json:"predicted_ms,omitempty"`
