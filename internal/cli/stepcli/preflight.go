@@ -71,7 +71,8 @@ func runPreflight(ctx context.Context, c *cli.Context, client *llm.Client, plan 
 	return r.Err()
 }
 
-// intentOf reads what is going to be measured, for wait as for preflight; nil where neither batch sizes nor shapes are given.
+// intentOf reads what is going to be measured, for wait as for preflight; nil where
+// neither batch sizes nor shapes are given.
 func intentOf(c *cli.Context) (*preflight.Intent, error) {
 	if steps.Preflight.BatchSizes.In(c) == "" && steps.Preflight.Shapes.In(c) == "" {
 		return nil, nil

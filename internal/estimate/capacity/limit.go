@@ -136,7 +136,8 @@ func slackOf(most float64) float64 {
 	return 1/most - 1
 }
 
-// limit is the largest load at which every bound holds, and the ratios there. Those of a server without load must be below 1.
+// limit is the largest load at which every bound holds, and the ratios there. Those of a
+// server without load must be below 1.
 func limit(l load, unloaded []float64) (x float64, at []float64) {
 	slack := func(x float64) float64 {
 		at = l.ratios(x, coarse)

@@ -256,7 +256,7 @@ var causes = []struct {
 	remedy  string
 }{
 	{regexp.MustCompile(`VLLM_PORT.*(appears to be a URI|URI)`), "a Service named vllm sets VLLM_PORT: set enableServiceLinks: false in the pod, or rename the Service"},
-	{regexp.MustCompile(`GatedRepoError|Access to model .* is restricted|gated repo`), "the model is gated: accept its licence, and give the pod a HF_TOKEN of that account"},
+	{regexp.MustCompile(`GatedRepoError|Access to model .* is restricted|gated repo`), "the model is gated: accept its license, and give the pod a HF_TOKEN of that account"},
 	{regexp.MustCompile(`RepositoryNotFoundError|is not a valid model identifier|is not a local folder`), "correct the model's name; a private model also needs HF_TOKEN"},
 	{regexp.MustCompile(`HTTP(?:Error)?:? 401|401 Client Error`), "give the pod a valid HF_TOKEN"},
 	{regexp.MustCompile(`No space left on device`), "enlarge the volume that holds the model cache"},

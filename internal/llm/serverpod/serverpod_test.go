@@ -317,7 +317,7 @@ func TestTheCauseIsFoundInTheLog(t *testing.T) {
 	for _, tc := range []struct{ log, cause, remedy string }{
 		{"INFO starting\n(EngineCore_0 pid=9) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nTraceback\nRuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n",
 			"CUDA out of memory", "tensor parallelism"},
-		{"Traceback (most recent call last):\n  File \"x.py\", line 3\nhuggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo\n", "GatedRepoError", "accept its licence"},
+		{"Traceback (most recent call last):\n  File \"x.py\", line 3\nhuggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo\n", "GatedRepoError", "accept its license"},
 		{"ValueError: VLLM_PORT 'tcp://10.96.3.4:8000' appears to be a URI. This may be caused by a Kubernetes service discovery issue\n", "VLLM_PORT", "enableServiceLinks"},
 		{"usage: vllm serve [options]\nvllm: error: unrecognized arguments: --max-nun-seqs 64\n", "unrecognized arguments: --max-nun-seqs", "arguments"},
 		{"ValueError: To serve at least one request with the model's max seq len (131072), 16.00 GiB KV cache is needed, which is larger than the available KV cache memory (9.1 GiB)\n", "larger than the available", "lower max-model-len"},

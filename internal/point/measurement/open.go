@@ -38,8 +38,8 @@ type Attained struct {
 //
 // The steady window begins when the server has filled: two requests long after the first
 // arrival, and ends one before the last, so that every request that arrived in it met the
-// same load to its end. The counts and what was asked for are there beside an error, too. Estimates are over the requests that arrived in it. kind and rate
-// are what was asked for.
+// same load to its end. Estimates are over the requests that arrived in it. kind and rate
+// are what was asked for; they and the counts are there beside an error, too.
 func ReduceOpen(rows []Request, kind string, rate float64, objectives []slo.Objective) (Witness, Requests, *Open, error) {
 	o := &Open{Rate: rate, Arrivals: kind}
 	sent, counts, duration, err := sortOut(rows)

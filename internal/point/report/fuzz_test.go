@@ -11,8 +11,8 @@ import (
 	"wfgen.dev/internal/sweep"
 )
 
-// FuzzRead (run it with -fuzzminimizetime 10x: the seeds are long): whatever comes, the answer is measurements that can be stored, or a
-// refusal.
+// FuzzRead (run it with -fuzzminimizetime 10x: the seeds are long): whatever comes, the
+// answer is measurements that can be stored, or a refusal.
 func FuzzRead(f *testing.F) {
 	f.Add(content(f, "worked-example/throughput.json"))
 	f.Add(content(f, "v0.7.3-nousage.json.gz"))
