@@ -25,6 +25,7 @@ var examples = map[string]string{
 	"cron":                   "--config cron/wfgen.yaml --format dir --output cron",
 	"cluster-load-generator": "--config cluster-load-generator/wfgen.yaml --format dir --output cluster-load-generator",
 	"deploy":                 "--config deploy/wfgen.yaml --format dir --output deploy",
+	"claims":                 "--config claims/wfgen.yaml --format dir --output claims",
 	"s3-irsa":                "--config s3-irsa/wfgen.yaml --format dir --output s3-irsa",
 }
 

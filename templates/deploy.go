@@ -40,6 +40,13 @@ func serverGroups(p plan.Plan) []serverGroup {
 func (g serverGroup) deployTemplate() string { return "deploy-" + g.name }
 func (g serverGroup) serverTemplate() string { return "server-" + g.name }
 
+// claimTemplate is the name of what its servers' claims to devices are made from.
+func (g serverGroup) claimTemplate(p plan.Plan) string { return p.Name + "-" + g.name }
+
+func (g serverGroup) claims(p plan.Plan) []corev1.PodResourceClaim {
+	return pods.Claims(g.accelerators[0], g.claimTemplate(p))
+}
+
 // nodeParameter is the input for the value of the i-th label of the nodes.
 func nodeParameter(i int) string {
 	if i == 0 {
@@ -147,7 +154,7 @@ func (g serverGroup) server(p plan.Plan) wfv1.Template {
 		PriorityClassName:     pods.ServerPriority(p, s),
 		SecurityContext:       pods.ServerSecurity(s),
 		ActiveDeadlineSeconds: new(intstr.FromInt32(int32(min(p.Deadline(), math.MaxInt32)))),
-		PodSpecPatch:          serverPatch(p, s),
+		PodSpecPatch:          g.serverPatch(p),
 		Volumes:               pods.ServerVolumes(s),
 		Container:             &container,
 	}
@@ -163,11 +170,19 @@ func (g serverGroup) comments() []manifest.Comment {
 	}
 }
 
-// serverPatch is what Argo's templates have no field for.
-func serverPatch(p plan.Plan, s config.Server) string {
+// serverPatch is what the templates have no field for, on the line of Argo that is
+// written for.
+func (g serverGroup) serverPatch(p plan.Plan) string {
 	patch := "hostname: " + input(pHost) + "\nsubdomain: " + p.Name + "\n"
-	if s.RuntimeClass != "" {
-		patch += "runtimeClassName: " + s.RuntimeClass + "\n"
+	if class := g.accelerators[0].Server.RuntimeClass; class != "" {
+		patch += "runtimeClassName: " + class + "\n"
+	}
+	if claims := g.claims(p); len(claims) > 0 && p.Argo != config.Argo41 {
+		text, err := manifest.YAML(map[string]any{"resourceClaims": claims})
+		if err != nil {
+			panic(err) // names
+		}
+		patch += string(text)
 	}
 	return patch
 }

@@ -26,14 +26,14 @@ func loadGenerator(p plan.Plan) manifest.Object {
 			Annotations: map[string]string{
 				"workflows.argoproj.io/title":       "guidellm load generator",
 				"workflows.argoproj.io/description": "Runs one point of a calibration: batch-size requests at a time against an OpenAI-compatible server.",
-				"workflows.argoproj.io/version":     ">= 3.6.0",
+				"workflows.argoproj.io/version":     lineNeeded(p),
 			},
 		},
 		Spec: wfv1.WorkflowSpec{Templates: templates},
 	}
 	return manifest.Object{
 		File:  "clusterworkflowtemplate.yaml",
-		Value: value,
+		Value: ofLine(p, value.TypeMeta, value.ObjectMeta, value.Spec, value),
 		Comments: append([]manifest.Comment{{
 			Path: "apiVersion",
 			Text: "Needs an Argo installed for the whole cluster, whose controller may read clusterworkflowtemplates\n(a namespaced installation may not), and a user who may create them.",

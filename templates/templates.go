@@ -3,7 +3,7 @@
 //
 // The objects are valid on Argo Workflows 3.6 to 4.x: plural schedules and mutexes,
 // no field that came or went in between, at most 200 templates per workflow and 200
-// tasks per DAG, deadlines on pods alone.
+// tasks per DAG, deadlines on pods alone. Those for 4.1 have what came with it: line.go.
 package templates
 
 import (
@@ -26,6 +26,9 @@ func Objects(c config.Config) []manifest.Object {
 	objects = append(objects, pods.NetworkPolicies(p)...)
 	if len(p.Deployed()) > 0 {
 		objects = append(objects, serverNames(p))
+	}
+	for _, g := range serverGroups(p) {
+		objects = append(objects, pods.ClaimTemplate(p, g.accelerators[0], g.claimTemplate(p))...)
 	}
 	if p.S3Bucket != "" {
 		objects = append(objects, artifactRepository(p))

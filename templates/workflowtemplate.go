@@ -66,7 +66,7 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 	value.Annotations = map[string]string{
 		"workflows.argoproj.io/title":       "Latency parameters of " + p.Model,
 		"workflows.argoproj.io/description": description(p),
-		"workflows.argoproj.io/version":     ">= 3.6.0",
+		"workflows.argoproj.io/version":     lineNeeded(p),
 	}
 
 	comments := []manifest.Comment{
@@ -83,7 +83,7 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 	if p.LoadGenerator == config.Inline {
 		comments = append(comments, pointComments(p, "spec.templates["+pointTemplate+"]")...)
 	}
-	return manifest.Object{File: "workflowtemplate.yaml", Value: value, Comments: comments}
+	return manifest.Object{File: "workflowtemplate.yaml", Value: ofLine(p, value.TypeMeta, value.ObjectMeta, value.Spec, value), Comments: comments}
 }
 
 func description(p plan.Plan) string {

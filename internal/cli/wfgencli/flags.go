@@ -28,7 +28,7 @@ var headings = []struct{ heading, names string }{
 	{"Schedule and limits", "cron timezone parallel retries wait-timeout"},
 	{"Secrets and rights", "hf-secret api-key-secret service-account"},
 	{"Pods", "load-generator pod- queue-name priority-class network-policy"},
-	{"Objects", "name create-namespace"},
+	{"Objects", "name argo create-namespace"},
 }
 
 // heading is where the help shows a flag.

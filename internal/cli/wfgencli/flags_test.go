@@ -30,7 +30,7 @@ var samples = map[string]string{
 	"image-pull-secrets": "other", "network-policy": "", "network-policy-ports": "9999",
 	"notify-secret-name": "other", "notify-on": "end", "report-url": "https://other/{run}",
 	"drift-band": "7%", "fail-on-drift": "",
-	"engine": "sglang", "simulate": "", "gpu-cost": "3", "share-process": "", "local": "",
+	"engine": "sglang", "argo": "4.1", "simulate": "", "gpu-cost": "3", "share-process": "", "local": "",
 }
 
 // What a flag needs beside it to mean something.

@@ -61,6 +61,7 @@ func clusterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "name", Usage: "`NAME` of the WorkflowTemplate and of what belongs to it", DefaultText: defaults.Name},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "of all objects", DefaultText: defaults.Namespace},
+		&cli.StringFlag{Name: "argo", Usage: "`LINE` of Argo Workflows that the objects are for: " + strings.Join(config.ArgoLines(), ", ") + "; 4.1 ends pods that stay pending", DefaultText: defaults.Argo},
 		&cli.BoolFlag{Name: "create-namespace", Usage: "write the Namespace too, enforcing Pod Security restricted"},
 		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step", DefaultText: version.Image("")},
 		&cli.StringFlag{Name: "image-registry", Usage: "`REGISTRY` that serves it, under the name REGISTRY/step:" + version.Version()},
@@ -125,7 +126,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		"api-key-secret-name": &cfg.APIKeySecretName, "api-key-secret-key": &cfg.APIKeySecretKey,
 		"service-account": &cfg.ServiceAccount, "artifact-repository": &cfg.ArtifactRepository,
 		"s3-bucket": &cfg.S3Bucket, "s3-endpoint": &cfg.S3Endpoint, "s3-region": &cfg.S3Region, "s3-prefix": &cfg.S3Prefix, "s3-secret": &cfg.S3Secret,
-		"timezone": &cfg.Timezone, "engine": &cfg.Engine, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
+		"timezone": &cfg.Timezone, "argo": &cfg.Argo, "engine": &cfg.Engine, "wait-timeout": &cfg.WaitTimeout, "load-generator": &cfg.LoadGenerator,
 		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
 		"queue-name": &cfg.QueueName, "priority-class": &cfg.PriorityClass, "drift-band": &cfg.DriftBand,
 		"notify-secret-name": &cfg.NotifySecretName, "report-url": &cfg.ReportURL,

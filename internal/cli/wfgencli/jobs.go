@@ -65,7 +65,7 @@ Examples:
 var loadFlags = []string{"target-url", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
 
 // argoFlags have no meaning without Argo.
-var argoFlags = []string{"slo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url"}
+var argoFlags = []string{"argo", "slo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url"}
 
 // withoutArgo refuses what a configuration file asks for that Jobs cannot do.
 func withoutArgo(c config.Config) error {

@@ -31,6 +31,7 @@ func Servers(c config.Config) []manifest.Object {
 func servers(p plan.Plan) []manifest.Object {
 	var objects []manifest.Object
 	for _, a := range p.Deployed() {
+		objects = append(objects, pods.ClaimTemplate(p, a, a.ServerName)...)
 		objects = append(objects, serverDeployment(p, a), serverService(p, a))
 	}
 	return objects
@@ -79,6 +80,7 @@ func serverDeployment(p plan.Plan, a plan.Accelerator) manifest.Object {
 					EnableServiceLinks:           new(false),
 					AutomountServiceAccountToken: new(false),
 					SecurityContext:              pods.ServerSecurity(s),
+					ResourceClaims:               pods.Claims(a, a.ServerName),
 					Volumes:                      pods.ServerVolumes(s),
 					Containers:                   []corev1.Container{container},
 				},

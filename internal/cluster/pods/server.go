@@ -80,7 +80,10 @@ func Server(p plan.Plan, a plan.Accelerator, z Sizes) corev1.Container {
 	resources := corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(s.CPU), corev1.ResourceMemory: resource.MustParse(s.Memory)},
 	}
-	if a.Resource != "" { // a simulated server has no GPU
+	switch { // a simulated server has no GPU
+	case a.DeviceClass != "":
+		resources.Claims = []corev1.ResourceClaim{{Name: claimName}}
+	case a.Resource != "":
 		gpus := *resource.NewQuantity(int64(a.Count), resource.DecimalSI)
 		resources.Requests[corev1.ResourceName(a.Resource)] = gpus
 		resources.Limits = corev1.ResourceList{corev1.ResourceName(a.Resource): gpus}

@@ -45,6 +45,7 @@ type Config struct {
 	// Where and how it runs in a cluster.
 	Name                      string              `json:"name,omitempty"`
 	Namespace                 string              `json:"namespace,omitempty"`
+	Argo                      string              `json:"argo,omitempty"` // line of Argo Workflows that the objects are for
 	CreateNamespace           bool                `json:"create-namespace,omitempty"`
 	StepImage                 string              `json:"step-image,omitempty"`     // empty: of this version
 	ImageRegistry             string              `json:"image-registry,omitempty"` // that serves it; empty: where releases are, if this is one
@@ -95,11 +96,17 @@ type Accelerator struct {
 	TargetURL    string            `json:"target-url,omitempty"` // its own server instead of the common target-url
 	Resource     string            `json:"resource,omitempty"`
 	NodeSelector map[string]string `json:"node-selector,omitempty"`
-	Count        int               `json:"count,omitempty"`        // GPUs of one server (tensor parallelism); 0: one
-	MaxNumSeqs   int               `json:"max-num-seqs,omitempty"` // of its own server; 0: the common one
-	GPUCost      float64           `json:"gpu-cost,omitempty"`     // money per GPU and hour; 0: not known
-	Server       Server            `json:"server,omitzero"`        // what differs from the common server, where it is deployed
-	Simulated    bool              `json:"-"`                      // its server is simulated: no GPU, any node
+
+	// Instead of a resource, a claim (dynamic resource allocation) to Count devices of a class
+	// for which all of these CEL expressions hold.
+	DeviceClass     string   `json:"device-class,omitempty"`
+	DeviceSelectors []string `json:"device-selectors,omitempty"`
+
+	Count      int     `json:"count,omitempty"`        // GPUs of one server (tensor parallelism); 0: one
+	MaxNumSeqs int     `json:"max-num-seqs,omitempty"` // of its own server; 0: the common one
+	GPUCost    float64 `json:"gpu-cost,omitempty"`     // money per GPU and hour; 0: not known
+	Server     Server  `json:"server,omitzero"`        // what differs from the common server, where it is deployed
+	Simulated  bool    `json:"-"`                      // its server is simulated: no GPU, any node
 }
 
 // UnmarshalJSON reads a name alone, or an object that describes the accelerator.
@@ -131,6 +138,17 @@ func (s *Shape) UnmarshalJSON(data []byte) error {
 	return err
 }
 
+// The lines of Argo Workflows. Objects for 3.7 hold nothing that came later or went, and
+// are accepted from 3.6 on; 4.0 brought nothing that a sweep has a use for.
+const (
+	Argo37 = "3.7"
+	Argo40 = "4.0"
+	Argo41 = "4.1"
+)
+
+// ArgoLines are all of them.
+func ArgoLines() []string { return []string{Argo37, Argo40, Argo41} }
+
 // The ways in which the load generator reaches the workflow.
 const (
 	Inline  = "inline"  // its template is in the workflow's own template
@@ -157,6 +175,7 @@ func Default() Config {
 		Method:        sweep.WLS,
 		Name:          "llm-parameter-estimation",
 		Namespace:     "default",
+		Argo:          Argo37,
 		GuidellmImage: DefaultGuidellmImage,
 		HFSecretName:  "huggingface-secret",
 		HFSecretKey:   "token",

@@ -234,6 +234,19 @@ func TestMistakes(t *testing.T) {
 		}, "deploy: every accelerator has a target-url of its own"},
 		{"server image", func(c *Config) { c.Deploy, c.Server.Image = true, "v llm" }, `server.image: "v llm" is not an image`},
 		{"image for other GPUs", func(c *Config) { c.Deploy, c.Accelerators[0].Name = true, "MI300X" }, "server of MI300X.image: vllm/vllm-openai:v0.32.0 runs on NVIDIA GPUs alone"},
+		{"argo", func(c *Config) { c.Argo = "3.5" }, `argo: "3.5" is none of 3.7, 4.0, 4.1`},
+		{"class without deploy", func(c *Config) { c.Accelerators[0].DeviceClass = "gpu.nvidia.com" }, "device-class of A100: nothing is claimed"},
+		{"class and resource", func(c *Config) {
+			c.Deploy, c.Accelerators[0].DeviceClass, c.Accelerators[0].Resource = true, "gpu.nvidia.com", "nvidia.com/gpu"
+		}, "device-class of A100: a pod asks for the GPU by it or by resource"},
+		{"class", func(c *Config) { c.Deploy, c.Accelerators[0].DeviceClass = true, "GPU" }, `device-class of A100: "GPU" is not`},
+		{"selectors alone", func(c *Config) { c.Accelerators[0].DeviceSelectors = []string{"true"} }, "device-selectors of A100 have no device-class"},
+		{"empty selector", func(c *Config) {
+			c.Deploy, c.Accelerators[0].DeviceClass, c.Accelerators[0].DeviceSelectors = true, "gpu.nvidia.com", []string{" "}
+		}, "device-selectors of A100: one is empty"},
+		{"same devices", func(c *Config) {
+			c.Deploy, c.Accelerators[0].DeviceClass, c.Accelerators[1].DeviceClass = true, "gpu.nvidia.com", "gpu.nvidia.com"
+		}, "device-class of H100: A100 claims the same devices"},
 		{"engine", func(c *Config) { c.Engine = "tgi" }, `engine: "tgi" is none of vllm, sglang`},
 		{"argument of SGLang", func(c *Config) { c.Deploy, c.Engine, c.Server.Args = true, "sglang", []string{"--tp-size=2"} }, "server.args: --tp-size is given by the sweep itself"},
 		{"root", func(c *Config) { c.Deploy, c.Server.User = true, 0 }, "server.user: 0 is root"},
@@ -327,6 +340,7 @@ func TestExampleShowsEveryField(t *testing.T) {
 	}
 	c.ArtifactRepository = "" // beside a bucket it is a mistake
 	c.BatchSizes = []int{1, 32}
+	c.Deploy = true // without it nothing is claimed
 	if err := errors.Join(c.Validate(), c.ValidateCluster()); err != nil {
 		t.Error(err)
 	}

@@ -80,7 +80,7 @@ func (c Config) Servers() [][]Accelerator {
 		if limit == 0 {
 			limit = c.MaxNumSeqs
 		}
-		data, err := json.Marshal([]any{c.ServerOf(a), slices.Sorted(maps.Keys(a.Nodes())), a.GPU(), max(1, a.Count), limit})
+		data, err := json.Marshal([]any{c.ServerOf(a), slices.Sorted(maps.Keys(a.Nodes())), a.GPU(), a.DeviceClass, a.DeviceSelectors, max(1, a.Count), limit})
 		if err != nil {
 			panic(err) // it was read from JSON
 		}
@@ -140,8 +140,8 @@ func (c Config) ServerOf(a Accelerator) Server {
 	if s.Memory == "" {
 		s.Memory = fmt.Sprintf("%dGi", serverMemory*gpus)
 	}
-	if s.Tolerations == nil {
-		s.Tolerations = []corev1.Toleration{{Key: a.GPU(), Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}
+	if taint := a.resource(); s.Tolerations == nil && taint != "" {
+		s.Tolerations = []corev1.Toleration{{Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}}
 	}
 	return s
 }
@@ -153,22 +153,32 @@ func (c Config) ServerEngine() engine.Engine {
 }
 
 // GPU is the extended resource by which a pod asks for the accelerator, empty for a
-// simulated one.
+// simulated one and for one that is claimed.
 func (a Accelerator) GPU() string {
+	if a.DeviceClass != "" {
+		return ""
+	}
+	return a.resource()
+}
+
+// resource is the extended resource of the accelerator's nodes, whose taint has the same
+// name; empty for a simulated one.
+func (a Accelerator) resource() string {
 	if a.Simulated {
 		return ""
 	}
-	if a.Resource == "" {
-		known, _ := catalogue.Find(a.Name)
-		return known.Resource
-	}
-	return a.Resource
+	known, _ := catalogue.Find(a.Name)
+	return cmp.Or(a.Resource, known.Resource)
 }
 
-// Nodes are the labels of the nodes that have the accelerator; a simulated one runs on any.
+// Nodes are the labels of the nodes that have the accelerator; a simulated one runs on
+// any, and one that is claimed where there are such devices.
 func (a Accelerator) Nodes() map[string]string {
 	if a.Simulated {
 		return nil
+	}
+	if a.DeviceClass != "" {
+		return a.NodeSelector
 	}
 	if known, ok := catalogue.Find(a.Name); ok && len(a.NodeSelector) == 0 {
 		return map[string]string{known.Label: known.Value}

@@ -143,6 +143,9 @@ func (c Config) ValidateCluster() error {
 	}
 	checkImage(&m, "guidellm-image", c.GuidellmImage)
 	c.checkAccelerators(&m)
+	if !slices.Contains(ArgoLines(), c.Argo) {
+		m.add("argo: %q is none of %s", c.Argo, strings.Join(ArgoLines(), ", "))
+	}
 	if _, known := engine.Find(c.Engine); !known {
 		m.add("engine: %q is none of %s", c.Engine, strings.Join(engine.Names(), ", "))
 	}
@@ -211,7 +214,8 @@ func (c Config) checkAccelerators(m *mistakes) {
 				m.add("accelerators: node-selector %s=%s of %s is not a node label", key, value, a.Name)
 			}
 		}
-		if _, known := catalogue.Find(a.Name); known || a.Name == "" || a.Simulated || len(a.NodeSelector) > 0 && a.Resource != "" {
+		c.checkDevice(m, a)
+		if _, known := catalogue.Find(a.Name); known || a.Name == "" || a.Simulated || a.DeviceClass != "" || len(a.NodeSelector) > 0 && a.Resource != "" {
 			continue
 		}
 		if near := catalogue.Nearest(a.Name); near != "" {
@@ -219,6 +223,35 @@ func (c Config) checkAccelerators(m *mistakes) {
 		} else {
 			m.add("accelerators: %s is not in the catalogue (%s); describe it in the configuration with resource and node-selector",
 				a.Name, strings.Join(catalogue.Names(), ", "))
+		}
+	}
+}
+
+// checkDevice judges the claim of an accelerator.
+func (c Config) checkDevice(m *mistakes, a Accelerator) {
+	at := "accelerators: device-class of " + a.Name
+	switch {
+	case a.DeviceClass == "" && len(a.DeviceSelectors) > 0:
+		m.add("accelerators: device-selectors of %s have no device-class to go with them", a.Name)
+	case a.DeviceClass == "":
+	case len(validation.IsDNS1123Subdomain(a.DeviceClass)) > 0:
+		m.add("%s: %q is not the name of a DeviceClass, such as gpu.nvidia.com", at, a.DeviceClass)
+	case a.Resource != "":
+		m.add("%s: a pod asks for the GPU by it or by resource %s; give one of them", at, a.Resource)
+	case !c.Deploys(a):
+		m.add("%s: nothing is claimed for a server that is there; it goes with deploy", at)
+	}
+	for _, expression := range a.DeviceSelectors {
+		if strings.TrimSpace(expression) == "" {
+			m.add("accelerators: device-selectors of %s: one is empty; give CEL such as device.attributes[\"gpu.nvidia.com\"].productName == \"NVIDIA H100 80GB HBM3\"", a.Name)
+		}
+	}
+	for _, other := range c.Accelerators {
+		if other.Name == a.Name {
+			break
+		}
+		if a.DeviceClass != "" && a.DeviceClass == other.DeviceClass && slices.Equal(a.DeviceSelectors, other.DeviceSelectors) && maps.Equal(a.NodeSelector, other.NodeSelector) {
+			m.add("%s: %s claims the same devices; tell them apart by device-selectors or node-selector", at, other.Name)
 		}
 	}
 }

@@ -34,10 +34,14 @@ type Accelerator struct {
 	ServerName string
 	Own        bool              // it has a target of its own, not the common one
 	Deployed   bool              // the sweep starts its server
-	Resource   string            // extended resource by which a pod asks for one of its GPUs
+	Resource   string            // extended resource by which a pod asks for one of its GPUs; empty: by a claim, or not at all
 	Nodes      map[string]string // labels of its nodes; empty: not known
 	Server     config.Server     // how its server is started, if it is
-	Points     []sweep.Point     // in the order in which they are measured
+
+	DeviceClass     string   // of the devices that a pod claims; empty: it claims none
+	DeviceSelectors []string // CEL that holds for them
+
+	Points []sweep.Point // in the order in which they are measured
 }
 
 // Of resolves a valid configuration.
@@ -63,7 +67,10 @@ func Of(c config.Config) Plan {
 			Resource:    a.GPU(),
 			Nodes:       a.Nodes(),
 			Server:      c.ServerOf(a),
-			Points:      s.Points(a.Name),
+
+			DeviceClass: a.DeviceClass, DeviceSelectors: a.DeviceSelectors,
+
+			Points: s.Points(a.Name),
 		})
 	}
 	return p

@@ -81,6 +81,13 @@ func Draw(most int) *rapid.Generator[config.Config] {
 			c.Server.Image, c.Server.Command, c.Server.User = defaults.Image, defaults.Command, defaults.User
 		}
 
+		for i, a := range c.Accelerators {
+			if c.Deploys(a) && a.Resource != "" && maybe("claim") {
+				c.Accelerators[i].Resource, c.Accelerators[i].DeviceClass = "", "gpu.example.com"
+				c.Accelerators[i].DeviceSelectors = rapid.SliceOfN(rapid.StringMatching(`[ -~]{1,40}x`), 0, 2).Draw(t, "device-selectors")
+			}
+		}
+		c.Argo = rapid.SampledFrom([]string{config.Argo37, config.Argo40}).Draw(t, "argo")
 		if c.Validate() != nil || c.ValidateCluster() != nil {
 			t.Skip("not valid")
 		}
