@@ -320,17 +320,17 @@ func (r *process) complete(m *measurement.Measurement) {
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
 }
 
-// outputs are the values that a workflow shows of a point.
+// outputs are the values that a workflow shows of a point. What is void is empty.
 func outputs(m measurement.Measurement) map[layout.Output]string {
-	number := func(v *measurement.Value) string {
-		if v == nil {
+	number := func(v *measurement.Value, void ...[]string) string {
+		if v == nil || slices.ContainsFunc(void, func(why []string) bool { return len(why) > 0 }) {
 			return ""
 		}
 		return strconv.FormatFloat(v.MS, 'g', 6, 64)
 	}
 	return map[layout.Output]string{
-		layout.OutITL:   number(m.Taken.ITL),
-		layout.OutTTFT:  number(m.Taken.TTFT),
+		layout.OutITL:   number(m.Taken.ITL, m.Taken.Void),
+		layout.OutTTFT:  number(m.Taken.TTFT, m.Taken.Void, m.Taken.VoidTTFT),
 		layout.OutBatch: strconv.FormatFloat(m.Taken.Batch, 'g', 6, 64),
 		layout.OutCount: strconv.Itoa(m.Requests.Successful),
 	}

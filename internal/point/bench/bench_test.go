@@ -217,12 +217,18 @@ func TestAQueueVoidsTTFT(t *testing.T) {
 	t.Parallel()
 	o := options(serve(t, handler(t, law())))
 	o.BatchSize = 8
-	_, m, err := run(t, o)
+	dir, m, err := run(t, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(m.Taken.VoidTTFT) == 0 || len(m.Taken.Void) > 0 {
 		t.Errorf("void %q, void for TTFT %q", m.Taken.Void, m.Taken.VoidTTFT)
+	}
+	for name, shown := range map[string]bool{"itl": true, "ttft": false} {
+		value, err := os.ReadFile(filepath.Join(dir, "outputs", name))
+		if err != nil || strings.TrimSpace(string(value)) != "" != shown {
+			t.Errorf("outputs/%s holds %q, %v", name, value, err)
+		}
 	}
 	if math.Abs(m.Taken.Batch-4) > 0.5 {
 		t.Errorf("measured batch %.2f of a server that runs 4 at once", m.Taken.Batch)
