@@ -130,21 +130,15 @@ func (t *table) one(p parameters.Parameters) {
 		}
 	}
 	t.columns(rows)
-	for _, d := range []struct {
-		name string
-		line *parameters.Line
-	}{{"ITL", p.Fit.Diagnostics.ITL}, {"TTFT", p.Fit.Diagnostics.TTFT}} {
-		if d.line == nil {
-			continue
-		}
-		text := fmt.Sprintf("%s: %s up to batch %.4g, largest error %.2f %%, RMSE %.4f ms", d.name, parameters.Counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.LargestErrorPercent, d.line.RMSEMS)
+	for _, d := range lines(p) {
+		text := fmt.Sprintf("%s: %s up to batch %.4g, RMSE %.4f ms", d.name, parameters.Counted(d.line.PointsUsed, "point"), d.line.LinearTo, d.line.RMSEMS)
 		if d.line.R2 != nil {
 			text += fmt.Sprintf(", R2 %.4f", *d.line.R2)
 		}
 		if d.line.BendFrom != nil {
 			text += fmt.Sprintf("; bends before batch %.4g", *d.line.BendFrom)
 		}
-		t.wrapped("  ", text)
+		t.wrapped("  ", text+". "+d.line.Words())
 	}
 
 	rows = [][]string{{"batch", "measured", "ITL ms", "line", "error", "from", "TTFT ms", "line", "error", "from"}}
@@ -330,6 +324,29 @@ func (t *table) points(p parameters.Parameters) {
 		rows = append(rows, row)
 	}
 	t.columns(rows)
+	for _, d := range lines(p) {
+		t.wrapped("  ", d.name+": "+d.line.Words())
+	}
+}
+
+// named is a line with the name of its latency.
+type named struct {
+	name string
+	line *parameters.Line
+}
+
+// lines are those of the set that are published.
+func lines(p parameters.Parameters) []named {
+	var all []named
+	for _, l := range []struct {
+		named
+		published *float64
+	}{{named{"ITL", p.Fit.Diagnostics.ITL}, p.Alpha}, {named{"TTFT", p.Fit.Diagnostics.TTFT}, p.Gamma}} {
+		if l.line != nil && l.published != nil {
+			all = append(all, l.named)
+		}
+	}
+	return all
 }
 
 // beside are a latency, what the line says, and how far that is off.

@@ -262,7 +262,7 @@ func (l latency) words(points []parameters.Point, used, out int) string {
 		text = fmt.Sprintf("%s ms at batch %s.", parameters.Brief(l.of(*first).MS), batch(first.Batch))
 	}
 	if l.line != nil && l.at != nil {
-		text += fmt.Sprintf(" The line lies within %.2g %% of the %s that it was fitted to.", l.line.LargestErrorPercent, parameters.Counted(l.line.PointsUsed, "point"))
+		text += " " + l.line.Words()
 	} else {
 		text += " No line is published."
 	}

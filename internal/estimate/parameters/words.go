@@ -58,6 +58,25 @@ func isAre(n int) string {
 	return "are"
 }
 
+// Words say how far the line is off the points that it was fitted to and all that were
+// measured, and within what a run is predicted at the ends of its range.
+func (l *Line) Words() string {
+	text := fmt.Sprintf("The line lies within %.2g %% of the %s that it was fitted to (%.2g %% in the mean)",
+		l.LargestErrorPercent, Counted(l.PointsUsed, "point"), l.MeanErrorPercent)
+	if l.AllMeanErrorPercent != nil && l.AllLargestErrorPercent != nil {
+		text += fmt.Sprintf(", within %.2g %% of all that were measured (%.2g %%)", *l.AllLargestErrorPercent, *l.AllMeanErrorPercent)
+	}
+	for i, p := range l.Predictions {
+		if i == 0 {
+			text += "; it predicts a run"
+		} else {
+			text += ","
+		}
+		text += fmt.Sprintf(" at batch %.4g within %s", p.Batch, Within(p.MS, p.Low, p.High))
+	}
+	return text + "."
+}
+
 // Distinct are the different values, in order of appearance, without empty ones.
 func Distinct[T any](list []T, of func(T) string) []string {
 	var values []string
