@@ -65,10 +65,8 @@ func (l *Line) Predict(x float64) (ms, low, high float64) {
 	if l.effects == nil || l.effects.covariance == nil {
 		return ms, math.NaN(), math.NaN()
 	}
-	variance, freedom := l.effects.variance([]float64{1, x}, func(nd node) float64 {
-		return (nd.tau*nd.tau + nd.phi*l.own) * ms * ms
-	})
-	p := interval(ms, math.Sqrt(variance), freedom)
+	variance := l.effects.variance([]float64{1, x}) + l.Scatter*l.Scatter*ms*ms
+	p := interval(ms, math.Sqrt(variance), l.effects.freedom)
 	return ms, p.Low, p.High
 }
 
@@ -77,7 +75,6 @@ type problem struct {
 	points  []xy
 	samples []Sample
 	own     []float64 // smoothed variances; nil where the samples know no errors
-	freedom float64
 }
 
 func newProblem(points []xy) problem {
@@ -86,13 +83,13 @@ func newProblem(points []xy) problem {
 	for i, q := range points {
 		p.samples[i], level[i] = q.sample, q.level
 	}
-	p.own, p.freedom = smoothErrors(p.samples, level)
+	p.own, _ = smoothErrors(p.samples, level)
 	return p
 }
 
 // some is the problem of those points alone that are kept.
 func (p problem) some(keep func(i int) bool) problem {
-	q := problem{freedom: p.freedom}
+	var q problem
 	for i := range p.points {
 		if !keep(i) {
 			continue
@@ -105,8 +102,8 @@ func (p problem) some(keep func(i int) bool) problem {
 	return q
 }
 
-// solve fits a line, and further columns, which are functions of a point.
-func (p problem) solve(more ...func(xy) float64) (*effects, error) {
+// design is that of a line, and of further columns, which are functions of a point.
+func (p problem) design(more ...func(xy) float64) *mat.Dense {
 	design := mat.NewDense(len(p.points), 2+len(more), nil)
 	for i, q := range p.points {
 		row := []float64{1, q.x}
@@ -115,7 +112,12 @@ func (p problem) solve(more ...func(xy) float64) (*effects, error) {
 		}
 		design.SetRow(i, row)
 	}
-	return solveEffects(design, p.samples, p.own, p.freedom)
+	return design
+}
+
+// solve fits a line, and further columns.
+func (p problem) solve(more ...func(xy) float64) (*effects, error) {
+	return solveEffects(p.design(more...), p.samples, p.own)
 }
 
 // fitLine fits a line to the points: to all of them where a line describes them to
@@ -136,10 +138,11 @@ func fitLine(points []xy, tolerance float64) (*Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.Drift = within.drift(); l.drifts() {
-		// The points agree on the server in the middle of the sweep, and differ by what
-		// it changed: that is no noise.
-		if with, err := within.solve(within.time()); err == nil && with.covariance != nil {
+	if with := within.withTime(); with != nil {
+		l.Drift = &with.parameters()[2]
+		if l.drifts() || within.tellsTime() {
+			// The points agree on the server in the middle of the sweep, and differ by what
+			// it changed: that is no noise.
 			e = with.line()
 		}
 	}
@@ -155,7 +158,7 @@ func (l *Line) take(e *effects, p problem) {
 	parameters := e.parameters()
 	l.effects, l.Intercept, l.Slope, l.Condition, l.Between = e, parameters[0], parameters[1], e.condition, e.between
 	if e.covariance != nil {
-		l.DegreesOfFreedom = min(e.freedom[0], e.freedom[1])
+		l.DegreesOfFreedom = e.freedom
 		l.Covariance = [2][2]float64{{e.covariance.At(0, 0), e.covariance.At(0, 1)}, {e.covariance.At(1, 0), e.covariance.At(1, 1)}}
 	}
 	l.constrain()
@@ -179,7 +182,7 @@ func (l *Line) take(e *effects, p problem) {
 	if total == 0 {
 		l.R2 = math.NaN()
 	}
-	l.Scatter = math.Sqrt(l.Between*l.Between + l.own)
+	l.Scatter = math.Sqrt(e.scale * (l.Between*l.Between + l.own))
 }
 
 // constrain uses that no server answers in less than no time and none gets faster by
@@ -302,7 +305,7 @@ func (p problem) bestRange(tolerance float64) (first, last int) {
 	for a := 0; a < len(groups); a += stride {
 		for b := a + min(fewestForBend, len(groups)) - 1; b < len(groups); b += stride {
 			q := p.some(func(i int) bool { return i >= begin[a] && i < begin[b+1] })
-			weights, y := weigh(q.samples, q.own)
+			weights, y := weigh(q.samples, q.own, BetweenRuns)
 			xs := make([]float64, len(y))
 			for i, z := range q.points {
 				xs[i] = z.x
@@ -339,9 +342,9 @@ func (p problem) time() func(xy) float64 {
 	return func(q xy) float64 { return ((q.at-from)/(to-from) - 0.5) * q.sample.MS }
 }
 
-// drift is how much latency rose from the first point to the last, relative; nil where
-// the points cannot tell it from the batch.
-func (p problem) drift() *Parameter {
+// withTime is the line with a drift of the server beside it: how much latency rose from
+// the first point to the last, relative. Nil where the points cannot tell it.
+func (p problem) withTime() *effects {
 	t := p.time()
 	if t == nil || len(p.points) < 5 {
 		return nil
@@ -350,7 +353,28 @@ func (p problem) drift() *Parameter {
 	if err != nil || e.covariance == nil {
 		return nil
 	}
-	return &e.parameters()[2]
+	return e
+}
+
+// tellsTime tells whether a drift is told from the line at little cost: the sweep went
+// there and back, and points enough are left to show their scatter.
+func (p problem) tellsTime() bool {
+	const cost = 1.5 // in variance
+	if len(p.points)-3 < enoughScatter {
+		return false
+	}
+	weights, y := weigh(p.samples, p.own, BetweenRuns)
+	_, line, _, err := solve(p.design(), weights, y)
+	_, with, _, errWith := solve(p.design(p.time()), weights, y)
+	if err != nil || errWith != nil {
+		return false
+	}
+	for j := range 2 {
+		if with.At(j, j) > cost*line.At(j, j) {
+			return false
+		}
+	}
+	return true
 }
 
 // drifts tells whether the drift is believed, and matters.
@@ -360,13 +384,10 @@ func (l *Line) drifts() bool {
 
 // line is the solution without what was fitted beside the line.
 func (e *effects) line() *effects {
-	out := &effects{coef: e.coef[:2], condition: e.condition, between: e.between}
-	for _, nd := range e.nodes {
-		nd.coef, nd.inverse = nd.coef[:2], nd.inverse.SliceSym(0, 2).(*mat.SymDense)
-		out.nodes = append(out.nodes, nd)
-	}
-	out.average()
-	return out
+	line := *e
+	line.coef, line.covariance = e.coef[:2], mat.NewSymDense(2, nil)
+	line.covariance.CopySym(e.covariance)
+	return &line
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }

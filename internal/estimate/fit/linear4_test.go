@@ -168,7 +168,7 @@ func TestVerdicts(t *testing.T) {
 				ps[i].TTFT.StandardError *= 20
 			}
 			return ps
-		}, Warned, "TTFT is predicted within ±25"},
+		}, Warned, "TTFT is predicted within ±1"},
 		{"scatter that leaves predictions good", func(ps []Point) []Point {
 			for i := range ps {
 				ps[i].ITL.MS *= 1 + 0.02*float64(1-i%3)
@@ -236,13 +236,13 @@ func TestIntervalsCover(t *testing.T) {
 		between   float64 // run-to-run differences that no point can know of, relative
 		low, high float64
 	}{
-		// Where runs do not differ at all, seven points cannot show it.
-		{"even errors", sizes, even, 10, 0, 95, 99},
-		{"few blocks", sizes, even, 4, 0, 95, 99},
-		{"falling errors", sizes, falling, 10, 0, 95, 100},
+		{"even errors", sizes, even, 10, 0, 93, 97},
+		{"few blocks", sizes, even, 4, 0, 93, 97.5},
+		{"falling errors", sizes, falling, 10, 0, 93, 97},
+		// Four points cannot show by how much runs differ: it is supposed.
 		{"four points", []float64{1, 8, 32, 64}, even, 10, 0, 95, 100},
 		{"errors unknown", sizes, even, 0, 0, 93, 97},
-		{"runs differ", sizes, even, 10, 0.005, 93, 98},
+		{"runs differ", sizes, even, 10, 0.005, 93, 97},
 		{"runs differ much", sizes, even, 10, 0.012, 93, 97},
 	} {
 		rng := rand.New(rand.NewPCG(7, uint64(len(c.name))))

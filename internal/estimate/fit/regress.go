@@ -56,16 +56,17 @@ type Parameter struct {
 func (p Parameter) HasInterval() bool { return !math.IsNaN(p.Low) }
 
 // weigh is the weight and the value of each sample: by its own error and by what two
-// runs differ by, so that no lucky point may own a fit. own are the smoothed variances,
-// nil where the samples know no errors.
-func weigh(samples []Sample, own []float64) (weights, y []float64) {
+// runs differ by (relative). own are the smoothed variances, nil where the samples know
+// no errors.
+func weigh(samples []Sample, own []float64, between float64) (weights, y []float64) {
 	y, weights = make([]float64, len(samples)), make([]float64, len(samples))
 	for i, s := range samples {
 		y[i] = s.MS
-		weights[i] = 1 / (s.MS * s.MS)
+		variance := between * between * s.MS * s.MS
 		if own != nil {
-			weights[i] = 1 / (own[i] + BetweenRuns*BetweenRuns*s.MS*s.MS)
+			variance += own[i]
 		}
+		weights[i] = 1 / variance
 	}
 	return weights, y
 }

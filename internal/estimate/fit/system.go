@@ -16,13 +16,12 @@ type system struct {
 	shapes  []int
 	limit   float64 // of the condition number
 
-	own     []float64 // variances, smoothed; nil where the samples know no errors
-	freedom float64   // degrees of freedom behind them
+	own []float64 // variances, smoothed; nil where the samples know no errors
 }
 
 // smooth readies the system to be solved, for whichever terms.
 func (s system) smooth() system {
-	s.own, s.freedom = smoothErrors(s.samples, s.level)
+	s.own, _ = smoothErrors(s.samples, s.level)
 	return s
 }
 
@@ -111,11 +110,11 @@ func (s system) solve(terms []int) (*solved, error) {
 		return nil, fmt.Errorf("no points: %w", ErrUnidentified)
 	}
 	design := s.design(terms)
-	r, err := solveEffects(design, s.samples, s.own, s.freedom)
+	r, err := solveEffects(design, s.samples, s.own)
 	if err != nil {
 		return nil, err
 	}
-	weights, _ := weigh(s.samples, s.own)
+	weights, _ := weigh(s.samples, s.own, BetweenRuns)
 	v := &solved{
 		terms: terms, parameters: r.parameters(), covariance: r.covariance, condition: r.condition, between: r.between,
 		without: s.leaveOut(design, weights),
