@@ -142,7 +142,7 @@ func (g serverGroup) server(p plan.Plan) wfv1.Template {
 		nodes[label] = input(nodeParameter(i))
 	}
 	labels := map[string]string{pods.ComponentLabel: pods.ServerComponent, pods.AcceleratorLabel: input(pAccelerator)}
-	container := pods.Server(p, a, pods.Sizes{Model: servedModel, MaxNumSeqs: serverLimit(a), MaxModelLen: longestRequest(p)})
+	container := pods.ServerContainer(p, a, pods.Sizes{Model: servedModel, MaxNumSeqs: serverLimit(a), MaxModelLen: longestRequest(p)})
 	return wfv1.Template{
 		Name:                  g.serverTemplate(),
 		Inputs:                inputs(append([]string{pAccelerator, pHost}, g.nodeInputs()...)...),

@@ -3,7 +3,6 @@
 package sweep
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -309,32 +308,45 @@ func Order(sizes []int) []int {
 	return append(up, down...)
 }
 
-// ParseBatchSizes reads 1,2,4 or the JSON list [1,2,4] that a workflow parameter holds.
+// Items are what a comma-separated list holds; empty ones do not count.
+func Items(text string) []string {
+	var items []string
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// ParseIntegers reads 1,2,4 or the JSON list [1,2,4] that a workflow parameter holds.
+// name says in errors what it is.
+func ParseIntegers(name, text string) ([]int, error) {
+	inner := strings.TrimSpace(text)
+	if open, closed := strings.HasPrefix(inner, "["), strings.HasSuffix(inner, "]"); open && closed {
+		inner = inner[1 : len(inner)-1]
+	}
+	var numbers []int
+	for _, item := range Items(inner) {
+		n, err := strconv.Atoi(item)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q in %q is not an integer; expected a list such as 1,8,64", name, item, text)
+		}
+		numbers = append(numbers, n)
+	}
+	if len(numbers) == 0 {
+		return nil, fmt.Errorf("%s: the list is empty; expected one such as 1,8,64", name)
+	}
+	return numbers, nil
+}
+
+// ParseBatchSizes is ParseIntegers with the limit of what a server runs.
 func ParseBatchSizes(text string) ([]int, error) {
-	sizes, err := parseBatchSizes(text)
-	if err == nil && len(sizes) > 0 && slices.Max(sizes) > MostBatch {
+	sizes, err := ParseIntegers("batch sizes", text)
+	if err == nil && slices.Max(sizes) > MostBatch {
 		err = fmt.Errorf("batch sizes: %d is above %d", slices.Max(sizes), MostBatch)
 	}
 	return sizes, err
-}
-
-func parseBatchSizes(text string) ([]int, error) {
-	if strings.HasPrefix(strings.TrimSpace(text), "[") {
-		var sizes []int
-		if err := json.Unmarshal([]byte(text), &sizes); err != nil {
-			return nil, fmt.Errorf("batch sizes %q: expected a JSON list of integers such as [1,8,64]: %w", text, err)
-		}
-		return sizes, nil
-	}
-	var sizes []int
-	for part := range strings.SplitSeq(text, ",") {
-		b, err := strconv.Atoi(strings.TrimSpace(part))
-		if err != nil {
-			return nil, fmt.Errorf("batch sizes %q: %q is not an integer; expected a list such as 1,8,64", text, part)
-		}
-		sizes = append(sizes, b)
-	}
-	return sizes, nil
 }
 
 // ParseShare reads 5% or 0.05, a share above 0 and below 1.

@@ -106,12 +106,12 @@ func TestSlug(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, text := range []string{"1,8,64", "[1,8,64]", " [1, 8, 64]", "1, 8, 64"} {
+	for _, text := range []string{"1,8,64", "[1,8,64]", " [1, 8, 64]", "1, 8, 64", "1,8,,64,"} {
 		if sizes, err := ParseBatchSizes(text); err != nil || !slices.Equal(sizes, []int{1, 8, 64}) {
 			t.Errorf("%q: %v, %v", text, sizes, err)
 		}
 	}
-	for _, text := range []string{"", "1,,2", "[1,", "[1.5]", "one"} {
+	for _, text := range []string{"", "[]", ",", "[1,", "[1.5]", "one"} {
 		if _, err := ParseBatchSizes(text); err == nil {
 			t.Errorf("%q is taken", text)
 		}

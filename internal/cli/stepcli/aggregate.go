@@ -228,7 +228,7 @@ func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) err
 func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 	o := aggregate.Options{
 		Method: steps.Aggregate.Method.In(c), Source: steps.Aggregate.Source.In(c), TTFT: steps.Aggregate.TTFT.In(c), Batch: steps.Aggregate.Batch.In(c),
-		Expect:    list(steps.Aggregate.Expect.In(c)),
+		Expect:    sweep.Items(steps.Aggregate.Expect.In(c)),
 		WeightsGB: steps.Aggregate.WeightsGB.In(c), GPUs: steps.Aggregate.GPUs.In(c),
 	}
 	var errs []error
@@ -270,7 +270,7 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 		}
 		o.From, o.To = from, to
 	}
-	for _, text := range list(steps.Aggregate.Shapes.In(c)) {
+	for _, text := range sweep.Items(steps.Aggregate.Shapes.In(c)) {
 		shape, err := sweep.ParseShape(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--shapes: %w", err))
@@ -289,15 +289,4 @@ func batches(text string) (from, to float64, err error) {
 		return 0, 0, fmt.Errorf("found %q, expected the smallest and a larger batch, such as 16..128", text)
 	}
 	return from, to, nil
-}
-
-// list splits a comma-separated flag; empty parts do not count.
-func list(text string) []string {
-	var parts []string
-	for part := range strings.SplitSeq(text, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return parts
 }

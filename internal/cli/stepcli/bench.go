@@ -146,9 +146,9 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 	if !steps.Bench.Rate.Given(c) {
 		if sizes, err = sweep.ParseBatchSizes(steps.Bench.BatchSize.In(c)); err != nil {
 			errs = append(errs, fmt.Errorf("--batch-size: %w; or give --rate", err))
+		} else {
+			o.BatchSize, smallest = slices.Max(sizes), float64(slices.Min(sizes))
 		}
-		o.BatchSize = slices.Max(append(slices.Clone(sizes), 0))
-		smallest = float64(slices.Min(append(slices.Clone(sizes), o.BatchSize)))
 	}
 	errs = append(errs, openOptions(c, &o))
 	switch {

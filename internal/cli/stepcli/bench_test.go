@@ -81,13 +81,13 @@ func TestBenchReadsTheServerFromAFile(t *testing.T) {
 func TestBenchRefusesAnOpenLoopThatIsNone(t *testing.T) {
 	base := []string{"bench", "--target", "http://127.0.0.1:1", "--model", "m", "--output", t.TempDir()}
 	for want, args := range map[string][]string{
-		"--rate: -1 is not":            {"--rate", "-1"},
-		"--arrivals: \"x\"":            {"--rate", "1", "--arrivals", "x"},
-		"--slo: \"ttft=1\"":            {"--rate", "1", "--slo", "ttft=1"},
-		"two kinds of load":            {"--rate", "1", "--batch-size", "4"},
-		"give --rate":                  {"--batch-size", "4", "--slo", "ttft=1ms"},
-		"--rate: is for --driver":      {"--rate", "1", "--driver", "guidellm"},
-		"--batch-size: batch sizes \"": {},
+		"--rate: -1 is not":       {"--rate", "-1"},
+		"--arrivals: \"x\"":       {"--rate", "1", "--arrivals", "x"},
+		"--slo: \"ttft=1\"":       {"--rate", "1", "--slo", "ttft=1"},
+		"two kinds of load":       {"--rate", "1", "--batch-size", "4"},
+		"give --rate":             {"--batch-size", "4", "--slo", "ttft=1ms"},
+		"--rate: is for --driver": {"--rate", "1", "--driver", "guidellm"},
+		"the list is empty; expected one such as 1,8,64; or give --rate\n": {},
 	} {
 		if code, _, words := step(append(base, args...)...); code != exit.Usage || !strings.Contains(words, want) {
 			t.Errorf("%v: code %d, %s", args, code, words)

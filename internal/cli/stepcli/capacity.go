@@ -178,7 +178,7 @@ func capacityOptions(c *cli.Context) (capacity.Options, error) {
 // prices reads 2.5, or A100=2.5,H100=5; that of all others is under "".
 func prices(text string) (map[string]float64, error) {
 	found := map[string]float64{}
-	for _, part := range list(text) {
+	for _, part := range sweep.Items(text) {
 		name, value, named := strings.Cut(part, "=")
 		if !named {
 			name, value = "", part

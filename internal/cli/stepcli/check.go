@@ -155,7 +155,7 @@ func checkOptions(c *cli.Context) (o capacity.Options, shapes []sweep.Shape, err
 	if x := steps.Check.MaxSeconds.In(c); !(x > 0 && x <= sweep.MostSeconds) {
 		bad("max-seconds", fmt.Errorf("%v is not a number of seconds above 0", x))
 	}
-	for _, text := range list(steps.Check.Shapes.In(c)) {
+	for _, text := range sweep.Items(steps.Check.Shapes.In(c)) {
 		shape, err := sweep.ParseShape(text)
 		bad("shapes", err)
 		shapes = append(shapes, shape)

@@ -16,6 +16,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep"
 )
 
 func notifyCommand() *cli.Command {
@@ -50,7 +51,7 @@ func notifyOptions(c *cli.Context) (addresses []notify.Address, events []notify.
 			addresses, errs = append(addresses, a), append(errs, a.Check())
 		}
 	}
-	for _, word := range list(n.On.In(c)) {
+	for _, word := range sweep.Items(n.On.In(c)) {
 		e := notify.Event(word)
 		if !slices.Contains(notify.Events(), e) {
 			errs = append(errs, fmt.Errorf("--on: found %q, expected end, failure or drift", word))

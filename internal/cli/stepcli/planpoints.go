@@ -63,7 +63,7 @@ func wantedOf(c *cli.Context) (wanted, error) {
 	if w.precision, err = sweep.ParseShare(c.String("for-precision")); err != nil {
 		errs = append(errs, fmt.Errorf("--for-precision: %w", err))
 	}
-	for _, text := range list(c.String("shapes")) {
+	for _, text := range sweep.Items(c.String("shapes")) {
 		shape, err := sweep.ParseShape(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--shapes: %w", err))

@@ -91,7 +91,7 @@ func intentOf(c *cli.Context) (*preflight.Intent, error) {
 		}
 	}
 	errs = append(errs, checkEndpoint(p.Endpoint))
-	texts := list(steps.Preflight.Shapes.In(c))
+	texts := sweep.Items(steps.Preflight.Shapes.In(c))
 	if len(texts) == 0 {
 		errs = append(errs, errors.New("--shapes: none given"))
 	}

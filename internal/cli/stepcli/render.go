@@ -230,7 +230,7 @@ func renderOptions(c *cli.Context) (render.Options, error) {
 // numbers reads 4, or A100=4,H100=8; the number of all is under "".
 func numbers(text string) (map[string]int, error) {
 	found := map[string]int{}
-	for _, part := range list(text) {
+	for _, part := range sweep.Items(text) {
 		name, value, named := strings.Cut(part, "=")
 		if !named {
 			name, value = "", part

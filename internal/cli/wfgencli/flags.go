@@ -2,7 +2,6 @@ package wfgencli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -172,7 +171,7 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	setInt(c, "max-num-seqs", &cfg.MaxNumSeqs)
 
 	if c.IsSet("batch-sizes") {
-		sizes, err := integers("batch-sizes", c.String("batch-sizes"))
+		sizes, err := sweep.ParseIntegers("batch-sizes", c.String("batch-sizes"))
 		if err != nil {
 			mistakes = append(mistakes, err)
 		} else {
@@ -181,7 +180,7 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	}
 
 	if c.IsSet("accelerators") {
-		cfg.Accelerators = pick(words(c.StringSlice("accelerators")), cfg.Accelerators)
+		cfg.Accelerators = pick(items(c.StringSlice("accelerators")), cfg.Accelerators)
 	}
 	for _, target := range c.StringSlice("target-url") {
 		name, url, one := strings.Cut(target, "=")
@@ -203,7 +202,7 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 		bad("shapes: give these, or prompt-tokens and output-tokens, not both")
 	case c.IsSet("shapes"):
 		cfg.Shapes = nil
-		for _, text := range words(c.StringSlice("shapes")) {
+		for _, text := range items(c.StringSlice("shapes")) {
 			shape, err := sweep.ParseShape(text)
 			if err != nil {
 				bad("shapes: %w", err)
@@ -228,19 +227,19 @@ func applyLengths(c *cli.Context, cfg *config.Config) (mistakes []error) {
 		prompts, outputs = append(prompts, s.PromptTokens), append(outputs, s.OutputTokens)
 	}
 	for _, side := range []struct {
-		flag string
-		list *[]int
+		flag    string
+		lengths *[]int
 	}{{"prompt-tokens", &prompts}, {"output-tokens", &outputs}} {
 		if !c.IsSet(side.flag) {
-			*side.list = collapse(*side.list)
+			*side.lengths = collapse(*side.lengths)
 			continue
 		}
-		lengths, err := integers(side.flag, c.String(side.flag))
+		lengths, err := sweep.ParseIntegers(side.flag, c.String(side.flag))
 		if err != nil {
 			mistakes = append(mistakes, err)
 			continue
 		}
-		*side.list = lengths
+		*side.lengths = lengths
 	}
 	if len(mistakes) > 0 {
 		return mistakes
@@ -279,32 +278,8 @@ func pick(names []string, described []config.Accelerator) []config.Accelerator {
 	return picked
 }
 
-// words trims the elements of a list and drops the empty ones: "A100, H100,".
-func words(list []string) []string {
-	var kept []string
-	for _, w := range list {
-		if w = strings.TrimSpace(w); w != "" {
-			kept = append(kept, w)
-		}
-	}
-	return kept
-}
-
-// integers reads 1,2,4 or the JSON list [1,2,4].
-func integers(field, text string) ([]int, error) {
-	var list []int
-	for _, w := range words(strings.Split(strings.Trim(strings.TrimSpace(text), "[]"), ",")) {
-		n, err := strconv.Atoi(w)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %q in %q is not an integer; expected a list such as 1,8,64", field, w, text)
-		}
-		list = append(list, n)
-	}
-	if list == nil {
-		return nil, errors.New(field + ": the list is empty")
-	}
-	return list, nil
-}
+// items are those of a flag that takes a list: "A100, H100,".
+func items(given []string) []string { return sweep.Items(strings.Join(given, ",")) }
 
 func setString(c *cli.Context, name string, to *string) {
 	if c.IsSet(name) {

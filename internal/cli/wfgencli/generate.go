@@ -41,20 +41,20 @@ Examples:
 	}
 }
 
-// list is a flag that can be given several times, whose values may hold commas; in
+// repeated is a flag that can be given several times, whose values may hold commas; in
 // an environment variable they are separated by semicolons.
-type list []string
+type repeated []string
 
-func (l *list) Set(text string) error {
+func (r *repeated) Set(text string) error {
 	for part := range strings.SplitSeq(text, ";") {
 		if part = strings.TrimSpace(part); part != "" {
-			*l = append(*l, part)
+			*r = append(*r, part)
 		}
 	}
 	return nil
 }
 
-func (l *list) String() string { return strings.Join(*l, "; ") }
+func (r *repeated) String() string { return strings.Join(*r, "; ") }
 
 // clusterFlags say where and how the sweep runs in a cluster.
 func clusterFlags() []cli.Flag {
@@ -77,7 +77,7 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "s3-region", Usage: "region of the bucket"},
 		&cli.StringFlag{Name: "s3-prefix", Usage: "put before every key of the results, whatever the repository"},
 		&cli.StringFlag{Name: "s3-secret", Usage: "Secret with accessKey and secretKey", DefaultText: "the credentials of the ServiceAccount"},
-		&cli.GenericFlag{Name: "cron", Value: &list{}, Usage: "`SCHEDULE` on which the sweep runs by itself, such as '0 3 * * 0'; repeatable"},
+		&cli.GenericFlag{Name: "cron", Value: &repeated{}, Usage: "`SCHEDULE` on which the sweep runs by itself, such as '0 3 * * 0'; repeatable"},
 		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich", DefaultText: "the controller's"},
 		parallelAcceleratorsFlag(),
 		retriesFlag(), waitTimeoutFlag(), sloFlag(),
@@ -89,9 +89,9 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 0.1 and 0.006 for each request at once for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
-		&cli.GenericFlag{Name: "load-generator-node-selector", Value: &list{}, Usage: "`NAME=VALUE` of the nodes that the load is made on; repeatable"},
-		&cli.GenericFlag{Name: "pod-labels", Value: &list{}, Usage: "`NAME=VALUE` on every pod, servers too; repeatable"},
-		&cli.GenericFlag{Name: "pod-annotations", Value: &list{}, Usage: "`NAME=VALUE` on every pod, servers too; repeatable"},
+		&cli.GenericFlag{Name: "load-generator-node-selector", Value: &repeated{}, Usage: "`NAME=VALUE` of the nodes that the load is made on; repeatable"},
+		&cli.GenericFlag{Name: "pod-labels", Value: &repeated{}, Usage: "`NAME=VALUE` on every pod, servers too; repeatable"},
+		&cli.GenericFlag{Name: "pod-annotations", Value: &repeated{}, Usage: "`NAME=VALUE` on every pod, servers too; repeatable"},
 		&cli.StringFlag{Name: "queue-name", Usage: "`QUEUE` of Kueue in the namespace, by which every pod is admitted"},
 		&cli.StringFlag{Name: "priority-class", Usage: "PriorityClass of every pod"},
 		&cli.StringSliceFlag{Name: "image-pull-secrets", Usage: "`SECRETS` with credentials of the images' registries"},
@@ -102,8 +102,8 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "engine", Usage: "kind of these servers: " + strings.Join(engine.Names(), " or "), DefaultText: defaults.Engine},
 		&cli.StringFlag{Name: "server-image", Usage: "`IMAGE` of the engine, or of what takes its arguments; a digest is accepted", DefaultText: strings.Join(engine.Images(), " or ")},
 		&cli.StringFlag{Name: "server-command", Usage: "`WORDS` of its command", DefaultText: "the engine's"},
-		&cli.GenericFlag{Name: "server-args", Value: &list{}, Usage: "further `ARGUMENT` of the server, such as --gpu-memory-utilization=0.95; repeatable"},
-		&cli.GenericFlag{Name: "server-env", Value: &list{}, Usage: "`NAME=VALUE` of its environment; repeatable"},
+		&cli.GenericFlag{Name: "server-args", Value: &repeated{}, Usage: "further `ARGUMENT` of the server, such as --gpu-memory-utilization=0.95; repeatable"},
+		&cli.GenericFlag{Name: "server-env", Value: &repeated{}, Usage: "`NAME=VALUE` of its environment; repeatable"},
 		&cli.StringFlag{Name: "server-model-path", Usage: "what it loads", DefaultText: "the model"},
 		&cli.StringFlag{Name: "server-dtype", Usage: "type of the weights", DefaultText: defaults.Server.DType},
 		&cli.StringFlag{Name: "server-cpu", Usage: "CPUs asked for", DefaultText: "3 for each GPU"},
@@ -139,10 +139,10 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		setPairs(c, name, to)
 	}
 	if c.IsSet("image-pull-secrets") {
-		cfg.ImagePullSecrets = words(c.StringSlice("image-pull-secrets"))
+		cfg.ImagePullSecrets = items(c.StringSlice("image-pull-secrets"))
 	}
 	if c.IsSet("notify-on") {
-		cfg.NotifyOn = words(c.StringSlice("notify-on"))
+		cfg.NotifyOn = items(c.StringSlice("notify-on"))
 	}
 	if c.IsSet("fail-on-drift") {
 		cfg.FailOnDrift = c.Bool("fail-on-drift")
@@ -163,7 +163,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		cfg.CreateNamespace = c.Bool("create-namespace")
 	}
 	if c.IsSet("cron") {
-		cfg.Cron = *c.Generic("cron").(*list)
+		cfg.Cron = *c.Generic("cron").(*repeated)
 	}
 }
 
@@ -184,7 +184,7 @@ func applyServerFlags(c *cli.Context, s *config.Server) {
 		s.User = c.Int64("server-user")
 	}
 	if c.IsSet("server-args") {
-		s.Args = *c.Generic("server-args").(*list)
+		s.Args = *c.Generic("server-args").(*repeated)
 	}
 	setPairs(c, "server-env", &s.Env)
 }
@@ -195,7 +195,7 @@ func setPairs(c *cli.Context, name string, to *map[string]string) {
 		return
 	}
 	*to = map[string]string{}
-	for _, text := range *c.Generic(name).(*list) {
+	for _, text := range *c.Generic(name).(*repeated) {
 		key, value, _ := strings.Cut(text, "=")
 		(*to)[key] = value
 	}

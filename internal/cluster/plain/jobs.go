@@ -94,17 +94,17 @@ func resultsOf(p plan.Plan, a plan.Accelerator) results {
 	}
 }
 
-// server is what the containers are told of the server that they measure.
-type server struct {
+// underTest is what the containers are told of the server that they measure.
+type underTest struct {
 	target string
 	limit  int // max-num-seqs; 0: not known
 }
 
-func serverOf(p plan.Plan, a plan.Accelerator) server {
+func underTestOf(p plan.Plan, a plan.Accelerator) underTest {
 	if a.Deployed {
-		return server{a.ServiceURL(), p.ServerLimit(a)}
+		return underTest{a.ServiceURL(), p.ServerLimit(a)}
 	}
-	return server{a.TargetURL, a.MaxNumSeqs}
+	return underTest{a.TargetURL, a.MaxNumSeqs}
 }
 
 // job measures one accelerator in one pod, whose init containers run one after another:
@@ -180,7 +180,7 @@ func whereResultsAre(p plan.Plan, a plan.Accelerator, to results) string {
 
 // measure are the containers that wait for the server and run the points.
 func measure(p plan.Plan, a plan.Accelerator, to results) []corev1.Container {
-	at := serverOf(p, a)
+	at := underTestOf(p, a)
 	list, err := json.Marshal(slices.Sorted(slices.Values(p.BatchSizes)))
 	if err != nil {
 		panic(err) // integers

@@ -51,7 +51,7 @@ func ofServer(p plan.Plan, a plan.Accelerator) metav1.ObjectMeta {
 
 func serverDeployment(p plan.Plan, a plan.Accelerator) manifest.Object {
 	s := a.Server
-	container := pods.Server(p, a, pods.PlainSizes(p, a))
+	container := pods.ServerContainer(p, a, pods.PlainSizes(p, a))
 	container.Name = "server"
 	var runtime *string
 	if s.RuntimeClass != "" {

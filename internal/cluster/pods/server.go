@@ -74,8 +74,8 @@ func serverArgs(p plan.Plan, a plan.Accelerator, z Sizes) []string {
 	return append(args, a.Server.Args...)
 }
 
-// Server is the container of an accelerator's server.
-func Server(p plan.Plan, a plan.Accelerator, z Sizes) corev1.Container {
+// ServerContainer is the container of an accelerator's server.
+func ServerContainer(p plan.Plan, a plan.Accelerator, z Sizes) corev1.Container {
 	s := a.Server
 	resources := corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(s.CPU), corev1.ResourceMemory: resource.MustParse(s.Memory)},

@@ -93,7 +93,7 @@ func (t *table) wrapped(indent, text string) {
 	t.line("%s", line)
 }
 
-func (t *table) list(lines []string) {
+func (t *table) bullets(lines []string) {
 	for _, l := range lines {
 		t.wrapped("  ", "- "+l)
 	}
@@ -114,7 +114,7 @@ func (t *table) columns(rows [][]string) {
 
 func (t *table) one(p parameters.Parameters) {
 	t.wrapped("", fmt.Sprintf("%s on %s, %s tokens: %s (%s over %s batch)", p.Model, p.Accelerator, p.Shape, p.Verdict.Level, p.Fit.Method, p.Fit.Batch))
-	t.list(p.Verdict.Reasons)
+	t.bullets(p.Verdict.Reasons)
 	var rows [][]string
 	for _, parameter := range linear4.Parameters {
 		name := parameter.Name
@@ -157,7 +157,7 @@ func (t *table) one(p parameters.Parameters) {
 		}
 	}
 	t.columns(rows)
-	t.list(notes)
+	t.bullets(notes)
 	if len(plain) > 1 {
 		t.line("  A plain report, with start-up, drain and the client's own delays in it, would have said:")
 		t.columns(plain)
@@ -174,7 +174,7 @@ var formulas = map[string]string{
 // joint is a model of all shapes; its letters are not those of linear4.
 func (t *table) joint(j parameters.Joint) {
 	t.line("%s of %s on %s, %d shapes together: %s", j.Fit, j.Model, j.Accelerator, j.Shapes, strings.ToUpper(string(j.Verdict.Level)))
-	t.list(j.Verdict.Reasons)
+	t.bullets(j.Verdict.Reasons)
 	if j.Verdict.Level == fit.Refused {
 		return
 	}

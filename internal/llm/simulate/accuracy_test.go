@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // childConfig is the environment variable that makes the test binary a server:
@@ -59,7 +61,7 @@ func serveChild(text string) error {
 // operation is one request of every stream.
 func BenchmarkITL(b *testing.B) {
 	const prompt, output = 128, 64
-	truth := linear4{alpha: 6.973, beta: 0.027, gamma: 14.825, delta: 0.001364}
+	truth := latencyLaw{linear4.Model{Alpha: 6.973, Beta: 0.027, Gamma: 14.825, Delta: 0.001364}}
 	for _, c := range []struct {
 		name    string
 		streams int
@@ -67,7 +69,7 @@ func BenchmarkITL(b *testing.B) {
 	}{{"1Stream", 1, 0}, {"64Streams", 64, 0}, {"64StreamsJitter", 64, 0.05}} {
 		b.Run(c.name, func(b *testing.B) {
 			address, stop := startChild(b, Config{
-				Alpha: truth.alpha, Beta: truth.beta, Gamma: truth.gamma, Delta: truth.delta, Jitter: c.jitter,
+				Alpha: truth.Alpha, Beta: truth.Beta, Gamma: truth.Gamma, Delta: truth.Delta, Jitter: c.jitter,
 			})
 			body := completionBody(prompt, output)
 			clients := make([]*rawClient, c.streams)

@@ -4,19 +4,21 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"wfgen.dev/internal/sweep/linear4"
 )
 
-// linear4 is the law of latencies, parameters in ms.
-type linear4 struct{ alpha, beta, gamma, delta float64 }
+// latencyLaw is the law of a request's latencies.
+type latencyLaw struct{ linear4.Model }
 
 // prefill is the time from admission to the first token with n requests running.
-func (l linear4) prefill(promptTokens, n int) time.Duration {
-	return milliseconds(l.gamma + l.delta*float64(promptTokens)*float64(n))
+func (l latencyLaw) prefill(promptTokens, n int) time.Duration {
+	return milliseconds(l.TTFT(float64(promptTokens), float64(n)))
 }
 
 // gap is the time between two tokens of one request with n requests running.
-func (l linear4) gap(n int) time.Duration {
-	return milliseconds(l.alpha + l.beta*float64(n))
+func (l latencyLaw) gap(n int) time.Duration {
+	return milliseconds(l.ITL(float64(n)))
 }
 
 // iterationLaw is the law of an engine's iterations, parameters in ms: what an

@@ -12,7 +12,7 @@ import (
 // Every due time is the one before plus the law's gap, never the moment at
 // which somebody woke up, so that delays of delivery do not add up.
 type lawful struct {
-	law        linear4
+	law        latencyLaw
 	jitter     jitter // of every gap and every TTFT
 	wander     *wander
 	maxNumSeqs int

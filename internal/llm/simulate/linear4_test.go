@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 const ms = time.Millisecond
 
 // testLaw has a TTFT of 10 + n ms for 10 prompt tokens and a gap of 5 + n ms.
-var testLaw = linear4{alpha: 5, beta: 1, gamma: 10, delta: 0.1}
+var testLaw = latencyLaw{linear4.Model{Alpha: 5, Beta: 1, Gamma: 10, Delta: 0.1}}
 
 func newTestScheduler(maxNumSeqs int) *lawful {
 	return &lawful{law: testLaw, jitter: newJitter(0), wander: still(), maxNumSeqs: maxNumSeqs, iteration: func(int) {}}

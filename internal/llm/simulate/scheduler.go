@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // scheduler is a server's behaviour: which requests run, and when each of their
@@ -37,7 +39,7 @@ func newScheduler(c Config, iteration func(tokens int)) scheduler {
 		}
 	}
 	return &lawful{
-		law:    linear4{alpha: c.Alpha, beta: c.Beta, gamma: c.Gamma, delta: c.Delta},
+		law:    latencyLaw{linear4.Model{Alpha: c.Alpha, Beta: c.Beta, Gamma: c.Gamma, Delta: c.Delta}},
 		jitter: c.jitter(), wander: w,
 		maxNumSeqs: c.MaxNumSeqs, iteration: iteration,
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // start serves config; without parameters its tokens come at once.
@@ -401,8 +403,8 @@ func TestOutputsEndByThemselves(t *testing.T) {
 func TestLatencyIsNeverShort(t *testing.T) {
 	// Upper bounds depend on the machine and are the benchmark's business.
 	const prompt, output = 4, 5
-	law := linear4{alpha: 4, beta: 1, gamma: 20, delta: 1}
-	url := start(t, Config{Alpha: law.alpha, Beta: law.beta, Gamma: law.gamma, Delta: law.delta})
+	law := latencyLaw{linear4.Model{Alpha: 4, Beta: 1, Gamma: 20, Delta: 1}}
+	url := start(t, Config{Alpha: law.Alpha, Beta: law.Beta, Gamma: law.Gamma, Delta: law.Delta})
 	begin := time.Now()
 	response := post(t, url+"/v1/completions", `{"prompt":"a b c d","max_tokens":5,"ignore_eos":true,"stream":true}`)
 	var first time.Duration

@@ -13,11 +13,12 @@ import (
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep/release"
 )
 
-// plan is a run of one version: everything but the name of its report.
-type plan struct {
+// command is a run of one version: everything but the name of its report.
+type command struct {
 	args  func(report string) []string
 	env   []string // NAME=value, for secrets and what has no option
 	notes []string // what the user should know
@@ -38,18 +39,18 @@ var commandLines = map[release.CommandLine]commandLine{
 	release.Kinds:    {arguments: kinds, key: func(o driver.Options) string { return backend(o, "api_key", o.APIKey) }},
 }
 
-// plan makes the command line of one point.
-func (g *Guidellm) plan(o driver.Options) (plan, error) {
+// command makes the command line of one point.
+func (g *Guidellm) command(o driver.Options) (command, error) {
 	traits := g.version.Traits()
 	line := commandLines[traits.CommandLine]
 	if err := refuseCredentials(o.Target); err != nil {
-		return plan{}, err
+		return command{}, err
 	}
 	if len(o.Levels) > 1 && !traits.SharesProcess {
-		return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot share a process between batch sizes: between two of them each worker tests the connection, and the server's counts of requests could not be told apart; use %s or newer",
+		return command{}, exit.Errorf(exit.Usage, "guidellm %s cannot share a process between batch sizes: between two of them each worker tests the connection, and the server's counts of requests could not be told apart; use %s or newer",
 			g.version, release.Since(func(t release.Traits) bool { return t.SharesProcess }))
 	}
-	var p plan
+	var p command
 	note := func(format string, args ...any) { p.notes = append(p.notes, fmt.Sprintf(format, args...)) }
 	if g.version.Newer() {
 		note("guidellm %s is newer than %s, the newest that is known; it is run as that one is", g.version, release.Newest)
@@ -60,15 +61,15 @@ func (g *Guidellm) plan(o driver.Options) (plan, error) {
 	if o.APIKey != "" {
 		switch {
 		case traits.KeyVariable == "":
-			return plan{}, exit.Errorf(exit.Usage, "guidellm %s cannot send an API key; use %s or the native driver", g.version, keepsKeys())
+			return command{}, exit.Errorf(exit.Usage, "guidellm %s cannot send an API key; use %s or the native driver", g.version, keepsKeys())
 		case traits.KeyLeaks && len(strings.TrimSpace(o.APIKey)) < redact.Shortest:
-			return plan{}, exit.Errorf(exit.Usage, "guidellm %s writes the API key into its report and log, and one of fewer than %d characters cannot be told from other text there; use guidellm %s, the native driver or a longer key", g.version, redact.Shortest, keepsKeys())
+			return command{}, exit.Errorf(exit.Usage, "guidellm %s writes the API key into its report and log, and one of fewer than %d characters cannot be told from other text there; use guidellm %s, the native driver or a longer key", g.version, redact.Shortest, keepsKeys())
 		}
 		p.env = append(p.env, traits.KeyVariable+"="+line.key(o))
 	}
 	tokenizer, err := findTokenizer(o.Tokenizer)
 	if err != nil {
-		return plan{}, err
+		return command{}, err
 	}
 	o.Tokenizer = tokenizer
 	o.Seed = int64(uint64(o.Seed) & math.MaxInt32) // numpy's limit
@@ -111,11 +112,6 @@ func findTokenizer(name string) (string, error) {
 // synchronous says whether the run is of one stream alone, which has a profile of its
 // own; beside others it is a level of their profile.
 func synchronous(o driver.Options) bool { return slices.Equal(o.BatchSizes(), []int{1}) }
-
-// list is 1,4,16.
-func list(numbers []int) string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(numbers), " ", ","), "[]")
-}
 
 // rateType is the command line of 0.2 and 0.3.
 func rateType(t release.Traits, o driver.Options, withKey bool) func(string) []string {
@@ -176,7 +172,7 @@ func profile(t release.Traits, o driver.Options, _ bool) func(string) []string {
 		if synchronous(o) {
 			args = append(args, "--profile", "synchronous")
 		} else {
-			args = append(args, "--profile", "concurrent", "--rate", list(o.BatchSizes()))
+			args = append(args, "--profile", "concurrent", "--rate", steps.List(o.BatchSizes()))
 		}
 		args = append(args, limits(o)...)
 		args = append(args,
@@ -206,7 +202,7 @@ func kinds(t release.Traits, o driver.Options, withKey bool) func(string) []stri
 			args = append(args, "--profile", object("kind", "concurrent", "streams", o.BatchSizes()[0]))
 		}
 		if len(o.BatchSizes()) > 1 { // a list in the profile itself is deprecated from 0.8 on
-			args = append(args, "--override", "profile.streams", list(o.BatchSizes()))
+			args = append(args, "--override", "profile.streams", steps.List(o.BatchSizes()))
 		}
 		if o.MaxSeconds > 0 {
 			args = append(args, "--constraint", object("kind", "max_duration", "seconds", o.MaxSeconds))
@@ -320,9 +316,9 @@ func inherits(name string) bool {
 	})
 }
 
-// environment is what guidellm inherits of ours, less what would contradict the plan.
+// environment is what guidellm inherits of ours, less what would contradict the command.
 // Settings such as GUIDELLM__MAX_WORKER_PROCESSES and those of Hugging Face stay.
-func (p plan) environment(ours []string) []string {
+func (p command) environment(ours []string) []string {
 	var env []string
 	for _, v := range ours {
 		name, _, _ := strings.Cut(v, "=")

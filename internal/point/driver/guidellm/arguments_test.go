@@ -123,7 +123,7 @@ func TestArguments(t *testing.T) {
 	}
 	for _, test := range tests {
 		for _, v := range words(test.versions) {
-			p, err := version(t, v).plan(test.options)
+			p, err := version(t, v).command(test.options)
 			if err != nil {
 				t.Errorf("%s: %v", v, err)
 				continue
@@ -156,7 +156,7 @@ func TestKey(t *testing.T) {
 	}
 	for _, test := range tests {
 		for _, v := range words(test.versions) {
-			p, err := version(t, v).plan(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 2, MaxRequests: 20, APIKey: test.key})
+			p, err := version(t, v).command(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 2, MaxRequests: 20, APIKey: test.key})
 			if test.env == "" {
 				if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), v) || strings.Contains(err.Error(), test.key) {
 					t.Errorf("%s: code %d: %v", v, exit.Code(err), err)
@@ -179,21 +179,21 @@ func TestKey(t *testing.T) {
 
 func TestPlanRefusesAndNotes(t *testing.T) {
 	good := driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 4, MaxRequests: 39}
-	p, err := version(t, "0.7.3").plan(good)
+	p, err := version(t, "0.7.3").command(good)
 	if err != nil || len(p.notes) != 1 || !strings.Contains(p.notes[0], "fewer than 10 in each of 4 streams") {
 		t.Errorf("notes %q, %v", p.notes, err)
 	}
 	for target, says := range map[string]string{"http://me:hunter2@vllm": "credentials", "vllm:8000": "http://vllm:8000", "": "URL", "http://me:hunter2@%zz": "URL"} {
 		o := good
 		o.Target = target
-		_, err := version(t, "0.7.3").plan(o)
+		_, err := version(t, "0.7.3").command(o)
 		if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: code %d: %v", target, exit.Code(err), err)
 		}
 	}
 	shared := good
 	shared.Levels = []int{1, 4}
-	if _, err := version(t, "0.3.1").plan(shared); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "share") {
+	if _, err := version(t, "0.3.1").command(shared); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "share") {
 		t.Errorf("levels of 0.3.1: %v", err)
 	}
 }
@@ -207,7 +207,7 @@ func TestTokenizerPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for given, want := range map[string]string{"tok": filepath.Join(dir, "tok"), "./tok": filepath.Join(dir, "tok"), "org/model": "org/model"} {
-		p, err := version(t, "0.6.1").plan(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 1, MaxSeconds: 1, Tokenizer: given})
+		p, err := version(t, "0.6.1").command(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 1, MaxSeconds: 1, Tokenizer: given})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestMissingTokenizer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, given := range []string{"/no/such", "./no/such", "../no", file} {
-		_, err := version(t, "0.7.3").plan(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 1, MaxSeconds: 1, Tokenizer: given})
+		_, err := version(t, "0.7.3").command(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 1, MaxSeconds: 1, Tokenizer: given})
 		if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "give --tokenizer") {
 			t.Errorf("%s: code %d: %v", given, exit.Code(err), err)
 		}
@@ -252,7 +252,7 @@ func TestSamples(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	p, err := version(t, "0.6.1").plan(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 1, MaxSeconds: 1, APIKey: "a-key-of-ours"})
+	p, err := version(t, "0.6.1").command(driver.Options{Target: "http://vllm", Model: "m", Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 8}, BatchSize: 1, MaxSeconds: 1, APIKey: "a-key-of-ours"})
 	if err != nil {
 		t.Fatal(err)
 	}

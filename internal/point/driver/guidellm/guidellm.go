@@ -42,7 +42,7 @@ func (g *Guidellm) Version() string { return g.version.String() }
 // Run makes the load of one point, or of o.Levels, and leaves guidellm's report,
 // without secrets in it, at o.Report. There is no report where Run returns an error.
 func (g *Guidellm) Run(ctx context.Context, o driver.Options) error {
-	plan, err := g.plan(o)
+	command, err := g.command(o)
 	if err != nil {
 		return err
 	}
@@ -61,15 +61,15 @@ func (g *Guidellm) Run(ctx context.Context, o driver.Options) error {
 	defer report.discard()
 
 	log := secrets.Writer(o.Log)
-	for _, note := range plan.notes {
+	for _, note := range command.notes {
 		fmt.Fprintf(log, "guidellm driver: %s\n", note)
 	}
 	tail := &tail{}
 	stopProgress := progress(o)
 	end, err := process{
 		path:     g.binary,
-		args:     plan.args(filepath.Join(work, reportName)),
-		env:      plan.environment(os.Environ()),
+		args:     command.args(filepath.Join(work, reportName)),
+		env:      command.environment(os.Environ()),
 		dir:      work,
 		output:   io.MultiWriter(log, tail.behind(secrets)),
 		deadline: o.Deadline,
