@@ -50,6 +50,8 @@ Examples:
   step bench --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --accelerator A100 \
     --batch-size 64 --prompt-tokens 1024 --output-tokens 256 --max-seconds 120 \
     --driver guidellm --output s3://results/a100-b64
+  step bench --target http://vllm:8000 --model llama --batch-size 8 --precision 1% \
+    --max-seconds 300 --output out
   step bench --target http://vllm:8000 --model llama --rate 3.2 \
     --slo p90.ttft=250ms,itl=20ms --output out
   step bench --target "$(cat out/outputs/target)" --server "$(cat out/outputs/server)" \
@@ -162,6 +164,17 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		}
 	case len(sizes) > 1:
 		errs = append(errs, fmt.Errorf("--batch-size: %s are several; give --share-process too, or run step bench for each", steps.Bench.BatchSize.In(c)))
+	}
+	if text := steps.Bench.Precision.In(c); text != "" {
+		o.Wanted, err = measurement.ParseWanted(text)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("--precision: %w", err))
+		case steps.Bench.Driver.In(c) != sweep.Native:
+			errs = append(errs, fmt.Errorf("--precision: is for --driver %s; a point of %s cannot end early: measure it again, as wfgen run --precision does, until the points together say enough", sweep.Native, sweep.Guidellm))
+		case steps.Bench.Rate.Given(c):
+			errs = append(errs, errors.New("--precision: is of a closed loop; give --batch-size, not --rate"))
+		}
 	}
 	if text := steps.Bench.BatchSizes.In(c); text != "" {
 		sizes, err := sweep.ParseBatchSizes(text)

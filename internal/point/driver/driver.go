@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -16,16 +17,17 @@ type Options struct {
 	Model       string
 	Shape       sweep.Shape
 	BatchSize   int
-	Levels      []int   // batch sizes to run one after another in one process, for one report; empty: BatchSize alone
-	Rate        float64 // requests per second that arrive, whatever becomes of those before them; 0: BatchSize streams make a closed loop
-	Arrivals    string  // of an open loop: sweep.Poisson or sweep.Constant
-	MaxSeconds  float64 // measured length of each level; 0: MaxRequests decides
-	MaxRequests int     // requests in all streams together, of each level; 0: MaxSeconds decides
-	Spread      float64 // output lengths vary by this fraction about Shape's; see OutputTokens
-	Seed        int64   // prompts differ between runs with different seeds
-	APIKey      string  // never in an argument, a log or a report
-	Endpoint    string  // completions or chat; auto or empty: what the server has
-	Tokenizer   string  // directory or model id; empty: the driver's own way
+	Levels      []int              // batch sizes to run one after another in one process, for one report; empty: BatchSize alone
+	Rate        float64            // requests per second that arrive, whatever becomes of those before them; 0: BatchSize streams make a closed loop
+	Arrivals    string             // of an open loop: sweep.Poisson or sweep.Constant
+	MaxSeconds  float64            // measured length of each level; 0: MaxRequests decides
+	MaxRequests int                // requests in all streams together, of each level; 0: MaxSeconds decides
+	Wanted      measurement.Wanted // a closed loop of the native driver ends when its means are told so well
+	Spread      float64            // output lengths vary by this fraction about Shape's; see OutputTokens
+	Seed        int64              // prompts differ between runs with different seeds
+	APIKey      string             // never in an argument, a log or a report
+	Endpoint    string             // completions or chat; auto or empty: what the server has
+	Tokenizer   string             // directory or model id; empty: the driver's own way
 
 	Report   string    // path of the raw report to write
 	Log      io.Writer // what the driver says while it runs
@@ -41,8 +43,16 @@ func (o Options) BatchSizes() []int {
 	return []int{o.BatchSize}
 }
 
-// OutputTokens are the lengths between which those of the answers are drawn.
-func (o Options) OutputTokens() (least, most int) { return o.Shape.Drawn(o.Spread) }
+// OutputTokens are the lengths between which those of the answers are drawn, all
+// alike likely, so that their mean is Shape's. Answers of one length keep the
+// streams in the order in which they started for the whole point: the same requests
+// meet the same prefills again and again, and how they happened to start is measured
+// as if it were the server.
+func (o Options) OutputTokens() (least, most int) {
+	n := o.Shape.OutputTokens
+	width := max(0, min(int(o.Spread*float64(n)), n-2)) // one token has no gap to measure
+	return n - width, n + width
+}
 
 // Driver makes the load of one point.
 type Driver interface {

@@ -58,6 +58,9 @@ func (m Measurement) Describe() string {
 			fmt.Fprintf(&b, "; %d x %s", m.Requests.Errors[text], text)
 		}
 	}
+	if m.Ended == EndedPrecision {
+		b.WriteString("; ended by precision")
+	}
 	if m.Open == nil {
 		return b.String()
 	}

@@ -45,6 +45,7 @@ type Measurement struct {
 	Seconds         float64    `json:"seconds"`          // first request to last answer
 	OverheadSeconds float64    `json:"overhead_seconds"` // what the point cost beyond Seconds: process start, warm-up of the client, shutdown, probe
 	Partial         bool       `json:"partial,omitempty"`
+	Ended           string     `json:"ended,omitempty"` // why its load did: precision, max-seconds or max-requests; empty: the driver does not say
 	Notes           []string   `json:"notes,omitempty"` // what a reader of the numbers should know
 	Provenance      Provenance `json:"provenance"`
 }

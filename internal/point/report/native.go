@@ -69,6 +69,7 @@ type NativeRequest struct {
 type NativeEnd struct {
 	EndedAt     float64 `json:"ended_at"` // Unix seconds
 	Interrupted bool    `json:"interrupted,omitempty"`
+	Ended       string  `json:"ended,omitempty"` // why the load did: measurement.EndedPrecision and others
 }
 
 // NativeWriter streams a native report: one JSON document, one line per request.
@@ -161,33 +162,31 @@ func (n *nativeRows) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		if err := jsonv2.UnmarshalDecode(dec, &r); err != nil {
 			return err
 		}
-		status := record.Incomplete
-		switch r.Status {
-		case NativeSuccessful:
-			status = record.Successful
-		case NativeErrored:
-			status = record.Errored
-		case NativeIncomplete:
-		default:
+		row, known := r.Row()
+		if !known {
 			return fmt.Errorf("%s/status: found %q, expected %s, %s or %s", dec.StackPointer(), r.Status, NativeSuccessful, NativeErrored, NativeIncomplete)
 		}
 		if r.Warmup {
-			if status == record.Successful {
+			if row.Status == record.Successful {
 				n.warmup++
 			}
 			return nil
 		}
-		if status == record.Errored {
+		if row.Status == record.Errored {
 			n.errors.add(essence(r.Error), 1)
 		}
-		n.add(r.row(status))
+		n.add(row)
 		return nil
 	})
 }
 
-// row turns spans into moments. It counts in whole microseconds, as they were
-// measured: in Unix seconds the sum of the gaps could round past the end.
-func (r *NativeRequest) row(status record.Status) record.Request {
+// Row is the request as it is reduced: spans turned into moments. It counts in whole
+// microseconds, as they were measured: in Unix seconds the sum of the gaps could round
+// past the end. It is not known where the status is none of the three.
+func (r *NativeRequest) Row() (row record.Request, known bool) {
+	status, known := map[string]record.Status{
+		NativeSuccessful: record.Successful, NativeErrored: record.Errored, NativeIncomplete: record.Incomplete,
+	}[r.Status]
 	at := func(us int64) float64 { return r.Start + float64(us)/1e6 }
 	first := int64(math.Round(r.FirstTokenMS * 1e3))
 	last := first
@@ -203,7 +202,7 @@ func (r *NativeRequest) row(status record.Status) record.Request {
 			instant++
 		}
 	}
-	row := record.Request{
+	row = record.Request{
 		Start: r.Start, PromptTokens: r.PromptTokens, OutputTokens: r.OutputTokens, Status: status,
 		End: at(max(last, int64(math.Round(r.EndMS*1e3)))), AskedTokens: int32(r.AskedTokens), CachedTokens: int32(r.CachedTokens), Cut: r.Cut,
 		Instant: instant, FirstTokens: float32(r.FirstTokens), PrefillMS: float32(r.PrefillMS), DecodeMS: float32(r.DecodeMS),
@@ -213,7 +212,7 @@ func (r *NativeRequest) row(status record.Status) record.Request {
 		row.LastTogether = len(r.GapsUS) > 2 && r.GapsUS[len(r.GapsUS)-1] < least
 		row.FirstToken, row.LastToken = at(first), at(last)
 	}
-	return row
+	return row, known
 }
 
 // reduce makes the client's witness of a closed loop of streams or, where they arrive at a
@@ -241,6 +240,7 @@ func (d *document) native(name string, o Options) ([]measurement.Measurement, er
 		Driver:      measurement.Driver{Name: sweep.Native, Version: d.Tool},
 		StartedAt:   d.StartedAt,
 		Partial:     d.End.Interrupted,
+		Ended:       d.End.Ended,
 		Provenance:  measurement.Provenance{Report: name, Target: redact.URL(d.Target)},
 	}
 	if o.Model != "" {

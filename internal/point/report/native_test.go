@@ -263,7 +263,10 @@ func TestNativeRoundTrip(t *testing.T) {
 			t.Fatalf("%d of %d requests, model %q of %q", n, len(kept), m.Model, h.Model)
 		}
 		for _, r := range kept {
-			got := r.row(record.Successful)
+			got, known := r.Row()
+			if !known {
+				t.Fatalf("status %q", r.Status)
+			}
 			if got.End < got.LastToken || got.LastToken < got.FirstToken || r.FirstTokenMS > 0 && got.FirstToken < got.Start {
 				t.Fatalf("out of order: %+v of %+v", got, r)
 			}

@@ -101,6 +101,7 @@ var Bench = define(struct {
 	Spread                  Flag[float64]
 	MaxSeconds              Flag[float64]
 	MaxRequests, MaxNumSeqs Flag[int]
+	Precision               Flag[string]
 	Server                  Flag[string]
 	Attempts                Flag[int]
 	GoOn                    Flag[bool]
@@ -127,6 +128,7 @@ var Bench = define(struct {
 	MaxSeconds:   Flag[float64]{Name: "max-seconds", Default: 120, Usage: "length of the measurement; 0: --max-requests decides"},
 	MaxRequests:  Flag[int]{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
 	MaxNumSeqs:   Flag[int]{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
+	Precision:    Flag[string]{Name: "precision", Usage: "with the native driver, end the point as soon as its means are told so well: half widths of their 95 % intervals, as `SHARE` such as 1%, or itl=1%,ttft=3%; not before 24 requests of each stream, nor after --max-seconds or --max-requests"},
 	Server:       Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
 	Attempts:     Flag[int]{Name: "attempts", Default: 1, Usage: "how often the point is tried where a later attempt may succeed"},
 	GoOn:         Flag[bool]{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why: what comes after it shall run"},

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"wfgen.dev/internal/llm/completion"
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -142,6 +144,9 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		}
 	}
 	l := &load{Options: o, stall: stall, client: client, dialect: known.dialect, prompts: known.prompts, out: w, cancel: cancel}
+	if o.Wanted.Any() && o.Rate == 0 {
+		l.precise = &precise{Stop: measurement.Stop{Wanted: o.Wanted, Streams: o.BatchSize}}
+	}
 	if o.Rate > 0 {
 		l.arrive(ctx, known.expected)
 	} else {
@@ -152,11 +157,14 @@ func (d Driver) Run(ctx context.Context, o driver.Options) error {
 		l.run(ctx, ramp)
 	}
 	cause := context.Cause(ctx)
-	err = w.Close(report.NativeEnd{EndedAt: record.Unix(time.Now()), Interrupted: cause != nil})
+	err = w.Close(report.NativeEnd{EndedAt: record.Unix(time.Now()), Interrupted: cause != nil, Ended: l.why()})
 	if err = errors.Join(err, file.Close()); err != nil {
 		return exit.Errorf(exit.TryAgain, "the report %s could not be written: %w", o.Report, err)
 	}
 	fmt.Fprintf(o.Log, "native driver: %d requests answered, %d failed\n", l.answered.Load(), l.failed.Load())
+	if l.precise != nil {
+		fmt.Fprintf(o.Log, "native driver: ended by %s; %s\n", l.why(), l.precise)
+	}
 	if err := l.broken.Load(); err != nil {
 		return *err
 	}
@@ -179,8 +187,10 @@ type load struct {
 	started  atomic.Int64 // requests begun
 	answered atomic.Int64
 	failed   atomic.Int64
-	row      atomic.Int64 // failures since the last answer
-	full     atomic.Bool  // no further request begins
+	row      atomic.Int64           // failures since the last answer
+	full     atomic.Bool            // no further request begins
+	ended    atomic.Pointer[string] // why; the first reason
+	precise  *precise               // nil: nobody wants a precision
 	broken   atomic.Pointer[error]
 }
 
@@ -197,7 +207,7 @@ func (l *load) run(ctx context.Context, ramp time.Duration) {
 			sleep(ctx, time.Until(begin.Add(ramp*time.Duration(i)/time.Duration(l.BatchSize))))
 			for ctx.Err() == nil && !l.full.Load() {
 				if n := l.started.Add(1); l.MaxRequests > 0 && n > int64(l.MaxRequests) {
-					l.full.Store(true)
+					l.end(measurement.EndedMaxRequests)
 					return
 				}
 				l.request(ctx, i, random)
@@ -218,6 +228,9 @@ func (l *load) request(ctx context.Context, stream int, random *rand.Rand) {
 	if werr := l.out.Add(r); werr != nil {
 		l.stop(exit.Errorf(exit.TryAgain, "the report %s could not be written: %w", l.Report, werr))
 		return
+	}
+	if row, known := r.Row(); known && l.precise != nil {
+		l.precise.add(row)
 	}
 	if err == nil {
 		l.answered.Add(1)
@@ -253,8 +266,43 @@ func (l *load) stop(err error) {
 	l.cancel()
 }
 
-// watch ends the load when its time is over and the streams have made enough
-// requests, sweep.MinPerStream each on average, and tells the progress meanwhile.
+// end lets no further request begin.
+func (l *load) end(why string) {
+	l.ended.CompareAndSwap(nil, &why)
+	l.full.Store(true)
+}
+
+// why the load ended; empty where nothing that was asked for ended it.
+func (l *load) why() string {
+	if why := l.ended.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
+// precise are the requests that ended so far, and the rule that looks at them.
+type precise struct {
+	measurement.Stop
+	mutex sync.Mutex
+	rows  []record.Request
+}
+
+func (p *precise) add(row record.Request) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.rows = append(p.rows, row)
+}
+
+func (p *precise) enough() bool {
+	p.mutex.Lock()
+	rows := slices.Clone(p.rows)
+	p.mutex.Unlock()
+	return p.Enough(rows)
+}
+
+// watch ends the load when its time is over, or its means are told as well as asked,
+// and the streams have made enough requests, sweep.MinPerStream each on average. It
+// tells the progress meanwhile.
 func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
 	total := until.Sub(begin).Seconds()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -265,8 +313,12 @@ func (l *load) watch(begin, until time.Time, finished <-chan struct{}) {
 			return
 		case now := <-tick.C:
 			enough := l.answered.Load() >= int64(sweep.MinPerStream*l.BatchSize)
-			if l.MaxSeconds > 0 && now.After(until) && enough {
-				l.full.Store(true)
+			switch {
+			case l.full.Load() || !enough:
+			case l.MaxSeconds > 0 && now.After(until):
+				l.end(measurement.EndedMaxSeconds)
+			case l.precise != nil && l.precise.enough():
+				l.end(measurement.EndedPrecision)
 			}
 			if l.Progress == nil {
 				continue

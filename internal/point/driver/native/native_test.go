@@ -119,6 +119,39 @@ func TestASecondsLimitStillMakesEnoughRequests(t *testing.T) {
 	}
 }
 
+// A point ends as soon as its means are told as well as wanted, and not before its
+// fewest requests; where that is out of reach, when its time is over. It says which.
+func TestAPointEndsWhenItsMeansAreToldWellEnough(t *testing.T) {
+	target := serve(t, law())
+	for _, c := range []struct {
+		want        measurement.Wanted
+		seconds     float64
+		ended       string
+		least, most float64 // requests of a stream
+	}{
+		{measurement.Wanted{ITL: 0.5}, 60, measurement.EndedPrecision, 24, 200},
+		{measurement.Wanted{ITL: 1e-9}, 0.5, measurement.EndedMaxSeconds, 3, 20},
+		{measurement.Wanted{TTFT: 1e-9}, 0, measurement.EndedMaxRequests, 10, 10},
+	} {
+		o := options(t, target)
+		var log bytes.Buffer
+		o.Log, o.Wanted, o.MaxSeconds, o.BatchSize, o.Shape.OutputTokens = &log, c.want, c.seconds, 2, 6
+		if o.MaxRequests = 0; c.seconds == 0 {
+			o.MaxRequests = 20
+		}
+		if err := (Driver{Tool: "test"}).Run(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		m := read(t, o)
+		if per := float64(m.Requests.Successful) / 2; m.Ended != c.ended || per < c.least || per > c.most {
+			t.Errorf("%+v: ended by %q after %v requests of a stream", c.want, m.Ended, per)
+		}
+		if !strings.Contains(log.String(), "ended by "+c.ended) {
+			t.Errorf("%+v: the log does not say so: %s", c.want, &log)
+		}
+	}
+}
+
 func TestAnswersDifferInLengthAboutTheSameMean(t *testing.T) {
 	l := load{Options: driver.Options{Shape: sweep.Shape{OutputTokens: 100}, Spread: 0.2}}
 	random := rand.New(rand.NewPCG(1, 2))
