@@ -3,7 +3,6 @@ package templates
 import (
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 
-	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/sweep/plan"
@@ -25,16 +24,10 @@ func checkCapacity(p plan.Plan) wfv1.Template {
 		k.Server.Is(input(pServer)),
 		k.Output.Set(outDir),
 	).On(inDir + "/" + layout.Summary)
-	t := stepPod(p, checkTemplate, p.CheckDeadline(), pods.LoadResources(p), call)
-	t.Container.Env = append(t.Container.Env, pods.APIKeyEnv(p)...)
-	t.Inputs = inputs(pAccelerator, pSlug, pTargetURL, pMaxNumSeqs, pResults)
-	t.Inputs.Parameters = append(t.Inputs.Parameters, serverInput)
+	t := loadPod(p, checkTemplate, p.CheckDeadline(), call, pAccelerator, pSlug, pTargetURL, pMaxNumSeqs, pResults)
 	summary := summaryOfAccelerator(p)
 	summary.Path, summary.Archive, summary.Optional = inDir+"/"+layout.Summary, nil, false
 	t.Inputs.Artifacts = []wfv1.Artifact{summary}
-	t.Synchronization = &wfv1.Synchronization{Mutexes: []*wfv1.Mutex{{Name: serverLock}}}
-	t.Metadata = wfv1.Metadata{Annotations: pods.NotToBeEvicted}
-	t.NodeSelector, t.Tolerations = p.LoadGeneratorNodeSelector, p.LoadGeneratorTolerations
 	t.Outputs = wfv1.Outputs{
 		Parameters: outputParameters(k.Command, layout.OutCapacity, layout.OutConcurrency, layout.OutCost),
 		Artifacts: []wfv1.Artifact{

@@ -52,6 +52,18 @@ func stepPod(p plan.Plan, name string, deadline int, r corev1.ResourceRequiremen
 	}
 }
 
+// loadPod is a stepPod that makes load on a server, of which its inputs tell.
+func loadPod(p plan.Plan, name string, deadline int, call steps.Call, names ...string) wfv1.Template {
+	t := stepPod(p, name, deadline, pods.LoadResources(p), call)
+	t.Container.Env = append(t.Container.Env, pods.APIKeyEnv(p)...)
+	t.Inputs = inputs(names...)
+	t.Inputs.Parameters = append(t.Inputs.Parameters, serverInput)
+	t.Synchronization = &wfv1.Synchronization{Mutexes: []*wfv1.Mutex{{Name: serverLock}}}
+	t.Metadata = wfv1.Metadata{Annotations: pods.NotToBeEvicted}
+	t.NodeSelector, t.Tolerations = p.LoadGeneratorNodeSelector, p.LoadGeneratorTolerations
+	return t
+}
+
 // onPlatform gives every pod what the platform wants of it. It stands on the templates:
 // podMetadata of a specification does not reach the pods of a workflow that refers to it.
 func onPlatform(p plan.Plan, templates []wfv1.Template) {

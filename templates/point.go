@@ -42,24 +42,19 @@ func point(p plan.Plan) wfv1.Template {
 	}
 	names = append(names, pMaxNumSeqs, pResults)
 
-	t := stepPod(p, pointTemplate, 0, pods.LoadResources(p), call)
+	t := loadPod(p, pointTemplate, 0, call, names...)
 	if guidellm {
 		t.InitContainers = []wfv1.UserContainer{{Container: pods.InstallStep(p), MirrorVolumeMounts: new(true)}}
 		t.Volumes = append(t.Volumes, pods.ToolsVolume())
 		t.SecurityContext = pods.Security(pods.GuidellmUser)
 		pods.IntoGuidellm(p, t.Container)
 	}
-	t.Container.Env = append(t.Container.Env, pods.APIKeyEnv(p)...)
-	t.Inputs = inputs(names...)
-	t.Inputs.Parameters = append(t.Inputs.Parameters, serverInput, wfv1.Parameter{Name: pAgain, Default: wfv1.AnyStringPtr("")})
+	t.Inputs.Parameters = append(t.Inputs.Parameters, wfv1.Parameter{Name: pAgain, Default: wfv1.AnyStringPtr("")})
 	t.ActiveDeadlineSeconds = new(intstr.FromString(plan.PointDeadlineExpression(pMaxSeconds)))
-	t.Synchronization = &wfv1.Synchronization{Mutexes: []*wfv1.Mutex{{Name: serverLock}}}
-	t.Metadata = wfv1.Metadata{Annotations: pods.NotToBeEvicted}
 	if p.LoadGenerator == config.Cluster { // sweeps share it
 		t.Metadata.Labels = map[string]string{pods.PartOfLabel: input(pSweep)}
 		t.Inputs.Parameters = append(t.Inputs.Parameters, wfv1.Parameter{Name: pSweep, Default: wfv1.AnyStringPtr("wfgen")})
 	}
-	t.NodeSelector, t.Tolerations = p.LoadGeneratorNodeSelector, p.LoadGeneratorTolerations
 	shape := input(pPromptTokens) + "-" + input(pOutputTokens)
 	name := shape + "-b" + input(pBatchSize) + input(pAgain)
 	t.Outputs = wfv1.Outputs{

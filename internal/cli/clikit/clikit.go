@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
 
@@ -196,35 +197,23 @@ func NoArgs(c *cli.Context) error {
 	return nil
 }
 
+// withEnvironment gives every flag its variable.
 func withEnvironment(prefix string, flags []cli.Flag) []cli.Flag {
 	for _, f := range flags {
-		env := []string{steps.Variable(prefix, f.Names()[0])}
-		switch f := f.(type) {
-		case *cli.StringFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.StringSliceFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.IntFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.Int64Flag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.IntSliceFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.Float64Flag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.BoolFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.DurationFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.PathFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		case *cli.GenericFlag:
-			f.EnvVars = append(f.EnvVars, env...)
-		default:
-			panic(fmt.Sprintf("flag %s: no environment variable for a %T", f.Names()[0], f))
-		}
+		names := field(f, "EnvVars")
+		names.Set(reflect.Append(names, reflect.ValueOf(steps.Variable(prefix, f.Names()[0]))))
 	}
 	return flags
+}
+
+// field is what every kind of flag has in a field of its own, for which the library has
+// no interface.
+func field(f cli.Flag, name string) reflect.Value {
+	v := reflect.ValueOf(f).Elem().FieldByName(name)
+	if !v.IsValid() {
+		panic(fmt.Sprintf("flag %s: a %T has no %s", f.Names()[0], f, name))
+	}
+	return v
 }
 
 // permute moves the flags of a command before its arguments, where the flag

@@ -47,31 +47,7 @@ func wrap(text string, width int) []string {
 // Group puts flags under headings of the help.
 func Group(flags []cli.Flag, heading func(name string) string) []cli.Flag {
 	for _, f := range flags {
-		at := heading(f.Names()[0])
-		switch f := f.(type) {
-		case *cli.StringFlag:
-			f.Category = at
-		case *cli.StringSliceFlag:
-			f.Category = at
-		case *cli.IntFlag:
-			f.Category = at
-		case *cli.Int64Flag:
-			f.Category = at
-		case *cli.IntSliceFlag:
-			f.Category = at
-		case *cli.Float64Flag:
-			f.Category = at
-		case *cli.BoolFlag:
-			f.Category = at
-		case *cli.DurationFlag:
-			f.Category = at
-		case *cli.PathFlag:
-			f.Category = at
-		case *cli.GenericFlag:
-			f.Category = at
-		default:
-			panic(fmt.Sprintf("flag %s: no heading for a %T", f.Names()[0], f))
-		}
+		field(f, "Category").SetString(heading(f.Names()[0]))
 	}
 	return flags
 }

@@ -147,22 +147,11 @@ func capacityOptions(c *cli.Context) (capacity.Options, error) {
 	if !c.Args().Present() {
 		errs = append(errs, errors.New("nothing to read: name parameters, summaries or measurements, or directories that hold some"))
 	}
-	bad := func(flag string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--%s: %w", flag, err))
-		}
-	}
-	var err error
-	o.SLOs, err = slo.Parse(c.String("slo"))
-	bad("slo", err)
-	o.MaxNumSeqs, err = numbers(c.String("max-num-seqs"))
-	bad("max-num-seqs", err)
-	o.Chunk, err = numbers(c.String("max-num-batched-tokens"))
-	bad("max-num-batched-tokens", err)
-	o.Prices, err = prices(c.String("price"))
-	bad("price", err)
-	o.Mix, err = capacity.ParseMix(c.String("mix"))
-	bad("mix", err)
+	o.SLOs = read(c, &errs, "slo", slo.Parse)
+	o.MaxNumSeqs = read(c, &errs, "max-num-seqs", numbers)
+	o.Chunk = read(c, &errs, "max-num-batched-tokens", numbers)
+	o.Prices = read(c, &errs, "price", prices)
+	o.Mix = read(c, &errs, "mix", capacity.ParseMix)
 	if o.Spread < 0 || o.Spread >= 1 || math.IsNaN(o.Spread) {
 		errs = append(errs, fmt.Errorf("--output-spread: %v is not a fraction from 0 to below 1", o.Spread))
 	}
@@ -173,21 +162,4 @@ func capacityOptions(c *cli.Context) (capacity.Options, error) {
 		errs = append(errs, errors.New("--mix: is of a traffic, and --traffic is not given"))
 	}
 	return o, errors.Join(errs...)
-}
-
-// prices reads 2.5, or A100=2.5,H100=5; that of all others is under "".
-func prices(text string) (map[string]float64, error) {
-	found := map[string]float64{}
-	for _, part := range sweep.Items(text) {
-		name, value, named := strings.Cut(part, "=")
-		if !named {
-			name, value = "", part
-		}
-		x, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(x >= 0) || math.IsInf(x, 0) {
-			return nil, fmt.Errorf("%q: expected money per hour, or ACCELERATOR=MONEY", part)
-		}
-		found[name] = x
-	}
-	return found, nil
 }

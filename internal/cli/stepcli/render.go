@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -195,27 +194,14 @@ func renderOptions(c *cli.Context) (render.Options, error) {
 	if o.MostReplicas < 1 {
 		errs = append(errs, fmt.Errorf("--max-replicas: %d is below 1", o.MostReplicas))
 	}
-	var err error
-	if o.MaxBatch, err = numbers(c.String("max-batch-size")); err != nil {
-		errs = append(errs, fmt.Errorf("--max-batch-size: %w", err))
+	o.MaxBatch = read(c, &errs, "max-batch-size", numbers)
+	o.Count = read(c, &errs, "acc-count", numbers)
+	o.KVTokens = read(c, &errs, "kv-tokens", numbers)
+	if c.String("slo") != "" {
+		o.SLOs = read(c, &errs, "slo", slo.Parse)
 	}
-	if o.Count, err = numbers(c.String("acc-count")); err != nil {
-		errs = append(errs, fmt.Errorf("--acc-count: %w", err))
-	}
-	if o.KVTokens, err = numbers(c.String("kv-tokens")); err != nil {
-		errs = append(errs, fmt.Errorf("--kv-tokens: %w", err))
-	}
-	if text := c.String("slo"); text != "" {
-		if o.SLOs, err = slo.Parse(text); err != nil {
-			errs = append(errs, fmt.Errorf("--slo: %w", err))
-		}
-	}
-	if text := c.String("shape"); text != "" {
-		shape, err := sweep.ParseShape(text)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--shape: %w", err))
-		}
-		o.Shape = &shape
+	if c.String("shape") != "" {
+		o.Shape = new(read(c, &errs, "shape", sweep.ParseShape))
 	}
 	if text := c.String("slo-class"); text != "" {
 		name, key, found := strings.Cut(text, "/")
@@ -225,21 +211,4 @@ func renderOptions(c *cli.Context) (render.Options, error) {
 		o.SLOName, o.SLOKey = name, key
 	}
 	return o, errors.Join(errs...)
-}
-
-// numbers reads 4, or A100=4,H100=8; the number of all is under "".
-func numbers(text string) (map[string]int, error) {
-	found := map[string]int{}
-	for _, part := range sweep.Items(text) {
-		name, value, named := strings.Cut(part, "=")
-		if !named {
-			name, value = "", part
-		}
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("%q: expected a number from 1 up, or ACCELERATOR=NUMBER", part)
-		}
-		found[name] = n
-	}
-	return found, nil
 }

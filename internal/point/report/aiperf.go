@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -202,14 +203,8 @@ type aiperfMetric struct {
 	Std  float64  `json:"std"`
 	Min  *float64 `json:"min"`
 	Max  *float64 `json:"max"`
-	P10  *float64 `json:"p10"`
-	P25  *float64 `json:"p25"`
-	P50  *float64 `json:"p50"`
-	P75  *float64 `json:"p75"`
-	P90  *float64 `json:"p90"`
-	P95  *float64 `json:"p95"`
-	P99  *float64 `json:"p99"`
 	N    float64  `json:"count"`
+	percentiles
 }
 
 // distribution is the metric in milliseconds.
@@ -224,11 +219,12 @@ func (m *aiperfMetric) distribution() distribution {
 		}
 		return new(*x * scale)
 	}
-	d := distribution{Mean: m.Avg * scale, StdDev: m.Std * scale, Min: at(m.Min), Max: at(m.Max)}
-	p := &d.Percentiles
-	p.P10, p.P25, p.P50, p.P75, p.P90, p.P95, p.P99 = at(m.P10), at(m.P25), at(m.P50), at(m.P75), at(m.P90), at(m.P95), at(m.P99)
-	if p.P50 != nil {
-		d.Median = *p.P50
+	d := distribution{Mean: m.Avg * scale, StdDev: m.Std * scale, Min: at(m.Min), Max: at(m.Max), Percentiles: m.percentiles}
+	for _, p := range d.Percentiles.all() {
+		*p = at(*p)
+	}
+	if median := d.Percentiles.P50; median != nil {
+		d.Median = *median
 	}
 	return d
 }
@@ -471,7 +467,7 @@ func readAIPerfCSV(in *input) ([]measurement.Measurement, error) {
 			if err != nil || i == 0 || i >= len(columns) {
 				continue
 			}
-			switch strings.ToLower(columns[i]) {
+			switch column := strings.ToLower(columns[i]); column {
 			case "avg", "value":
 				to.Avg = x
 			case "std":
@@ -480,20 +476,10 @@ func readAIPerfCSV(in *input) ([]measurement.Measurement, error) {
 				to.Min = &x
 			case "max":
 				to.Max = &x
-			case "p10":
-				to.P10 = &x
-			case "p25":
-				to.P25 = &x
-			case "p50":
-				to.P50 = &x
-			case "p75":
-				to.P75 = &x
-			case "p90":
-				to.P90 = &x
-			case "p95":
-				to.P95 = &x
-			case "p99":
-				to.P99 = &x
+			default:
+				if p := slices.Index(percentileNames, column); p >= 0 {
+					*to.all()[p] = &x
+				}
 			}
 		}
 	}

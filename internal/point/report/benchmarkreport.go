@@ -104,18 +104,11 @@ type brStats struct {
 	StdDev float64  `json:"stddev"`
 	Min    *float64 `json:"min"`
 	Max    *float64 `json:"max"`
-	P10    *float64 `json:"p10"`
-	P25    *float64 `json:"p25"`
-	P50    *float64 `json:"p50"`
-	P75    *float64 `json:"p75"`
-	P90    *float64 `json:"p90"`
-	P95    *float64 `json:"p95"`
-	P99    *float64 `json:"p99"`
+	percentiles
 }
 
 func (s *brStats) metric() *aiperfMetric {
-	return &aiperfMetric{Unit: text(strings.ToLower(string(s.Units))), Avg: s.Mean, Std: s.StdDev, Min: s.Min, Max: s.Max,
-		P10: s.P10, P25: s.P25, P50: s.P50, P75: s.P75, P90: s.P90, P95: s.P95, P99: s.P99}
+	return &aiperfMetric{Unit: text(strings.ToLower(string(s.Units))), Avg: s.Mean, Std: s.StdDev, Min: s.Min, Max: s.Max, percentiles: s.percentiles}
 }
 
 func isBenchmarkReport(h *head) bool {

@@ -153,21 +153,31 @@ type metric struct {
 }
 
 type distribution struct {
-	Error       float64  `json:"-"` // standard error of the mean, where it is given
-	Mean        float64  `json:"mean"`
-	Median      float64  `json:"median"`
-	StdDev      float64  `json:"std_dev"`
-	Min         *float64 `json:"min"`
-	Max         *float64 `json:"max"`
-	Percentiles struct {
-		P10 *float64 `json:"p10"`
-		P25 *float64 `json:"p25"`
-		P50 *float64 `json:"p50"`
-		P75 *float64 `json:"p75"`
-		P90 *float64 `json:"p90"`
-		P95 *float64 `json:"p95"`
-		P99 *float64 `json:"p99"`
-	} `json:"percentiles"`
+	Error       float64     `json:"-"` // standard error of the mean, where it is given
+	Mean        float64     `json:"mean"`
+	Median      float64     `json:"median"`
+	StdDev      float64     `json:"std_dev"`
+	Min         *float64    `json:"min"`
+	Max         *float64    `json:"max"`
+	Percentiles percentiles `json:"percentiles"`
+}
+
+// percentiles are those that tools agree upon; nil: not told.
+type percentiles struct {
+	P10 *float64 `json:"p10"`
+	P25 *float64 `json:"p25"`
+	P50 *float64 `json:"p50"`
+	P75 *float64 `json:"p75"`
+	P90 *float64 `json:"p90"`
+	P95 *float64 `json:"p95"`
+	P99 *float64 `json:"p99"`
+}
+
+var percentileNames = []string{"p10", "p25", "p50", "p75", "p90", "p95", "p99"}
+
+// all are the percentiles in the order of their names.
+func (p *percentiles) all() []**float64 {
+	return []**float64{&p.P10, &p.P25, &p.P50, &p.P75, &p.P90, &p.P95, &p.P99}
 }
 
 // quantiles are those of the report, nil unless it holds all and each is a latency.

@@ -227,21 +227,17 @@ type inferencePerfMetric struct {
 	Mean   float64  `json:"mean"`
 	Min    *float64 `json:"min"`
 	Max    *float64 `json:"max"`
-	P10    *float64 `json:"p10"`
-	P25    *float64 `json:"p25"`
 	Median *float64 `json:"median"`
-	P75    *float64 `json:"p75"`
-	P90    *float64 `json:"p90"`
-	P95    *float64 `json:"p95"`
-	P99    *float64 `json:"p99"`
 	Total  float64  `json:"total"`
+	percentiles
 }
 
 func (m *inferencePerfMetric) distribution() distribution {
 	if m == nil {
 		return distribution{}
 	}
-	a := aiperfMetric{Unit: "s", Avg: m.Mean, Min: m.Min, Max: m.Max, P10: m.P10, P25: m.P25, P50: m.Median, P75: m.P75, P90: m.P90, P95: m.P95, P99: m.P99}
+	a := aiperfMetric{Unit: "s", Avg: m.Mean, Min: m.Min, Max: m.Max, percentiles: m.percentiles}
+	a.P50 = m.Median
 	return a.distribution()
 }
 
