@@ -24,13 +24,13 @@ func planPointsCommand() *cli.Command {
 		ArgsUsage: "[PREVIOUS]",
 		Description: `Reads a previous measurement (parameters.json, summary.json, a directory or s3://
 prefix), or supposes a server of ordinary speed, and prints the points after which the
-95 % interval of every parameter is expected to be no wider than ± --for-precision.
-With --fit iteration3 it chooses among the shapes, too.
+95 % interval of every parameter is no wider than ± --for-precision in nine sweeps of
+ten. With --fit iteration3 it chooses among the shapes, too.
 
 Exits with 65 when no plan reaches the precision.
 
 Examples:
-  step plan-points --for-precision 2% --shapes 1024/128
+  step plan-points --for-precision 10% --shapes 1024/128 --max-batch 128
   step plan-points out/parameters.json --for-precision 3% --max-batch 128
   step plan-points --fit iteration3 --for-precision 5%`,
 		Flags: []cli.Flag{
@@ -156,7 +156,7 @@ func printPlan(c *cli.Context, want wanted, what string, candidates []design.Can
 		return exit.Errorf(exit.Refused, "%s: %w", what, err)
 	}
 	w := c.App.Writer
-	fmt.Fprintf(w, "%s: %d points of %.0f s, %.1f min in all\n", what, len(p.Points), p.Seconds, p.Cost/60)
+	fmt.Fprintf(w, "%s: %d points of %.0f s, the first twice, %.1f min in all\n", what, len(p.Points), p.Seconds, p.Cost/60)
 	var shapes []sweep.Shape
 	batches := map[sweep.Shape][]string{}
 	for _, q := range p.Points {
@@ -167,6 +167,9 @@ func printPlan(c *cli.Context, want wanted, what string, candidates []design.Can
 	}
 	for _, s := range shapes {
 		fmt.Fprintf(w, "  --shapes %s --batch-sizes %s --max-seconds %.0f\n", s, strings.Join(batches[s], ","), p.Seconds)
+	}
+	if p.Times > 1 {
+		fmt.Fprintf(w, "  %d times, and the measurements of all of them to one step aggregate\n", p.Times)
 	}
 	var expected []string
 	for i, name := range names {
