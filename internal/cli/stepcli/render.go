@@ -3,6 +3,7 @@ package stepcli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 
 	"wfgen.dev/internal/estimate/aggregate"
 	"wfgen.dev/internal/estimate/capacity"
+	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/estimate/render"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
@@ -23,8 +25,8 @@ func renderCommand() *cli.Command {
 		Name:      "render",
 		Usage:     "write capacities or parameters in the format of a consumer",
 		ArgsUsage: "CAPACITY|PARAMETERS...",
-		Description: `Reads capacity.json, parameters.json and summary.json files, or directories and s3://
-prefixes that hold parameters, and writes on stdout. A refused verdict among them is
+		Description: `Reads capacity.json, prefill.json, parameters.json and summary.json files, or directories
+and s3:// prefixes that hold some, and writes on stdout. A refused verdict among them is
 refused with exit code 65.
 
 Formats of a capacity (step capacity --output), each by the safe end of its interval:
@@ -34,12 +36,17 @@ Formats of a capacity (step capacity --output), each by the safe end of its inte
   skyserve            target_qps_per_replica of SkyServe, by accelerator
   knative             annotations and containerConcurrency of Knative, and of KServe on it
 
+Formats of a prefill record (step prefill):
+  calibration         the llm-d router's calibration record (prefillCalibrationFile)
+  keda-tokens         a token-aware ScaledObject: seconds of prefill in flight per replica,
+                      within the ttft of --slo for prompts of --uncached-tokens
+
 Formats of parameters:
   router              peakPrefillThroughput (tokens/s) of the llm-d router and of KEDA's
-                      token-aware scaling, one per accelerator, from TTFT at batch 1 of
-                      the longest prompt, or of --shape; it should be one chunk long.
-                      With a capacity.json among the inputs also maxConcurrency and
-                      maxTokenConcurrency of its saturation detector
+                      token-aware scaling, one per accelerator, from a prefill.json among the
+                      inputs, or else from TTFT at batch 1 of the longest prompt, or of
+                      --shape, which should be one chunk long. With a capacity.json also
+                      maxConcurrency and maxTokenConcurrency of its saturation detector
   variantautoscaling  legacy: the VariantAutoscaling of WVA v0.0.1 to v0.4.2, which was
                       closed in 2026-09: one model, any number of accelerators
   inferno             legacy: model-data.json of the llm-inferno optimizer and control-loop
@@ -73,9 +80,10 @@ Examples:
 			&cli.StringFlag{Name: "acc-count", Usage: "GPUs of one replica, as `N` or A100=N,H100=N; 1 otherwise"},
 			&cli.StringFlag{Name: "shape", Usage: "which `SHAPE` such as 128/128, where there are several"},
 			&cli.StringFlag{Name: "runs-on", Usage: "`ACCELERATOR` that the variant runs on now, or that a file of one is for; needed where there are several"},
-			&cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=200ms,itl=20ms (see step capacity), for aibrix and, where there is no capacity.json, for its formats"},
+			&cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=200ms,itl=20ms (see step capacity), for aibrix and keda-tokens and, where there is no capacity.json, for its formats"},
 			&cli.StringFlag{Name: "price", Usage: "money per replica and hour, as `PRICE` or A100=2.5,H100=4; for aibrix"},
 			&cli.StringFlag{Name: "kv-tokens", Usage: "tokens that the KV cache of one replica holds, as `N` or A100=N,H100=N; otherwise as the measurements say; for dynamo"},
+			&cli.IntFlag{Name: "uncached-tokens", Usage: "`TOKENS` of a usual prompt that the prefix cache does not hold; for keda-tokens"},
 			&cli.StringFlag{Name: "scale-target", Usage: "`DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in small letters"},
 			&cli.StringFlag{Name: "metrics", Value: "vllm", Usage: "keda, hpa: whose metrics count requests: " + strings.Join(render.Metrics(), ", ")},
 			&cli.StringFlag{Name: "prometheus", Usage: "keda: `URL` of Prometheus", DefaultText: "http://prometheus.monitoring.svc:9090"},
@@ -91,12 +99,20 @@ func runRender(c *cli.Context) error {
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	paths, err := readCapacities(c, &o)
+	paths, err := readRecords(c, &o)
 	if err != nil {
 		return err
 	}
 	o.Note = func(text string) { fmt.Fprintln(c.App.ErrWriter, text) }
 	format := c.String("format")
+	if render.TakesPrefill(format) {
+		text, err := render.Prefill(format, o)
+		if err != nil {
+			return err
+		}
+		_, err = c.App.Writer.Write(text)
+		return err
+	}
 	if render.TakesCapacity(format) && len(o.Capacities) > 0 {
 		return writeCapacityFormat(c, o)
 	}
@@ -148,32 +164,47 @@ func writeCapacityFormat(c *cli.Context, o render.Options) error {
 	return err
 }
 
-// readCapacities reads those of the arguments that are named capacity.json or lie beside
-// one, and returns the arguments that hold other things.
-func readCapacities(c *cli.Context, o *render.Options) (others []string, err error) {
+// readRecords reads those of the arguments that are named capacity.json or prefill.json, or
+// that hold such files, and returns the arguments that hold other things.
+func readRecords(c *cli.Context, o *render.Options) (others []string, err error) {
+	records := map[string]func(io.Reader, string) error{
+		layout.Capacity: func(r io.Reader, name string) error {
+			f, err := capacity.Decode(r, name)
+			o.Capacities = append(o.Capacities, f.Capacities...)
+			return err
+		},
+		layout.Prefill: func(r io.Reader, name string) error {
+			p, err := prefill.Decode(r, name)
+			o.Prefills = append(o.Prefills, p)
+			return err
+		},
+	}
 	for _, path := range c.Args().Slice() {
-		file, alone := path, strings.HasSuffix(path, layout.Capacity)
-		switch {
-		case alone:
-		case strings.HasSuffix(path, ".json"):
-			others = append(others, path)
-			continue
-		default:
-			others = append(others, path)
-			file = strings.TrimSuffix(path, "/") + "/" + layout.Capacity
-		}
-		r, err := store.OpenPath(c.Context, file)
-		if err != nil {
-			if alone {
+		alone := false
+		for name, read := range records {
+			file := path
+			switch {
+			case strings.HasSuffix(path, name):
+				alone = true
+			case strings.HasSuffix(path, ".json"):
+				continue
+			default:
+				file = strings.TrimSuffix(path, "/") + "/" + name
+			}
+			r, err := store.OpenPath(c.Context, file)
+			if err != nil {
+				if file == path {
+					return nil, err
+				}
+				continue // a directory need not hold one
+			}
+			if err = errors.Join(read(r, file), r.Close()); err != nil {
 				return nil, err
 			}
-			continue // a directory need not hold one
 		}
-		f, err := capacity.Decode(r, file)
-		if err = errors.Join(err, r.Close()); err != nil {
-			return nil, err
+		if !alone {
+			others = append(others, path)
 		}
-		o.Capacities = append(o.Capacities, f.Capacities...)
 	}
 	return others, nil
 }
@@ -182,7 +213,7 @@ func readCapacities(c *cli.Context, o *render.Options) (others []string, err err
 func renderOptions(c *cli.Context) (render.Options, error) {
 	o := render.Options{
 		Name: c.String("name"), Namespace: c.String("namespace"), RunsOn: c.String("runs-on"), ScaleTarget: c.String("scale-target"),
-		Metrics: c.String("metrics"), Prometheus: c.String("prometheus"), MostReplicas: c.Int("max-replicas"),
+		UncachedTokens: c.Int("uncached-tokens"), Metrics: c.String("metrics"), Prometheus: c.String("prometheus"), MostReplicas: c.Int("max-replicas"),
 	}
 	var errs []error
 	if !c.Args().Present() {

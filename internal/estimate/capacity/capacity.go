@@ -15,7 +15,6 @@ import (
 	"math"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -26,6 +25,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/engine"
 	"wfgen.dev/internal/sweep/slo"
 )
 
@@ -217,24 +217,10 @@ func largest(p *parameters.Parameters) float64 {
 func serverOf(p *parameters.Parameters, o Options) server {
 	s := server{spread: o.Spread}
 	args := strings.Fields(strings.Join(p.Provenance.Args, " "))
-	s.maxInFlight = cmp.Or(numberOf(o.MaxNumSeqs, p.Accelerator), argument(args, "--max-num-seqs"), int(math.Ceil(largest(p))))
-	s.chunk = cmp.Or(numberOf(o.Chunk, p.Accelerator), argument(args, "--max-num-batched-tokens"), DefaultChunk)
+	s.maxInFlight = cmp.Or(numberOf(o.MaxNumSeqs, p.Accelerator), engine.MaxNumSeqs(args), int(math.Ceil(largest(p))))
+	s.chunk = cmp.Or(numberOf(o.Chunk, p.Accelerator), engine.ChunkTokens(args), DefaultChunk)
 	s.chunk = max(s.chunk, s.maxInFlight)
 	return s
-}
-
-// argument is the number that follows a flag in a command line; 0: it is not there.
-func argument(args []string, flag string) int {
-	for i, a := range args {
-		value, ok := strings.CutPrefix(a, flag+"=")
-		if a == flag && i+1 < len(args) {
-			value, ok = args[i+1], true
-		}
-		if n, err := strconv.Atoi(strings.Trim(value, `"'`)); ok && err == nil {
-			return n
-		}
-	}
-	return 0
 }
 
 func numberOf(numbers map[string]int, accelerator string) int {

@@ -98,11 +98,11 @@ func assumed(cs []capacity.Capacity) []string {
 }
 
 // named is the object of an accelerator: its name, and the Deployment that is scaled.
-func (o Options) named(c capacity.Capacity, several bool) (name, target string, err error) {
-	slug := sweep.Slug(c.Accelerator)
+func (o Options) named(model, accelerator string, several bool) (name, target string, err error) {
+	slug := sweep.Slug(accelerator)
 	name = o.Name
 	if name == "" {
-		name = sweep.Slug(c.Model)
+		name = sweep.Slug(model)
 	}
 	if several {
 		name += "-" + slug
@@ -145,25 +145,28 @@ func keda(cs []capacity.Capacity, o Options) ([]byte, error) {
 		"The query takes pods whose name begins with the Deployment's, as Prometheus labels them.",
 	}
 	return documents(notes, cs, func(c capacity.Capacity) (any, error) {
-		name, target, err := o.named(c, len(cs) > 1)
+		name, target, err := o.named(c.Model, c.Accelerator, len(cs) > 1)
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{
-			"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": metadata{Name: name, Namespace: o.Namespace},
-			"spec": map[string]any{
-				"scaleTargetRef":  map[string]any{"name": target},
-				"minReplicaCount": 1,
-				"maxReplicaCount": o.most(),
-				"triggers": []any{map[string]any{
-					"type": "prometheus", "metricType": "AverageValue",
-					"metadata": map[string]string{
-						"serverAddress": o.prometheus(), "query": o.query(c, target), "threshold": parameters.Format(c.InFlight.Safe()),
-					},
-				}},
-			},
-		}, nil
+		return scaledObject(name, target, o, o.query(c, target), c.InFlight.Safe()), nil
 	})
+}
+
+// scaledObject is KEDA's, with one trigger: the query's value per replica.
+func scaledObject(name, target string, o Options, query string, threshold float64) any {
+	return map[string]any{
+		"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": metadata{Name: name, Namespace: o.Namespace},
+		"spec": map[string]any{
+			"scaleTargetRef":  map[string]any{"name": target},
+			"minReplicaCount": 1,
+			"maxReplicaCount": o.most(),
+			"triggers": []any{map[string]any{
+				"type": "prometheus", "metricType": "AverageValue",
+				"metadata": map[string]string{"serverAddress": o.prometheus(), "query": query, "threshold": parameters.Format(threshold)},
+			}},
+		},
+	}
 }
 
 func (o Options) metrics() string {
@@ -211,7 +214,7 @@ func hpa(cs []capacity.Capacity, o Options) ([]byte, error) {
 		"where its rule replaces the colon.",
 	}
 	return documents(notes, cs, func(c capacity.Capacity) (any, error) {
-		name, target, err := o.named(c, len(cs) > 1)
+		name, target, err := o.named(c.Model, c.Accelerator, len(cs) > 1)
 		if err != nil {
 			return nil, err
 		}

@@ -134,6 +134,13 @@ func TestTheScaledObjectIsKEDAs(t *testing.T) {
 	if err := check(text); err != nil {
 		t.Errorf("%v\n%s", err, text)
 	}
+	tokens, err := Prefill("keda-tokens", prefilled())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := check(tokens); err != nil {
+		t.Errorf("%v\n%s", err, tokens)
+	}
 	if check([]byte(strings.Replace(string(text), "minReplicaCount", "minReplicas", 1))) == nil {
 		t.Error("the schema takes any field")
 	}

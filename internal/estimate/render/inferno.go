@@ -9,6 +9,7 @@ import (
 	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -85,11 +86,21 @@ func router(ps []parameters.Parameters, o Options) ([]byte, error) {
 	lines := []string{
 		"peakPrefillThroughput (tokens/s) of " + ps[0].Model + " for the token-aware scaling of",
 		"the llm-d router and of KEDA: prompt tokens over TTFT at batch 1. It is defined for a prompt of",
-		"one chunk (max-num-batched-tokens); shorter ones give less than the peak.",
+		"one chunk (max-num-batched-tokens), which step prefill measures; shorter ones give less than the peak.",
 	}
 	body := ""
 	for _, name := range names {
 		p := longest[name]
+		limits, notes, err := saturation(name, ps[0].Model, o)
+		if err != nil {
+			return nil, err
+		}
+		if r := o.prefillOf(p); r != nil {
+			lines = append(lines, fmt.Sprintf("%s: %d prompt tokens, one chunk, TTFT %s ms (median of an idle server, %s)", name, r.ChunkTokens, parameters.Format(r.MedianTTFTMS), r.Fingerprint))
+			body += fmt.Sprintf("%q:\n  peakPrefillThroughput: %.0f\n", name, r.TokensPerSecond) + limits
+			lines = append(lines, notes...)
+			continue
+		}
 		i := slices.IndexFunc(p.Fit.Points, func(q parameters.Point) bool { return q.BatchSize == 1 && q.TTFT != nil })
 		if i < 0 {
 			return nil, exit.Errorf(exit.Refused, "%s, %s: no TTFT at batch 1 was measured, which the rate is made of", name, p.Shape)
@@ -103,13 +114,19 @@ func router(ps []parameters.Parameters, o Options) ([]byte, error) {
 		}
 		lines = append(lines, caution(p)...)
 		body += fmt.Sprintf("%q:\n  peakPrefillThroughput: %.0f\n", name, 1000*q.PromptTokens/q.TTFT.MS)
-		limits, notes, err := saturation(name, ps[0].Model, o)
-		if err != nil {
-			return nil, err
-		}
 		body, lines = body+limits, append(lines, notes...)
 	}
 	return []byte(comment(lines) + body), nil
+}
+
+// prefillOf is the usable prefill record of the same model and accelerator; nil: there is none.
+func (o Options) prefillOf(p parameters.Parameters) *prefill.Record {
+	for i := range o.Prefills {
+		if r := &o.Prefills[i]; r.Model == p.Model && r.Accelerator == p.Accelerator && r.Usable() {
+			return r
+		}
+	}
+	return nil
 }
 
 // saturation is what the saturation detector of the llm-d router takes of an endpoint, where

@@ -11,6 +11,7 @@ import (
 	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
@@ -35,7 +36,10 @@ type Options struct {
 	Points     []measurement.Measurement // for formats of measured points
 	SLOs       []slo.Objective           // for formats of capacity
 	Capacities []capacity.Capacity       // within the SLOs
-	Note       func(string)              // told what a reader of a format without comments must know; nil: nobody
+	Prefills   []prefill.Record          // of the models and accelerators
+
+	UncachedTokens int          // of a usual prompt, which the prefix cache does not hold
+	Note           func(string) // told what a reader of a format without comments must know; nil: nobody
 
 	Metrics      string // whose metrics count requests: vllm (empty), sglang or epp
 	Prometheus   string // URL that KEDA asks; empty: a usual one
@@ -64,8 +68,10 @@ var formats = map[string]func([]parameters.Parameters, Options) ([]byte, error){
 
 // Formats lists the formats.
 func Formats() []string {
-	return append(slices.Sorted(maps.Keys(capacityFormats)), slices.Sorted(maps.Keys(formats))...)
+	return slices.Concat(formatsOf(capacityFormats), formatsOf(prefillFormats), formatsOf(formats))
 }
+
+func formatsOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Render writes the parameters, at least one, in a format. A refused verdict among them is
 // refused: whoever consumes the output cannot see it.

@@ -32,6 +32,7 @@ const (
 	Measurements = "measurements" // directory: <shape>-b<batch>.json
 	Summary      = "summary.json"
 	Capacity     = "capacity.json"     // what one replica bears within the objectives
+	Prefill      = "prefill.json"      // how fast an idle server computes prompts
 	Check        = "check"             // directory: open loops that the capacity was held against
 	Page         = "report/index.html" // what people look at
 	Summaries    = "summaries"         // directory: <accelerator>.json, small, what the summary of a run is made of

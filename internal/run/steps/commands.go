@@ -222,6 +222,31 @@ var Check = define(struct {
 	Output:      output,
 })
 
+// Prefill measures how fast a server computes prompts while it does nothing else.
+var Prefill = define(struct {
+	Command
+	Target, Model, APIKey Flag[string]
+	APIKeyFor             Flag[string]
+	Endpoint              Flag[string]
+	Accelerator           Flag[string]
+	ChunkTokens, Samples  Flag[int]
+	MaxSpread             Flag[string]
+	Patience              Flag[time.Duration]
+	ModelRevision, Server Flag[string]
+	Output                Flag[string]
+}{
+	Command: Command{Name: "prefill", Again: true},
+	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor, Endpoint: endpoint,
+	Accelerator:   Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` of the accelerator"},
+	ChunkTokens:   Flag[int]{Name: "chunk-tokens", Usage: "`TOKENS` of every prompt, the server's max-num-batched-tokens; 0: as the server's arguments in --server say"},
+	Samples:       Flag[int]{Name: "samples", Default: 20, Usage: "`PROMPTS` that shall count, 10 or more"},
+	MaxSpread:     Flag[string]{Name: "max-spread", Default: "10%", Usage: "`SHARE` of the median that the 10 and the 90 % quantile of the prompts may lie apart"},
+	Patience:      Flag[time.Duration]{Name: "patience", Default: 30 * time.Second, Usage: "how long to wait for the server to be idle"},
+	ModelRevision: Flag[string]{Name: "model-revision", Usage: "`REVISION` of the model, for the fingerprint; otherwise as the server's arguments say"},
+	Server:        Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
+	Output:        output,
+})
+
 // InstallTo copies step itself to its argument.
 var InstallTo = define(struct{ Command }{Command{Name: "install-to"}})
 

@@ -26,6 +26,7 @@ type Engine struct {
 
 	args  func(Settings) []string
 	limit string   // argument with the most requests that run at once
+	chunk string   // argument with the most prompt tokens of an iteration
 	more  []string // further spellings of arguments that the sweep gives
 }
 
@@ -49,7 +50,7 @@ var engines = []Engine{
 	{
 		Name: VLLM, Image: "vllm/vllm-openai:v0.32.0", Command: []string{"vllm", "serve"},
 		KeyVariable: "VLLM_API_KEY", Variables: []Variable{{"VLLM_NO_USAGE_STATS", "1"}},
-		limit: "--max-num-seqs", more: []string{"-tp"},
+		limit: "--max-num-seqs", chunk: "--max-num-batched-tokens", more: []string{"-tp"},
 		args: func(s Settings) []string {
 			return []string{
 				s.Path,
@@ -71,7 +72,7 @@ var engines = []Engine{
 	{
 		Name: SGLang, Image: "lmsysorg/sglang:v0.5.6", Command: []string{"python3", "-m", "sglang.launch_server"},
 		KeyVariable: "SGLANG_API_KEY", Variables: []Variable{{"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION", "false"}},
-		limit: "--max-running-requests", more: []string{"--model", "--tp-size", "--tp", "--api-key"},
+		limit: "--max-running-requests", chunk: "--chunked-prefill-size", more: []string{"--model", "--tp-size", "--tp", "--api-key"},
 		args: func(s Settings) []string {
 			args := []string{
 				"--model-path=" + s.Path,
@@ -143,8 +144,18 @@ func (e Engine) Gives(argument string) bool {
 // MaxNumSeqs is what the arguments of a server of any kind say of the most requests that
 // it runs at once; 0 where they do not.
 func MaxNumSeqs(args []string) int {
+	return number(args, func(e Engine) string { return e.limit })
+}
+
+// ChunkTokens is what they say of the most prompt tokens that it computes in an iteration;
+// 0 where they do not.
+func ChunkTokens(args []string) int {
+	return number(args, func(e Engine) string { return e.chunk })
+}
+
+func number(args []string, name func(Engine) string) int {
 	for _, e := range engines {
-		if n, err := strconv.Atoi(Argument(args, e.limit)); err == nil {
+		if n, err := strconv.Atoi(strings.Trim(Argument(args, name(e)), `"'`)); err == nil && n > 0 {
 			return n
 		}
 	}

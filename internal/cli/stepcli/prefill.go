@@ -1,0 +1,130 @@
+package stepcli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/prefill"
+	"wfgen.dev/internal/llm"
+	"wfgen.dev/internal/llm/record"
+	"wfgen.dev/internal/point/driver/native"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/engine"
+	"wfgen.dev/internal/version"
+)
+
+func prefillCommand() *cli.Command {
+	return &cli.Command{
+		Name:  steps.Prefill.Name,
+		Usage: "measure how fast an idle server computes prompts, for a router",
+		Description: `Sends prompts of exactly one chunk, what one iteration of the server computes at most
+(max-num-batched-tokens), one at a time and each only when the server's metrics say that
+it has nothing to do. Writes prefill.json into --output: the rate, which is the chunk over
+the median time to first token, every prompt, and a fingerprint of what the server is.
+step render makes of it the llm-d router's calibration record (--format calibration) and
+KEDA's token-aware ScaledObject (--format keda-tokens).
+
+Exits with 69 when the server cannot be asked so, with 75 when it is never idle, and with
+65 when fewer than 10 prompts count or they differ by more than --max-spread; what was
+measured is written all the same.
+
+Example:
+  step prefill --target http://vllm:8000 --model llama --accelerator A100 --chunk-tokens 8192 \
+    --server @outputs/server --output prefill`,
+		Flags:  steps.Prefill.Flags(),
+		Action: runPrefill,
+	}
+}
+
+func runPrefill(c *cli.Context) error {
+	f := steps.Prefill
+	spread, errSpread := sweep.ParseShare(f.MaxSpread.In(c))
+	server, errServer := instance(f.Server.In(c))
+	key, errKey := keyOf(c, f.Target.In(c))
+	errs := []error{clikit.NoArgs(c), errServer, errKey, checkEndpoint(f.Endpoint.In(c))}
+	if errSpread != nil {
+		errs = append(errs, fmt.Errorf("--max-spread: %w", errSpread))
+	}
+	chunk := f.ChunkTokens.In(c)
+	if chunk == 0 {
+		chunk = engine.ChunkTokens(server.Args)
+	}
+	switch {
+	case chunk == 0:
+		errs = append(errs, errors.New("--chunk-tokens: not given, and the arguments of --server do not say it; it is the server's max-num-batched-tokens (SGLang: chunked-prefill-size)"))
+	case chunk < 1 || chunk > sweep.MostTokens:
+		errs = append(errs, fmt.Errorf("--chunk-tokens: %d is not a number of tokens from 1 to %d", chunk, sweep.MostTokens))
+	}
+	if n := f.Samples.In(c); n < prefill.FewestSamples || n > 1000 {
+		errs = append(errs, fmt.Errorf("--samples: %d is not a number from %d to 1000", n, prefill.FewestSamples))
+	}
+	if f.Patience.In(c) <= 0 {
+		errs = append(errs, fmt.Errorf("--patience: %s is not a time above 0", f.Patience.In(c)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	out, err := store.New(c.Context, f.Output.In(c))
+	if err != nil {
+		return err
+	}
+	client, err := llm.New(f.Target.In(c), key)
+	if err != nil {
+		return err
+	}
+	r := prefill.Record{
+		Model: f.Model.In(c), Accelerator: f.Accelerator.In(c), ChunkTokens: chunk,
+		Identity:   prefill.IdentityOf(f.Model.In(c), f.Accelerator.In(c), f.ModelRevision.In(c), chunk, server),
+		MeasuredAt: record.Unix(time.Now()), Target: client.Target(), Tool: "step " + version.Version(), Instance: server,
+	}
+	if err := measurePrefill(c, client, &r); err != nil {
+		return err
+	}
+	r.Judge(spread)
+	data, err := r.Encode()
+	if err != nil {
+		return err
+	}
+	if err := out.Put(c.Context, layout.Prefill, bytes.NewReader(data)); err != nil {
+		return err
+	}
+	if r.MedianTTFTMS > 0 {
+		fmt.Fprintf(c.App.Writer, "%s on %s: %.0f prompt tokens/s (%d tokens in %.4g ms, the median of the %s's times; they spread by %.3g %%)\nfingerprint %s\n",
+			r.Model, r.Accelerator, r.TokensPerSecond, r.ChunkTokens, r.MedianTTFTMS, r.From, r.SpreadPercent, r.Fingerprint)
+	}
+	if r.Verdict.Level == fit.Refused {
+		return exit.Errorf(exit.Refused, "refused: %s", strings.Join(r.Verdict.Reasons, "; "))
+	}
+	for _, why := range r.Verdict.Reasons {
+		fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", why)
+	}
+	return nil
+}
+
+// measurePrefill asks the server, and fills in what it says of itself.
+func measurePrefill(c *cli.Context, client *llm.Client, r *prefill.Record) error {
+	found, err := client.Find(c.Context, r.Model)
+	if err != nil {
+		return err
+	}
+	if found.MaxModelLen > 0 && r.ChunkTokens+1 > found.MaxModelLen {
+		return exit.Errorf(exit.Unusable, "a prompt of one chunk has %d tokens, and the server's max-model-len is %d; start it with a longer one", r.ChunkTokens, found.MaxModelLen)
+	}
+	r.ServerVersion = client.Version(c.Context)
+	r.Samples, err = native.Prefill(c.Context, client, native.PrefillOptions{
+		Model: r.Model, Endpoint: steps.Prefill.Endpoint.In(c), Tokens: r.ChunkTokens, Samples: steps.Prefill.Samples.In(c), Seed: time.Now().UnixNano(),
+		Patience: steps.Prefill.Patience.In(c), Log: c.App.ErrWriter,
+	})
+	return err
+}

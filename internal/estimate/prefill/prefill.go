@@ -1,0 +1,226 @@
+// Package prefill holds how fast a server computes prompts: the record of an idle probe
+// with prompts of exactly one chunk, from which routers and token-aware autoscalers know
+// how long the tokens in flight take. It does no I/O but decoding.
+package prefill
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/llm/record"
+	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep/engine"
+)
+
+// Schema names the version of prefill.json.
+const Schema = "wfgen.dev/prefill/v1"
+
+// Limits of the verdict.
+const (
+	// FewestSamples is how many prompts must count, as the llm-d router has it.
+	FewestSamples = 10
+	// MostSpread is how far the samples' 10 and 90 % quantiles may lie apart, as a share of
+	// the median: the same work on an idle server takes the same time.
+	MostSpread = 0.1
+)
+
+// Record is prefill.json. Times are in ms, lengths in tokens.
+type Record struct {
+	Schema      string `json:"schema"`
+	Model       string `json:"model"`
+	Accelerator string `json:"accelerator"`
+	ChunkTokens int    `json:"chunk_tokens"` // of every prompt: what one iteration of the server computes at most (max-num-batched-tokens)
+
+	MedianTTFTMS    float64 `json:"median_ttft_ms,omitempty"`    // of the samples that count
+	SpreadPercent   float64 `json:"spread_percent,omitempty"`    // from their 10 to their 90 % quantile, percent of the median
+	TokensPerSecond float64 `json:"tokens_per_second,omitempty"` // chunk_tokens over the median
+	From            string  `json:"from,omitempty"`              // whose times: server or client
+
+	Samples     []measurement.Prefill `json:"samples"`
+	Verdict     fit.Verdict           `json:"verdict"`
+	Fingerprint string                `json:"fingerprint"` // sha256: of identity
+	Identity    Identity              `json:"identity"`
+
+	MeasuredAt    float64 `json:"measured_at"` // Unix seconds
+	Target        string  `json:"target,omitempty"`
+	ServerVersion string  `json:"server_version,omitempty"` // as the server says it
+	Tool          string  `json:"tool,omitempty"`           // version of step
+	record.Instance
+}
+
+// Identity is what must be the same for the rate to be that of another server. What is
+// empty is not known.
+type Identity struct {
+	Model           string `json:"model"`
+	ModelRevision   string `json:"model_revision"`
+	ImageDigest     string `json:"engine_image_digest"`
+	DType           string `json:"dtype"`
+	Accelerator     string `json:"accelerator"`
+	TensorParallel  string `json:"tensor_parallel"`
+	DataParallel    string `json:"data_parallel"`
+	ExpertParallel  string `json:"expert_parallel"`
+	MaxNumSeqs      int    `json:"max_num_seqs"` // 0: not known
+	ChunkTokens     int    `json:"chunk_tokens"`
+	QuantizedWeight string `json:"quantization"`
+}
+
+// IdentityOf reads what a server runs as. revision is that of the model, empty where only
+// the arguments may say it.
+func IdentityOf(model, accelerator, revision string, chunk int, i record.Instance) Identity {
+	args := strings.Fields(strings.Join(i.Args, " ")) // a shell's, too
+	first := func(names ...string) string {
+		for _, name := range names {
+			if v := strings.Trim(engine.Argument(args, name), `"'`); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	id := Identity{
+		Model: model, ModelRevision: revision, ImageDigest: i.ImageDigest, DType: first("--dtype"), Accelerator: accelerator,
+		TensorParallel: first("--tensor-parallel-size", "-tp", "--tp-size", "--tp"), DataParallel: first("--data-parallel-size", "-dp", "--dp-size", "--dp"),
+		ExpertParallel: first("--expert-parallel-size", "--ep-size", "--ep"), MaxNumSeqs: engine.MaxNumSeqs(args), ChunkTokens: chunk,
+		QuantizedWeight: first("--quantization", "-q"),
+	}
+	if id.ModelRevision == "" {
+		id.ModelRevision = first("--revision")
+	}
+	if id.ExpertParallel == "" && slices.Contains(args, "--enable-expert-parallel") {
+		id.ExpertParallel = "all"
+	}
+	return id
+}
+
+// Fingerprint is the same for equal identities: sha256: and the hash of their JSON.
+func (i Identity) Fingerprint() string {
+	data, err := json.Marshal(i)
+	if err != nil {
+		panic(err) // texts and numbers
+	}
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Judge makes the numbers and the verdict of the samples.
+func (r *Record) Judge(mostSpread float64) {
+	r.Verdict, r.Fingerprint = fit.NewVerdict(), r.Identity.Fingerprint()
+	var client, server []float64
+	why := map[string]int{}
+	for _, s := range r.Samples {
+		if s.LeftOut != "" {
+			why[s.LeftOut]++
+			continue
+		}
+		client = append(client, s.ClientMS)
+		if s.ServerMS != nil {
+			server = append(server, *s.ServerMS)
+		}
+	}
+	times := client
+	if r.From = "client"; len(server) == len(client) {
+		times, r.From = server, "server"
+	}
+	if len(times) < FewestSamples {
+		text := fmt.Sprintf("%d prompts count, and %d are needed", len(times), FewestSamples)
+		for _, w := range slices.Sorted(maps.Keys(why)) {
+			text += fmt.Sprintf("; %d left out: %s", why[w], w)
+		}
+		r.Verdict.Refuse(reason.New(reason.Few, "%s", text).Cured("keep others off the server, and ask for more samples"))
+		return
+	}
+	slices.Sort(times)
+	r.MedianTTFTMS = quantile(times, 0.5)
+	spread := (quantile(times, 0.9) - quantile(times, 0.1)) / r.MedianTTFTMS
+	r.SpreadPercent = 100 * spread
+	r.TokensPerSecond = 1000 * float64(r.ChunkTokens) / r.MedianTTFTMS
+	if !(spread <= mostSpread) {
+		r.Verdict.Refuse(reason.New(reason.Scatter, "the same work on an idle server took from %.4g to %.4g ms (10 to 90 %% of the prompts), %.3g %% of the median, where %.3g %% are let pass",
+			quantile(times, 0.1), quantile(times, 0.9), 100*spread, 100*mostSpread).Cured("fix the clocks, keep others off the node, and measure again"))
+	}
+	for _, unknown := range []struct{ name, value, cure string }{
+		{"the model's revision", r.Identity.ModelRevision, "give --model-revision"},
+		{"the digest of the server's image", r.Identity.ImageDigest, "give --server with image_digest, as step wait writes it"},
+	} {
+		if unknown.value == "" {
+			r.Verdict.Warn(reason.New(reason.Other, "the fingerprint does not hold %s, which is not known: another one would have the same", unknown.name).Cured("%s", unknown.cure))
+		}
+	}
+}
+
+// quantile of ascending values, between two of them interpolated.
+func quantile(values []float64, share float64) float64 {
+	at := share * float64(len(values)-1)
+	i := int(math.Floor(at))
+	if i+1 >= len(values) {
+		return values[len(values)-1]
+	}
+	return values[i] + (at-float64(i))*(values[i+1]-values[i])
+}
+
+// Usable says whether the rate may be used.
+func (r *Record) Usable() bool { return r.Verdict.Level != fit.Refused && r.TokensPerSecond > 0 }
+
+// Encode is the file: indented JSON, the schema filled in.
+func (r Record) Encode() ([]byte, error) {
+	r.Schema = Schema
+	if err := r.validate(); err != nil {
+		return nil, fmt.Errorf("prefill: %w", err)
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(r)
+	return b.Bytes(), err
+}
+
+// Decode reads a record; name is what errors call it. Unknown fields are ignored. The
+// error names every mistake and has the code of refused data.
+func Decode(in io.Reader, name string) (Record, error) {
+	var r Record
+	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&r); err != nil {
+		return r, exit.Errorf(exit.Refused, "%s: not a prefill record: %w", name, err)
+	}
+	if err := r.validate(); err != nil {
+		return r, exit.Errorf(exit.Refused, "%s: %w", name, err)
+	}
+	return r, nil
+}
+
+func (r *Record) validate() error {
+	if r.Schema != Schema {
+		return fmt.Errorf("schema: found %q, expected %q", r.Schema, Schema)
+	}
+	var errs []error
+	if r.Model == "" || r.Accelerator == "" {
+		errs = append(errs, errors.New("model or accelerator: missing"))
+	}
+	if r.ChunkTokens < 1 {
+		errs = append(errs, fmt.Errorf("chunk_tokens: %d is below 1", r.ChunkTokens))
+	}
+	if want := r.Identity.Fingerprint(); r.Fingerprint != want {
+		errs = append(errs, fmt.Errorf("fingerprint: %s is not that of the identity, %s", r.Fingerprint, want))
+	}
+	switch r.Verdict.Level {
+	case fit.Accepted, fit.Warned:
+		if !(r.MedianTTFTMS > 0) || math.Abs(r.TokensPerSecond*r.MedianTTFTMS/1000/float64(r.ChunkTokens)-1) > 1e-6 {
+			errs = append(errs, fmt.Errorf("tokens_per_second: %v is not chunk_tokens over median_ttft_ms", r.TokensPerSecond))
+		}
+	case fit.Refused:
+	default:
+		errs = append(errs, fmt.Errorf("verdict.level: found %q, expected %s, %s or %s", r.Verdict.Level, fit.Accepted, fit.Warned, fit.Refused))
+	}
+	return errors.Join(errs...)
+}
