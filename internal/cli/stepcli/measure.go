@@ -3,7 +3,6 @@ package stepcli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -272,10 +271,12 @@ func printJSON(w io.Writer, all []measurement.Measurement) error {
 	if all == nil {
 		all = []measurement.Measurement{} // a list for whoever reads it
 	}
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(all)
+	data, err := layout.JSON(all)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(data)
+	return err
 }
 
 func printMeasurements(w io.Writer, all []measurement.Measurement) error {

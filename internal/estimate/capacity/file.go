@@ -1,14 +1,13 @@
 package capacity
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/slo"
 )
@@ -83,23 +82,14 @@ func (f File) Encode() ([]byte, error) {
 	if err := f.validate(); err != nil {
 		return nil, fmt.Errorf("capacity: %w", err)
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	err := e.Encode(f)
-	return b.Bytes(), err
+	return layout.JSON(f)
 }
 
 // Decode reads a capacity file; name is what errors call it. Unknown fields are ignored.
 func Decode(r io.Reader, name string) (File, error) {
 	var f File
-	data, err := io.ReadAll(io.LimitReader(r, 64<<20))
-	if err != nil {
-		return f, fmt.Errorf("%s: %w", name, err)
-	}
-	if err := json.Unmarshal(data, &f); err != nil {
-		return f, exit.Errorf(exit.Refused, "%s: not a capacity file: %w", name, err)
+	if err := layout.ReadJSON(r, name, "capacity file", &f, 64<<20); err != nil {
+		return f, err
 	}
 	if err := f.validate(); err != nil {
 		return f, exit.Errorf(exit.Refused, "%s: %w", name, err)

@@ -4,8 +4,6 @@
 package parameters
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +16,7 @@ import (
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/linear4"
 )
@@ -321,14 +320,14 @@ func (p Parameters) Encode() ([]byte, error) {
 	if err := p.validate(); err != nil {
 		return nil, fmt.Errorf("parameters of %s on %s, %s: %w", p.Model, p.Accelerator, p.Shape, err)
 	}
-	return encode(p)
+	return layout.JSON(p)
 }
 
 // Decode reads a parameters file; name is what its errors call it. Unknown fields
 // are ignored. An error names every mistake and has the code of refused data.
 func Decode(r io.Reader, name string) (Parameters, error) {
 	var p Parameters
-	if err := decode(r, name, "parameters file", &p, 4<<20); err != nil {
+	if err := layout.ReadJSON(r, name, "parameters file", &p, 4<<20); err != nil {
 		return p, err
 	}
 	if err := p.validate(); err != nil {
@@ -417,27 +416,4 @@ func (c *Curve) validate(bad func(format string, args ...any)) {
 			before = s
 		}
 	}
-}
-
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	err := e.Encode(v)
-	return b.Bytes(), err
-}
-
-func decode(r io.Reader, name, what string, to any, most int64) error {
-	data, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if int64(len(data)) > most {
-		return exit.Errorf(exit.Refused, "%s: larger than %d bytes, which no %s is", name, most, what)
-	}
-	if err := json.Unmarshal(data, to); err != nil {
-		return exit.Errorf(exit.Refused, "%s: not a %s: %w", name, what, err)
-	}
-	return nil
 }

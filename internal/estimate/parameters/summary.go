@@ -9,6 +9,7 @@ import (
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -148,13 +149,13 @@ func (s Summary) Encode() ([]byte, error) {
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("summary: %w", err)
 	}
-	return encode(s)
+	return layout.JSON(s)
 }
 
 // DecodeSummary reads a summary file; see Decode.
 func DecodeSummary(r io.Reader, name string) (Summary, error) {
 	var s Summary
-	if err := decode(r, name, "summary", &s, 256<<20); err != nil {
+	if err := layout.ReadJSON(r, name, "summary", &s, 256<<20); err != nil {
 		return s, err
 	}
 	if err := s.validate(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/slo"
 )
@@ -129,7 +130,7 @@ func aibrix(ps []parameters.Parameters, o Options) ([]byte, error) {
 	if a.Cost == 0 {
 		o.note("cost is 0: give the price of a replica and hour with --price")
 	}
-	return indented(a)
+	return layout.JSON(a)
 }
 
 // capacity is that of the parameters; nil: not given.
@@ -228,5 +229,5 @@ func dynamo(ps []parameters.Parameters, o Options) ([]byte, error) {
 	} else {
 		o.note("ITL is as measured on an aggregated server and HOLDS THE PREFILL OF OTHER REQUESTS, which a decode worker does not run; the engine model takes it out, and wants a summary.json of several shapes.")
 	}
-	return indented(d)
+	return layout.JSON(d)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep/linear4"
 )
 
@@ -152,17 +152,7 @@ func planner(ps []parameters.Parameters, o Options) ([]byte, error) {
 	if bare > 0 {
 		o.note("%d of %d points hold no percentiles: their means stand for them", bare, len(points))
 	}
-	return indented(out)
-}
-
-// indented is JSON as people read it.
-func indented(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	err := e.Encode(v)
-	return b.Bytes(), err
+	return layout.JSON(out)
 }
 
 // benchmarkReport writes a Benchmark Report of version 0.2.1, the format of

@@ -1,8 +1,6 @@
 package measurement
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +9,7 @@ import (
 
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 )
 
 // MaxFileSize is the most that a measurement file may hold, bytes; it keeps a
@@ -27,17 +26,14 @@ func Encode(m Measurement) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(m); err != nil {
+	data, err := layout.JSON(m)
+	if err != nil {
 		return nil, fmt.Errorf("measurement: %w", err)
 	}
-	if b.Len() > MaxFileSize {
-		return nil, exit.Errorf(exit.Refused, "measurement: %d bytes, more than the %d that may be read again", b.Len(), MaxFileSize)
+	if len(data) > MaxFileSize {
+		return nil, exit.Errorf(exit.Refused, "measurement: %d bytes, more than the %d that may be read again", len(data), MaxFileSize)
 	}
-	return b.Bytes(), nil
+	return data, nil
 }
 
 // Decode reads a measurement; name is what its errors call the file. Unknown
@@ -45,15 +41,8 @@ func Encode(m Measurement) ([]byte, error) {
 // and has the exit code of refused data.
 func Decode(r io.Reader, name string) (Measurement, error) {
 	var m Measurement
-	data, err := io.ReadAll(io.LimitReader(r, MaxFileSize+1))
-	if err != nil {
-		return m, fmt.Errorf("%s: %w", name, err)
-	}
-	if len(data) > MaxFileSize {
-		return m, exit.Errorf(exit.Refused, "%s: larger than %d bytes, which no measurement is", name, MaxFileSize)
-	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return m, exit.Errorf(exit.Refused, "%s: not a measurement: %w", name, err)
+	if err := layout.ReadJSON(r, name, "measurement", &m, MaxFileSize); err != nil {
+		return m, err
 	}
 	if err := m.validate(); err != nil {
 		return m, exit.Errorf(exit.Refused, "%s: %w", name, err)
