@@ -128,9 +128,11 @@ generate:
 bench:
 	go test -run '^$$' -bench . -benchtime 1x ./...
 
-# Argo's own linter over the examples; a module of its own, since it is large
+# Argo's own linter over the examples, and Argo Events' code over their triggers; modules
+# of their own, since they are large
 argolint:
 	cd hack/argolint && go test ./... && go run . ../../examples
+	cd hack/argoevents && go vet ./... && go test ./...
 
 $(GOLANGCI):
 	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

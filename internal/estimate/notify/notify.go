@@ -6,6 +6,7 @@ package notify
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,12 +123,16 @@ func failedNodes(text string) []string {
 	}
 	var lines []string
 	for _, node := range nodes {
-		if node.Message != "" {
+		if node.Message != "" && !ofOthers.MatchString(node.Message) {
 			lines = append(lines, brief(node.DisplayName+": "+node.Message))
 		}
 	}
 	return lines
 }
+
+// ofOthers are messages of a node that only say that another one failed, or was not tried
+// again: that one is in the list with its reason (workflow/controller/operator.go).
+var ofOthers = regexp.MustCompile(`^(retryStrategy\.expression evaluated to false|No more retries left|Max duration limit exceeded|Backoff would exceed max duration limit|child '.*' (failed|errored))$`)
 
 // brief is a line of what others wrote, without secrets, of bounded length.
 func brief(text string) string {

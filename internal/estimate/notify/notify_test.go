@@ -27,7 +27,8 @@ func drifted() Run {
 	p.Alpha, p.Verdict.Level = &alpha, fit.Accepted
 	return Run{
 		Sweep: "nightly", Name: "nightly-1", Status: "Failed", Model: "org/m", ReportURL: "https://argo.example.com/nightly-1",
-		Failures: strconv.Quote(`[{"displayName":"point(2)","message":"lost <it>, token=abcdef","phase":"Failed"},{"displayName":"x"}]`),
+		Failures: strconv.Quote(`[{"displayName":"point(2)","message":"lost <it>, token=abcdef","phase":"Failed"},{"displayName":"x"},
+			{"displayName":"point","message":"retryStrategy.expression evaluated to false"},{"displayName":"wait","message":"No more retries left"},{"displayName":"[0]","message":"child 'a-1' failed"}]`),
 		Summary: &parameters.Summary{
 			Parameters: []parameters.Parameters{p},
 			Failures:   []parameters.Failure{{Accelerator: "H100", Reasons: []string{"no points"}}},
