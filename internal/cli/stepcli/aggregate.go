@@ -229,7 +229,7 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 	o := aggregate.Options{
 		Method: steps.Aggregate.Method.In(c), Source: steps.Aggregate.Source.In(c), TTFT: steps.Aggregate.TTFT.In(c), Batch: steps.Aggregate.Batch.In(c),
 		Expect:    sweep.Items(steps.Aggregate.Expect.In(c)),
-		WeightsGB: steps.Aggregate.WeightsGB.In(c), GPUs: steps.Aggregate.GPUs.In(c),
+		WeightsGB: steps.Aggregate.WeightsGB.In(c), CacheBytes: steps.Aggregate.CacheBytes.In(c), GPUs: steps.Aggregate.GPUs.In(c),
 	}
 	var errs []error
 	if !c.Args().Present() {
@@ -257,8 +257,8 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 			errs = append(errs, errors.New("--drift-band: nothing to compare with; give --previous or --latest"))
 		}
 	}
-	if !(o.WeightsGB >= 0) || o.GPUs < 1 {
-		errs = append(errs, fmt.Errorf("--weights-gb %v, --gpus %d: expected 0 or more, 1 or more", o.WeightsGB, o.GPUs))
+	if !(o.WeightsGB >= 0) || !(o.CacheBytes >= 0) || o.GPUs < 1 {
+		errs = append(errs, fmt.Errorf("--weights-gb %v, --kv-bytes-per-token %v, --gpus %d: expected 0 or more, 0 or more, 1 or more", o.WeightsGB, o.CacheBytes, o.GPUs))
 	}
 	if text := steps.Aggregate.Range.In(c); text != "" {
 		from, to, err := batches(text)

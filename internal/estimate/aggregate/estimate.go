@@ -30,8 +30,9 @@ type Options struct {
 	TTFT   string // statistic: measurement.Auto, Mean or Median
 	Batch  string // Nominal, Measured, or measurement.Auto: nominal for two-point, which is defined so, else measured
 
-	WeightsGB float64 // bytes of the model's weights, 10^9; 0: not known
-	GPUs      int     // that share them (tensor parallelism); 0: one
+	WeightsGB  float64 // bytes of the model's weights, 10^9; 0: not known
+	CacheBytes float64 // bytes of KV cache of one token, of all GPUs together; 0: not known
+	GPUs       int     // that share both (tensor parallelism); 0: one
 
 	From, To float64 // range of batches that the lines are for; 0: all that were measured
 

@@ -18,7 +18,7 @@ func TestThePhysicalFloor(t *testing.T) {
 	}{
 		{0, 1, fit.Accepted, "", 0},
 		{10, 1, fit.Accepted, "", 70},
-		{1, 1, fit.Warned, "waits for something else", 7},
+		{1, 1, fit.Warned, "the time goes elsewhere", 7},
 		{20, 1, fit.Warned, "impossible", 140},
 		{20, 2, fit.Accepted, "", 70},
 	} {
@@ -37,6 +37,41 @@ func TestThePhysicalFloor(t *testing.T) {
 		}
 		if _, err := s.Encode(); err != nil {
 			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// The terms of engine that read memory are held against it, too.
+func TestTheFloorOfTheEngine(t *testing.T) {
+	for _, c := range []struct {
+		cache    float64 // bytes of a token
+		level    fit.Level
+		says     string
+		low, top float64 // percent that ctx reaches
+	}{
+		{0, fit.Accepted, "", 0, 0},
+		{80_000, fit.Accepted, "", 60, 90},
+		{131_072, fit.Refused, "131072 bytes of cache", 0, 0},
+		{5_000, fit.Warned, "attention backend", 3, 6},
+	} {
+		o := defaults
+		o.CacheBytes, o.WeightsGB = c.cache, 10
+		s := Estimate(Inputs{Measurements: iteration("A100", several...)}, o)
+		e := s.Joint[1]
+		if e.Fit != fit.Engine || e.Verdict.Level != c.level || c.says != "" && !strings.Contains(strings.Join(e.Verdict.Reasons, "\n"), c.says) {
+			t.Errorf("%v: %s %q", c.cache, e.Verdict.Level, e.Verdict.Reasons)
+		}
+		shares := map[string]float64{}
+		for _, term := range e.Terms {
+			if term.BandwidthPercent != nil {
+				shares[term.Name] = *term.BandwidthPercent
+			}
+		}
+		if ctx := shares["ctx"]; ctx < c.low || ctx > c.top || c.level != fit.Refused && (shares["base"] < 70 || shares["base"] > 80) {
+			t.Errorf("%v: %v", c.cache, shares)
+		}
+		if _, err := s.Encode(); err != nil {
+			t.Errorf("%v: %v", c.cache, err)
 		}
 	}
 }

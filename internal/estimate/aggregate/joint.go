@@ -47,7 +47,16 @@ func joint(made []parameters.Joint, groups map[key][]Source, points map[key][]fi
 				sources = append(sources, groups[k]...)
 			}
 			for _, f := range []fit.Joint{fit.FitIteration3(together), fit.FitEngine(together)} {
+				var shares map[string]float64
+				if f.Model == fit.Engine {
+					shares = holdEngineAgainstFloor(&f, p.accelerator, o)
+				}
 				j := parameters.NewJoint(p.model, p.accelerator, f)
+				for i := range j.Terms {
+					if percent, ok := shares[j.Terms[i].Name]; ok {
+						j.Terms[i].BandwidthPercent = &percent
+					}
+				}
 				j.Provenance = provenance(sources)
 				warnOfDifferences(&j.Verdict, sources, f.Used)
 				imply(&j, f, together, of, keys, seen)

@@ -140,6 +140,7 @@ func (t *table) one(p parameters.Parameters) {
 		}
 		t.wrapped("  ", text+". "+d.line.Words())
 	}
+	t.bandwidth(p)
 
 	rows = [][]string{{"batch", "measured", "ITL ms", "line", "error", "from", "TTFT ms", "line", "error", "from"}}
 	var notes []string
@@ -192,6 +193,11 @@ func (t *table) joint(j parameters.Joint) {
 		}
 	}
 	t.columns(rows)
+	for _, e := range j.Terms {
+		if e.BandwidthPercent != nil {
+			t.wrapped("  ", fmt.Sprintf("%s reads at %s", e.Name, parameters.Bandwidth(*e.BandwidthPercent)))
+		}
+	}
 	text := fmt.Sprintf("ITL: %s", parameters.Counted(j.PointsUsed, "point"))
 	for _, e := range []struct {
 		name  string
@@ -326,6 +332,14 @@ func (t *table) points(p parameters.Parameters) {
 	t.columns(rows)
 	for _, d := range lines(p) {
 		t.wrapped("  ", d.name+": "+d.line.Words())
+	}
+	t.bandwidth(p)
+}
+
+// bandwidth says how near alpha is to what the accelerator can do.
+func (t *table) bandwidth(p parameters.Parameters) {
+	if share := p.Fit.Diagnostics.BandwidthPercent; share != nil {
+		t.wrapped("  ", "alpha reads the weights at "+parameters.Bandwidth(*share))
 	}
 }
 

@@ -410,6 +410,9 @@ func formula(p parameters.Parameters) string {
 	if len(parts) > 0 {
 		text = strings.Join(parts, ", ") + "."
 	}
+	if share := p.Fit.Diagnostics.BandwidthPercent; share != nil {
+		text += fmt.Sprintf(" alpha reads the weights at %s.", parameters.Bandwidth(*share))
+	}
 	return fmt.Sprintf("%s %s, %s tokens; method %s over the %s batch.", text, p.Model, p.Shape, p.Fit.Method, p.Fit.Batch)
 }
 
@@ -471,6 +474,9 @@ func jointOf(j parameters.Joint) joint {
 			one.Interval = t.Dropped
 		case t.Interval != nil:
 			one.Interval = parameters.Brief(t.Interval.Low) + " to " + parameters.Brief(t.Interval.High)
+		}
+		if t.BandwidthPercent != nil {
+			one.Interval += ", " + parameters.Bandwidth(*t.BandwidthPercent)
 		}
 		v.Terms = append(v.Terms, one)
 	}

@@ -45,6 +45,7 @@ type Term struct {
 	Interval         *Interval `json:"interval,omitempty"`           // absent where the points give none
 	DegreesOfFreedom float64   `json:"degrees_of_freedom,omitempty"` // behind the interval
 	Dropped          string    `json:"dropped,omitempty"`            // why the term is 0
+	BandwidthPercent *float64  `json:"bandwidth_percent,omitempty"`  // of the accelerator's memory bandwidth that reading once what the term reads takes; absent where either is not known
 }
 
 // Measured is the range of the points used: smallest and largest.

@@ -77,6 +77,11 @@ func (l *Line) Words() string {
 	return text + "."
 }
 
+// Bandwidth says what share of the accelerator's memory bandwidth is reached, percent.
+func Bandwidth(percent float64) string {
+	return fmt.Sprintf("%.2g %% of the memory's bandwidth", percent)
+}
+
 // Distinct are the different values, in order of appearance, without empty ones.
 func Distinct[T any](list []T, of func(T) string) []string {
 	var values []string

@@ -147,7 +147,7 @@ var Aggregate = define(struct {
 	Command
 	Output, Method, Source, TTFT, Batch Flag[string]
 	Range                               Flag[string]
-	WeightsGB                           Flag[float64]
+	WeightsGB, CacheBytes               Flag[float64]
 	GPUs                                Flag[int]
 	Expect, Shapes, Latest              Flag[string]
 	ConfigMap, Namespace                Flag[string]
@@ -163,7 +163,8 @@ var Aggregate = define(struct {
 	Batch:       Flag[string]{Name: "batch", Default: sweep.Auto, Usage: "which batch size the fit is over: nominal (asked for), measured, or auto (measured, but nominal for two-point)"},
 	Range:       Flag[string]{Name: "range", Usage: "the batches that the lines are for, such as `16..128`; otherwise all that were measured, or where no line holds for them those of which one predicts the most"},
 	WeightsGB:   Flag[float64]{Name: "weights-gb", Usage: "`SIZE` of the model's weights, 10^9 bytes: alpha is held against the time that the accelerator's memory takes to be read once (16.1 for an 8B model in 16 bits)"},
-	GPUs:        Flag[int]{Name: "gpus", Default: 1, Usage: "GPUs that share the weights (tensor parallelism)"},
+	CacheBytes:  Flag[float64]{Name: "kv-bytes-per-token", Usage: "`BYTES` of KV cache of one token, 2 x layers x KV heads x head size x bytes of a number (131072 for Llama-3.1-8B): the term ctx of engine is held against the time that they take to be read"},
+	GPUs:        Flag[int]{Name: "gpus", Default: 1, Usage: "GPUs that share the weights and the cache (tensor parallelism)"},
 	Expect:      Flag[string]{Name: "expect", Usage: "accelerators that must end with parameters, as `LIST`"},
 	Shapes:      Flag[string]{Name: "shapes", Usage: "the order of shapes, as `LIST` such as 128/128,1024/128; the first is that of the outputs alpha to delta"},
 	Latest:      Flag[string]{Name: "latest", Usage: "directory or s3://bucket/prefix under which accepted parameters become latest/MODEL/ACCELERATOR/SHAPE.json"},
