@@ -50,6 +50,7 @@ type estimate struct {
 	what, model string
 	terms       []term
 	covariance  func(i, j int) float64 // NaN when unknown
+	moment      float64                // relative variance of all values together: by which the server changed while it was measured
 	refused     []string
 	provenance  parameters.Provenance
 	method      string // with the batch size that it is over
@@ -128,8 +129,9 @@ func compare(o, n estimate) Result {
 		}
 		// The ratio is tested by its logarithm, whose error is that of both relative ones.
 		x, y := a.error/a.value, b.error/b.value
-		if variance := x*x + y*y; variance > 0 {
-			free := variance * variance / (x*x*x*x/a.freedom + y*y*y*y/b.freedom) // Welch and Satterthwaite
+		if variance := x*x + y*y + o.moment + n.moment; variance > 0 {
+			const most = 1e6                                                           // beyond which Student's t is normal
+			free := min(most, variance*variance/(x*x*x*x/a.freedom+y*y*y*y/b.freedom)) // Welch and Satterthwaite
 			t := distuv.StudentsT{Sigma: 1, Nu: free}
 			ratio, deviation := math.Log(b.value/a.value), math.Sqrt(variance)
 			half := t.Quantile(1-level/2) * deviation
@@ -188,7 +190,7 @@ func joint(o, n estimate, tested []int, freedom float64) float64 {
 		d.SetVec(a, n.terms[i].value/o.terms[i].value-1)
 		for b, j := range tested[:a+1] {
 			scale := o.terms[i].value * o.terms[j].value
-			v.SetSym(a, b, (o.covariance(i, j)+n.covariance(i, j))/scale)
+			v.SetSym(a, b, (o.covariance(i, j)+n.covariance(i, j))/scale+o.moment+n.moment)
 		}
 	}
 	var c mat.Cholesky
@@ -221,6 +223,17 @@ func differences(o, n estimate) []string {
 	return warnings
 }
 
+// moment is the relative variance by which a server that changed steadily while it was
+// measured differs, at any moment of it, from itself in the middle: that of a uniform
+// distribution over its drift.
+func moment(l *parameters.Line) float64 {
+	if l == nil || l.Drift == nil {
+		return 0
+	}
+	drift := l.Drift.Percent / 100
+	return drift * drift / 12
+}
+
 // What names a set of parameters, as Result does: sets of the same name are compared.
 func What(p parameters.Parameters) string {
 	return fmt.Sprintf("%s on %s, %s", p.Model, p.Accelerator, p.Shape)
@@ -240,6 +253,7 @@ func estimates(s parameters.Summary) []estimate {
 			continue
 		}
 		lines := []*parameters.Line{p.Fit.Diagnostics.ITL, p.Fit.Diagnostics.TTFT}
+		e.moment = moment(lines[0])
 		intervals := []*parameters.Interval{p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Intervals.Gamma, p.Fit.Intervals.Delta}
 		for i, name := range linear4.Names() {
 			value, _, _, ok := p.Parameter(name)
