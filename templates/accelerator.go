@@ -32,7 +32,7 @@ func accelerator(p plan.Plan) wfv1.Template {
 				{
 					Name:      waitTemplate,
 					Template:  waitTemplate,
-					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs), target)...),
+					Arguments: arguments(append(forward(pAccelerator, pMaxNumSeqs), target, parameter(pResults, results))...),
 				}, {
 					Name:      shapeTemplate,
 					Template:  shapeTemplate,

@@ -201,6 +201,7 @@ func await(p plan.Plan) wfv1.Template {
 		w.Output.Set(outDir),
 	))
 	t.Inputs = inputs(pAccelerator, pTargetURL)
+	t.PodSpecPatch = tokenOfMain
 	t.Container.Env = append(t.Container.Env, pods.APIKeyEnv(p)...)
 	t.Outputs.Artifacts = []wfv1.Artifact{summaryOfAccelerator(p)} // of a wait in vain: it tells why
 	t.Outputs.Parameters = outputParameters(w.Command, layout.OutServer)

@@ -76,8 +76,13 @@ func TestRightsToDeploy(t *testing.T) {
 		}
 		return n, service
 	}
-	if n, service := rules(base("A100")); n != 1 || service {
+	if n, service := rules(base("A100")); n != 4 || service {
 		t.Errorf("without: %d rules, service %v", n, service)
+	}
+	bare := base("A100")
+	bare.PendingTimeout = "0"
+	if n, service := rules(bare); n != 1 || service {
+		t.Errorf("without, and without a guard: %d rules, service %v", n, service)
 	}
 	if n, service := rules(deployed("A100")); n < 2 || !service {
 		t.Errorf("with: %d rules, service %v", n, service)

@@ -12,6 +12,8 @@ import (
 // Templates of the workflow.
 const (
 	sweepTemplate       = "sweep"
+	startTemplate       = "start"
+	guardTemplate       = "guard"
 	fleetTemplate       = "fleet" // fleet-1 …, when a DAG cannot hold all accelerators
 	acceleratorTemplate = "accelerator"
 	shapeTemplate       = "shape"
@@ -25,7 +27,8 @@ const (
 	notifyTemplate      = "notify"
 	notifyBareTemplate  = "notify-without-summary"
 
-	serverTask = "server"
+	serverTask     = "server"
+	notStartedTask = "not-started"
 )
 
 // Parameters of the workflow, which can be changed at submit, and inputs of its

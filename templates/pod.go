@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"wfgen.dev/internal/cluster/manifest"
 	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
@@ -17,23 +18,40 @@ import (
 	"wfgen.dev/internal/sweep/plan"
 )
 
-// podSpecPatch makes every pod of the workflow pass Pod Security "restricted":
-// Argo's own containers do not by themselves. Without enableServiceLinks: false a
-// Service named vllm would set VLLM_PORT in every pod of the namespace.
-const podSpecPatch = `enableServiceLinks: false
-initContainers:
-- name: init
-  securityContext:
-    allowPrivilegeEscalation: false
-    capabilities:
-      drop: [ALL]
-containers:
-- name: wait
-  securityContext:
-    allowPrivilegeEscalation: false
-    capabilities:
-      drop: [ALL]
-`
+// podSpecPatch makes every pod of the workflow pass Pod Security "restricted": Argo's own
+// containers do not by themselves. They alone get the ServiceAccount's identity; Argo's
+// automountServiceAccountToken: false would want a Secret with one that never expires.
+// Without enableServiceLinks: false a Service named vllm would set VLLM_PORT in every pod
+// of the namespace.
+var podSpecPatch = patch(corev1.PodSpec{
+	AutomountServiceAccountToken: new(false),
+	EnableServiceLinks:           new(false),
+	InitContainers:               []corev1.Container{executor("init")},
+	Containers:                   []corev1.Container{executor("wait")},
+	Volumes:                      []corev1.Volume{pods.TokenVolume()},
+})
+
+// executor is what a container of Argo's own needs beyond what Argo gives it.
+func executor(name string) corev1.Container {
+	return corev1.Container{
+		Name:         name,
+		VolumeMounts: []corev1.VolumeMount{pods.TokenMount()},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+	}
+}
+
+// patch writes a part of a pod that Argo's templates have no field for. It is merged into
+// the pod by Kubernetes' rules: containers, volumes and mounts by their names.
+func patch(spec corev1.PodSpec) string {
+	text, err := manifest.YAML(spec)
+	if err != nil {
+		panic(err) // a struct of strings
+	}
+	return string(text)
+}
 
 // terminationLog is where a step leaves its error, for Kubernetes and Argo to show.
 const terminationLog = "STEP_TERMINATION_LOG"

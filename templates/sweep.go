@@ -25,9 +25,10 @@ func sweepTemplates(p plan.Plan) []wfv1.Template {
 	for i, a := range p.Accelerators {
 		tasks[i] = acceleratorTask(p, a, deploys)
 	}
-	root := wfv1.Template{Name: sweepTemplate, Parallelism: parallelism(p.ParallelAccelerators)}
+	guards, last := guardTasks(p), wfv1.DAGTask{Name: summaryTemplate, Template: summaryTemplate}
+	// A limit holds for all tasks of a DAG: the guard must not take one's place.
 	var fleets []wfv1.Template
-	if len(tasks) >= maxTasks {
+	if p.ParallelAccelerators > 0 || len(tasks)+len(guards)+1 > maxTasks {
 		for chunk := range slices.Chunk(tasks, maxTasks) {
 			fleets = append(fleets, wfv1.Template{
 				Name:        fmt.Sprintf("%s-%d", fleetTemplate, len(fleets)+1),
@@ -39,16 +40,19 @@ func sweepTemplates(p plan.Plan) []wfv1.Template {
 		for _, f := range fleets {
 			tasks = append(tasks, wfv1.DAGTask{Name: f.Name, Template: f.Name})
 		}
-		if p.ParallelAccelerators > 0 { // the limit holds within a fleet: one fleet after another
-			root.Parallelism = new(int64(1))
+	}
+	afterStart(p, tasks)
+	if p.ParallelAccelerators > 0 { // within a fleet: one fleet after another
+		for i := range tasks[1:] {
+			tasks[i+1].Depends = finished(tasks[i].Name)
 		}
 	}
 	var names []string
 	for _, t := range tasks {
 		names = append(names, t.Name)
 	}
-	tasks = append(tasks, wfv1.DAGTask{Name: summaryTemplate, Template: summaryTemplate, Depends: finished(names...)})
-	root.DAG = &wfv1.DAGTemplate{FailFast: new(false), Tasks: tasks}
+	last.Depends = afterAll(p, names)
+	root := wfv1.Template{Name: sweepTemplate, DAG: &wfv1.DAGTemplate{FailFast: new(false), Tasks: append(append(tasks, guards...), last)}}
 	return append([]wfv1.Template{root}, fleets...)
 }
 

@@ -231,9 +231,15 @@ func TestEveryAcceleratorRunsOnce(t *testing.T) {
 			t.Errorf("%d accelerators: %d tasks", n, len(seen))
 		}
 		root := template(t, c, sweepTemplate)
-		for _, task := range root.DAG.Tasks[:len(root.DAG.Tasks)-1] {
+		for _, task := range root.DAG.Tasks {
+			if slices.Contains(config.TakenNames, task.Name) {
+				continue // an accelerator cannot have it
+			}
 			if !strings.Contains(summaryAfter, finished(task.Name)) {
 				t.Errorf("%d: the summary does not wait for %s", n, task.Name)
+			}
+			if task.Depends != startTemplate {
+				t.Errorf("%d: %s depends on %q: its pods would not be looked after", n, task.Name, task.Depends)
 			}
 		}
 	}
@@ -241,23 +247,70 @@ func TestEveryAcceleratorRunsOnce(t *testing.T) {
 
 func TestParallelAccelerators(t *testing.T) {
 	for _, test := range []struct {
-		n, parallel  int
-		root, nested int64
-	}{{3, 0, 0, 0}, {3, 2, 2, 0}, {300, 0, 0, 0}, {300, 7, 1, 7}} {
+		n, parallel int
+		fleets      int
+	}{{3, 0, 0}, {3, 2, 1}, {300, 0, 2}, {300, 7, 2}} {
 		c := fleet(test.n)
 		c.ParallelAccelerators = test.parallel
-		value := func(p *int64) int64 {
-			if p == nil {
-				return 0
+		root := template(t, c, sweepTemplate)
+		if root.Parallelism != nil {
+			t.Errorf("%+v: the guard would take the place of an accelerator", test)
+		}
+		fleets := 0
+		for _, task := range root.DAG.Tasks {
+			if !strings.HasPrefix(task.Name, fleetTemplate) {
+				continue
 			}
-			return *p
+			fleets++
+			if got := template(t, c, task.Template).Parallelism; test.parallel > 0 && (got == nil || *got != int64(test.parallel)) || test.parallel == 0 && got != nil {
+				t.Errorf("%+v: %s runs %v at once", test, task.Name, got)
+			}
+			if test.parallel > 0 && fleets > 1 && task.Depends != finished(fmt.Sprintf("%s-%d", fleetTemplate, fleets-1)) {
+				t.Errorf("%+v: %s depends on %q", test, task.Name, task.Depends)
+			}
 		}
-		if got := value(template(t, c, sweepTemplate).Parallelism); got != test.root {
-			t.Errorf("%+v: root %d", test, got)
+		if fleets != test.fleets {
+			t.Errorf("%+v: %d fleets", test, fleets)
 		}
-		if test.n > 200 {
-			if got := value(template(t, c, "fleet-2").Parallelism); got != test.nested {
-				t.Errorf("%+v: fleet %d", test, got)
+	}
+}
+
+// A pod that is tried again is not seen by Argo's timeout, and one that another DAG's
+// limit holds back looks after nobody.
+func TestPodsAreLookedAfter(t *testing.T) {
+	c := base("A100")
+	first, daemon := template(t, c, startTemplate), template(t, c, guardTemplate)
+	if first.RetryStrategy != nil || first.Timeout != "10m0s" {
+		t.Errorf("start: retries %v, timeout %q", first.RetryStrategy, first.Timeout)
+	}
+	if daemon.Daemon == nil || daemon.Timeout != "" || daemon.RetryStrategy != nil {
+		t.Errorf("guard: daemon %v, timeout %q, which would end it while it works", daemon.Daemon, daemon.Timeout)
+	}
+	for _, tmpl := range []wfv1.Template{first, daemon} {
+		if len(tmpl.Outputs.Artifacts)+len(tmpl.Inputs.Artifacts) > 0 {
+			t.Errorf("%s: without the object store's secret it could not begin", tmpl.Name)
+		}
+	}
+	c.PendingTimeout = "0"
+	for _, task := range template(t, c, sweepTemplate).DAG.Tasks {
+		if task.Template == startTemplate || task.Template == guardTemplate || strings.Contains(task.Depends, guardTemplate) {
+			t.Errorf("turned off, and yet: %+v", task)
+		}
+	}
+}
+
+// Nobody but Argo's own containers and the steps that ask the API server has the
+// ServiceAccount's identity.
+func TestWhoAsksTheAPIServer(t *testing.T) {
+	asks := map[string]bool{startTemplate: true, guardTemplate: true, awaitTemplate: true}
+	c := deployed("A100", "H100")
+	for _, spec := range specs(Objects(c)) {
+		if !strings.Contains(spec.PodSpecPatch, "automountServiceAccountToken: false") || spec.AutomountServiceAccountToken != nil {
+			t.Errorf("the patch of all pods:\n%s", spec.PodSpecPatch)
+		}
+		for _, tmpl := range spec.Templates {
+			if has := strings.Contains(tmpl.PodSpecPatch, "serviceaccount"); has != asks[tmpl.Name] {
+				t.Errorf("%s: identity %v, want %v", tmpl.Name, has, asks[tmpl.Name])
 			}
 		}
 	}

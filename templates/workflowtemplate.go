@@ -24,6 +24,9 @@ import (
 func workflowTemplate(p plan.Plan) manifest.Object {
 	templates := []wfv1.Template{}
 	templates = append(templates, sweepTemplates(p)...)
+	if guarded(p) {
+		templates = append(templates, start(p), guard(p))
+	}
 	servers := serverGroups(p)
 	for _, g := range servers {
 		templates = append(templates, g.deploy(p), g.server(p))
@@ -73,9 +76,12 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		{Path: "apiVersion", Text: fmt.Sprintf("Run it: argo submit -n %s --from workflowtemplate/%s --watch", p.Namespace, p.Name)},
 		{Path: "spec.arguments", Text: "All of these can be changed for one run: argo submit … -p max-seconds=360 -p batch-sizes='[1,8,64]'"},
 		{Path: "spec.securityContext.runAsUser", Text: "On OpenShift delete runAsUser, here and below: the namespace's range decides."},
-		{Path: "spec.podSpecPatch", Text: "Argo's own containers, too, must pass Pod Security \"restricted\"."},
+		{Path: "spec.podSpecPatch", Text: "Argo's own containers, too, must pass Pod Security \"restricted\"; and they alone may ask the API server."},
 		{Path: "spec.activeDeadlineSeconds", Text: "Longer than any sweep of these points can take."},
 		{Path: "spec.ttlStrategy", Text: "The Workflow object goes after a week; its results in the artifact repository stay."},
+	}
+	if guarded(p) {
+		comments = append(comments, manifest.Comment{Path: "spec.templates[" + guardTemplate + "]", Text: "Ends a pod that does not begin to run within pending-timeout, and says why."})
 	}
 	for _, g := range servers {
 		comments = append(comments, g.comments()...)

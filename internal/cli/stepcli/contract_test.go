@@ -146,6 +146,9 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 			case steps.Notify.Name:
 				_, _, err := notifyOptions(c)
 				return err
+			case steps.Guard.Name:
+				_, err := guardOptions(c)
+				return err
 			case steps.InstallTo.Name:
 				if c.NArg() != 1 {
 					return fmt.Errorf("%d arguments", c.NArg())
@@ -247,7 +250,7 @@ func TestStepTakesWhatIsAskedOfIt(t *testing.T) {
 			})
 		}
 	}
-	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Notify.Name, steps.InstallTo.Name} {
+	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Notify.Name, steps.Guard.Name, steps.InstallTo.Name} {
 		if seen[name] == 0 {
 			t.Errorf("nothing asks for step %s", name)
 		}

@@ -39,6 +39,7 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 		Commands: []*cli.Command{
 			simulateCommand(),
 			waitCommand(),
+			guardCommand(),
 			preflightCommand(),
 			benchCommand(),
 			measureCommand(),

@@ -24,7 +24,7 @@ var headings = []struct{ heading, names string }{
 	{"Servers that the sweep starts", "deploy engine simulate server-"},
 	{"Storage", "artifact-repository s3- output format force run"},
 	{"Images", "step-image image- guidellm-image"},
-	{"Schedule and limits", "cron timezone parallel retries wait-timeout"},
+	{"Schedule and limits", "cron timezone parallel retries wait-timeout pending-timeout"},
 	{"Secrets and rights", "hf-secret api-key-secret service-account"},
 	{"Pods", "load-generator pod- queue-name priority-class network-policy"},
 	{"Objects", "name argo create-namespace"},

@@ -21,7 +21,7 @@ var samples = map[string]string{
 	"name": "other", "namespace": "other", "create-namespace": "", "step-image": "other:1", "image-registry": "registry.example/other", "guidellm-image": "other/guidellm:v0.3.1",
 	"hf-secret-name": "other", "hf-secret-key": "other", "api-key-secret-name": "other", "api-key-secret-key": "other", "service-account": "other",
 	"artifact-repository": "other", "s3-bucket": "other-bucket", "s3-endpoint": "other:9000", "s3-region": "other", "s3-prefix": "other", "s3-secret": "other",
-	"cron": "1 2 * * *", "timezone": "Europe/Zurich", "parallel-accelerators": "1", "retries": "7", "wait-timeout": "7m",
+	"cron": "1 2 * * *", "timezone": "Europe/Zurich", "parallel-accelerators": "1", "retries": "7", "wait-timeout": "7m", "pending-timeout": "7m",
 	"load-generator": "cluster", "load-generator-cpu": "7", "load-generator-memory": "7Gi", "deploy": "",
 	"server-image": "other:1", "server-command": "other serve", "server-args": "--other", "server-env": "OTHER=1", "server-model-path": "/other",
 	"server-dtype": "half", "server-cpu": "7", "server-memory": "7Gi", "server-shm": "7Gi", "server-cache-pvc": "other", "server-cache-size": "7Gi",

@@ -34,11 +34,14 @@ func Jobs(c config.Config) []manifest.Object {
 	for _, a := range p.Accelerators {
 		objects = append(objects, job(p, a))
 	}
+	if p.PendingTimeout > 0 {
+		objects = append(objects, guard(p))
+	}
 	return append(objects, pods.ExampleSecrets(p)...)
 }
 
-// rules let the last container keep the results in a ConfigMap, and the first one see
-// why a server does not come up.
+// rules let the last container keep the results in a ConfigMap, the first one see why a
+// server does not come up, and the guard end pods.
 func rules(p plan.Plan) []rbacv1.PolicyRule {
 	var rules []rbacv1.PolicyRule
 	if p.S3Bucket == "" {
@@ -50,10 +53,7 @@ func rules(p plan.Plan) []rbacv1.PolicyRule {
 			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create"}}, // of any name: Kubernetes cannot tell
 			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: names, Verbs: []string{"get", "patch"}})
 	}
-	if p.Deploy {
-		rules = append(rules, pods.SeePods()...)
-	}
-	return rules
+	return append(rules, pods.PodRules(p.Deploy, p.PendingTimeout > 0)...)
 }
 
 // jobName is the name of an accelerator's Job, and of the ConfigMap of its results. A
@@ -116,6 +116,9 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 	labels, annotations := pods.Metadata(p, nil, pods.NotToBeEvicted)
 	maps.Copy(m.Labels, pods.QueueLabels(p))
 	volumes := []corev1.Volume{pods.TmpVolume(), pods.EmptyDir("results")}
+	if a.Deployed || p.S3Bucket == "" {
+		volumes = append(volumes, pods.TokenVolume())
+	}
 	security := pods.Security(pods.StepUser)
 	if p.Driver == sweep.Guidellm {
 		volumes = append(volumes, pods.ToolsVolume())
@@ -131,17 +134,18 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
 				Spec: corev1.PodSpec{
-					RestartPolicy:      corev1.RestartPolicyNever,
-					NodeSelector:       p.LoadGeneratorNodeSelector,
-					Tolerations:        p.LoadGeneratorTolerations,
-					PriorityClassName:  p.PriorityClass,
-					ImagePullSecrets:   pods.PullSecrets(p),
-					ServiceAccountName: p.AccountName(),
-					EnableServiceLinks: new(false),
-					SecurityContext:    security,
-					Volumes:            volumes,
-					InitContainers:     measure(p, a, to),
-					Containers:         []corev1.Container{estimate(p, a, to)},
+					RestartPolicy:                corev1.RestartPolicyNever,
+					NodeSelector:                 p.LoadGeneratorNodeSelector,
+					Tolerations:                  p.LoadGeneratorTolerations,
+					PriorityClassName:            p.PriorityClass,
+					ImagePullSecrets:             pods.PullSecrets(p),
+					ServiceAccountName:           p.AccountName(),
+					AutomountServiceAccountToken: new(false),
+					EnableServiceLinks:           new(false),
+					SecurityContext:              security,
+					Volumes:                      volumes,
+					InitContainers:               measure(p, a, to),
+					Containers:                   []corev1.Container{estimate(p, a, to)},
 				},
 			},
 		},
@@ -199,7 +203,11 @@ func measure(p plan.Plan, a plan.Accelerator, to results) []corev1.Container {
 	if a.Deployed {
 		wait = wait.And(steps.Wait.Pods.Set("app.kubernetes.io/name=" + a.ServerName))
 	}
-	containers = append(containers, container(p, steps.Wait.Name, pods.Small, wait, pods.APIKeyEnv(p)))
+	first := container(p, steps.Wait.Name, pods.Small, wait, pods.APIKeyEnv(p))
+	if a.Deployed {
+		first.VolumeMounts = append(first.VolumeMounts, pods.TokenMount())
+	}
+	containers = append(containers, first)
 
 	for _, point := range a.Points {
 		bench := steps.Bench.With(
@@ -227,7 +235,11 @@ func estimate(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 	call := steps.Aggregate.With(
 		steps.Aggregate.Output.Set(to.estimates), steps.Aggregate.Method.Set(p.Method), steps.Aggregate.Shapes.Set(steps.List(p.Shapes)),
 		steps.Aggregate.Expect.Set(a.Name)).And(to.publish...).On(to.points)
-	return container(p, steps.Aggregate.Name, pods.Medium, call, pods.BucketEnv(p))
+	c := container(p, steps.Aggregate.Name, pods.Medium, call, pods.BucketEnv(p))
+	if p.S3Bucket == "" { // the results go to a ConfigMap
+		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
+	}
+	return c
 }
 
 // container runs a command with the secrets that it has a use for.
@@ -239,4 +251,49 @@ func container(p plan.Plan, name string, r corev1.ResourceRequirements, call ste
 	c.Env = append(c.Env, secrets...)
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "results", MountPath: resultsDir})
 	return c
+}
+
+// guard is a Job that ends the pods of the others when they do not begin to run. It ends
+// with them. Servers have somebody who waits for them.
+func guard(p plan.Plan) manifest.Object {
+	name := p.Name + "-guard"
+	labels, annotations := pods.Metadata(p, nil, nil)
+	m := pods.Meta(p, name)
+	maps.Copy(m.Labels, pods.QueueLabels(p))
+	g := steps.Guard
+	c := pods.Step(p, pods.Small, g.With(
+		g.Pods.Set(pods.PartOfLabel+"="+p.Name+","+pods.ComponentLabel+"!="+pods.ServerComponent+","+batchv1.JobNameLabel+"!="+name),
+		g.PendingTimeout.Set(p.PendingTimeout), g.UntilEnded.Set(true)))
+	c.Name = g.Name
+	c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
+	value := batchv1.Job{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: m,
+		Spec: batchv1.JobSpec{
+			ActiveDeadlineSeconds: new(p.AcceleratorDeadline(1)),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
+				Spec: corev1.PodSpec{
+					RestartPolicy:                corev1.RestartPolicyOnFailure,
+					NodeSelector:                 p.LoadGeneratorNodeSelector,
+					Tolerations:                  p.LoadGeneratorTolerations,
+					PriorityClassName:            p.PriorityClass,
+					ImagePullSecrets:             pods.PullSecrets(p),
+					ServiceAccountName:           p.AccountName(),
+					AutomountServiceAccountToken: new(false),
+					EnableServiceLinks:           new(false),
+					SecurityContext:              pods.Security(pods.StepUser),
+					Volumes:                      []corev1.Volume{pods.TmpVolume(), pods.TokenVolume()},
+					Containers:                   []corev1.Container{c},
+				},
+			},
+		},
+	}
+	return manifest.Object{
+		File:  "job-guard.yaml",
+		Value: value,
+		Comments: []manifest.Comment{
+			{Path: "apiVersion", Text: fmt.Sprintf("Ends a pod that does not begin to run within pending-timeout, and says why: kubectl logs -n %s job/%s", p.Namespace, name)},
+		},
+	}
 }

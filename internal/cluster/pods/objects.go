@@ -63,14 +63,25 @@ func Access(p plan.Plan, rules []rbacv1.PolicyRule) []manifest.Object {
 	}
 }
 
-// SeePods is what step wait needs to find a server's pod and to say why it does not
-// come up.
-func SeePods() []rbacv1.PolicyRule {
-	return []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}},
-		{APIGroups: []string{""}, Resources: []string{"pods/log"}, Verbs: []string{"get"}},
-		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"list"}},
+// PodRules are the rights to look at pods. To see is what step wait needs to find a
+// server's pod and to say why it does not come up; to end is what step guard needs, and step
+// wait where it gives a pod up: as failed, since Argo makes one again that is deleted while
+// it is pending.
+func PodRules(see, end bool) []rbacv1.PolicyRule {
+	if !see && !end {
+		return nil
 	}
+	core := func(resource string, verbs ...string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{resource}, Verbs: verbs}
+	}
+	rules := []rbacv1.PolicyRule{core("pods", "list"), core("events", "list")}
+	if see {
+		rules = []rbacv1.PolicyRule{core("pods", "get", "list"), core("pods/log", "get"), core("events", "list")}
+	}
+	if end {
+		rules = append(rules, core("pods/status", "patch"))
+	}
+	return rules
 }
 
 // ExampleSecrets show which Secrets the sweep looks for. They hold placeholders: a

@@ -101,6 +101,31 @@ func tmpMount() corev1.VolumeMount { return corev1.VolumeMount{Name: "tmp", Moun
 func ToolsVolume() corev1.Volume     { return EmptyDir("tools") }
 func toolsMount() corev1.VolumeMount { return corev1.VolumeMount{Name: "tools", MountPath: tools} }
 
+// The identity of a pod's ServiceAccount. It is mounted by hand, into those containers
+// alone that ask the API server: with automountServiceAccountToken all of them would have
+// it, a load generator of somebody else's too. It is the short-lived one that the kubelet
+// renews, not a Secret.
+const tokenVolume = "api-token"
+
+// TokenVolume is where that identity comes from.
+func TokenVolume() corev1.Volume {
+	return corev1.Volume{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+		{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: new(int64(3607))}},
+		{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"},
+			Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},
+		}},
+		{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{
+			{Path: "namespace", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.namespace"}},
+		}}},
+	}}}}
+}
+
+// TokenMount gives a container the identity.
+func TokenMount() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: tokenVolume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
+}
+
 // Step is a container that runs a command of step. The command is explicit: Argo
 // cannot look up the entrypoint of an image in a registry that it may not read.
 // What a submitter decides, which is what Argo fills in, stands in variables before

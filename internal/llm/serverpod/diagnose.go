@@ -8,17 +8,19 @@ import (
 	"time"
 
 	"wfgen.dev/internal/cluster/kube"
-	"wfgen.dev/internal/redact"
+	"wfgen.dev/internal/cluster/stuck"
 )
 
 // finding is what keeps a server from coming up.
 type finding struct {
-	text     string        // one line, without anything that only counts up
-	remedy   string        // what to do, where waiting cannot help; empty: it may
-	patience time.Duration // how long the finding must last before it is given up
-	progress bool          // the last line of the log says how the start goes on
-	events   bool          // events of the pod say more
-	crash    *crash        // a container that ended
+	stuck.Finding
+	progress bool   // the last line of the log says how the start goes on
+	crash    *crash // a container that ended
+}
+
+// said is a finding of which nothing more is known.
+func said(format string, args ...any) *finding {
+	return &finding{Finding: stuck.Finding{Text: fmt.Sprintf(format, args...)}}
 }
 
 // crash is a container that ended though it should serve.
@@ -37,10 +39,8 @@ func newCrash(p kube.Pod, container string, t kube.Terminated, ends int) *crash 
 }
 
 const (
-	patienceImage  = time.Minute      // a tag may be pushed late; the kubelet tries at 10, 20, 40 s
-	patienceConfig = 30 * time.Second // a Secret may be applied just after the pod
-	patienceOwner  = time.Minute      // a controller may put another pod in the place of an ended one
-	mostCrashes    = 3
+	patienceOwner = time.Minute // a controller may put another pod in the place of an ended one
+	mostCrashes   = 3
 )
 
 // diagnose tells from a pod alone what keeps its server from coming up; nil when
@@ -48,30 +48,28 @@ const (
 func diagnose(p kube.Pod, port int) *finding {
 	name := "pod " + p.Metadata.Name
 	if p.Metadata.DeletionTimestamp != nil {
-		return &finding{text: name + " is being deleted"}
+		return said("%s is being deleted", name)
 	}
 	c := containerOf(p, port)
 	status := statusOf(p.Status.ContainerStatuses, c.Name)
 	if p.Status.Phase == "Failed" || p.Status.Phase == "Succeeded" {
 		return ended(p, c, status)
 	}
-	for _, cond := range p.Status.Conditions {
-		if cond.Type == "PodScheduled" && cond.Status == "False" {
-			return &finding{text: fmt.Sprintf("%s is Pending: %s", name, unscheduled(cond))}
-		}
+	if f := stuck.Unscheduled(p); f != nil {
+		return &finding{Finding: *f}
 	}
 	for _, s := range p.Status.InitContainerStatuses {
-		if f := stuck(p, s, imageOf(p, s.Name)); f != nil && !s.Ready {
+		if f := waits(p, s); f != nil && !s.Ready {
 			return f
 		}
 		if s.State.Running != nil && s.Started != nil && !*s.Started {
-			return &finding{text: fmt.Sprintf("%s: init container %s runs", name, s.Name)}
+			return said("%s: init container %s runs", name, s.Name)
 		}
 	}
 	if status == nil {
-		return &finding{text: fmt.Sprintf("%s: its containers are not created yet%s", name, on(p)), events: true}
+		return &finding{Finding: *stuck.NotCreated(p)}
 	}
-	if f := stuck(p, *status, c.Image); f != nil {
+	if f := waits(p, *status); f != nil {
 		return f
 	}
 	if p.Spec.RestartPolicy == "Never" && status.State.Terminated != nil {
@@ -80,87 +78,67 @@ func diagnose(p kube.Pod, port int) *finding {
 	if status.Ready {
 		return nil
 	}
-	text := fmt.Sprintf("%s: container %s runs%s and is not ready", name, c.Name, on(p))
+	text := fmt.Sprintf("%s: container %s runs%s and is not ready", name, c.Name, stuck.On(p))
 	if c.StartupProbe != nil && (status.Started == nil || !*status.Started) {
-		text = fmt.Sprintf("%s: container %s runs%s, its startup probe has not passed yet", name, c.Name, on(p))
+		text = fmt.Sprintf("%s: container %s runs%s, its startup probe has not passed yet", name, c.Name, stuck.On(p))
 	}
-	f := &finding{text: text, progress: true}
+	f := &finding{Finding: stuck.Finding{Text: text}, progress: true}
 	if t := status.LastState.Terminated; t != nil {
-		f.text += fmt.Sprintf("; before, it %s", manner(*t))
+		f.Text += fmt.Sprintf("; before, it %s", manner(*t))
 		f.crash = newCrash(p, c.Name, *t, status.RestartCount)
 		f.crash.running = true
 	}
 	return f
 }
 
-// stuck is the finding of a container that waits or has ended; nil when it runs.
-func stuck(p kube.Pod, s kube.ContainerStatus, image string) *finding {
-	name := "pod " + p.Metadata.Name
+// waits is the finding of a container that waits or has ended; nil when it runs.
+func waits(p kube.Pod, s kube.ContainerStatus) *finding {
 	if t := s.State.Terminated; t != nil {
 		if t.ExitCode == 0 && statusOf(p.Status.InitContainerStatuses, s.Name) != nil || p.Spec.RestartPolicy == "Never" {
 			return nil
 		}
 		return crashed(p, s, *t, s.RestartCount+1)
 	}
-	w := s.State.Waiting
-	if w == nil {
-		return nil
-	}
-	switch w.Reason {
-	case "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError":
-		f := &finding{text: fmt.Sprintf("%s: image %s cannot be pulled: %s", name, image, pullMessage(w.Message)), events: !strings.Contains(w.Message, "rpc error") && !strings.Contains(w.Message, ": ")}
-		if remedy := pullRemedy(w.Message); remedy != "" {
-			f.remedy, f.patience = remedy, patienceImage
-		}
-		return f
-	case "ErrImageNeverPull":
-		return &finding{text: fmt.Sprintf("%s: image %s is not on node %s and must not be pulled", name, image, p.Spec.NodeName),
-			remedy: "set imagePullPolicy to IfNotPresent, or load the image into the node"}
-	case "InvalidImageName":
-		return &finding{text: fmt.Sprintf("%s: %q is not the name of an image: %s", name, image, tail(w.Message, "invalid reference format")),
-			remedy: "correct the image in the configuration"}
-	case "CreateContainerConfigError":
-		return &finding{text: fmt.Sprintf("%s: container %s cannot be configured: %s", name, s.Name, w.Message),
-			remedy: "create it in namespace " + p.Metadata.Namespace + ", or correct its name", patience: patienceConfig}
-	case "CrashLoopBackOff":
+	if w := s.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" {
 		if t := s.LastState.Terminated; t != nil {
 			return crashed(p, s, *t, s.RestartCount+1)
 		}
-		return &finding{text: fmt.Sprintf("%s: container %s crashes again and again", name, s.Name), progress: true}
-	case "ContainerCreating", "PodInitializing", "":
-		return &finding{text: fmt.Sprintf("%s: container %s is being created%s", name, s.Name, on(p)), events: true}
+		f := said("pod %s: container %s crashes again and again", p.Metadata.Name, s.Name)
+		f.progress = true
+		return f
 	}
-	return &finding{text: strings.TrimSuffix(fmt.Sprintf("%s: container %s waits: %s: %s", name, s.Name, w.Reason, w.Message), ": "), events: true}
+	if f := stuck.Waiting(p, s); f != nil {
+		return &finding{Finding: *f}
+	}
+	return nil
 }
 
 // crashed is the finding of a container that will be started again.
 func crashed(p kube.Pod, s kube.ContainerStatus, t kube.Terminated, ends int) *finding {
-	f := &finding{
-		text:  fmt.Sprintf("pod %s: container %s %s", p.Metadata.Name, s.Name, manner(t)),
-		crash: newCrash(p, s.Name, t, ends),
-	}
+	f := said("pod %s: container %s %s", p.Metadata.Name, s.Name, manner(t))
+	f.crash = newCrash(p, s.Name, t, ends)
 	if ends > 1 {
-		f.text += fmt.Sprintf(", %d times", ends)
+		f.Text += fmt.Sprintf(", %d times", ends)
 	}
 	return f
 }
 
 // ended is the finding of a pod that does not run again.
 func ended(p kube.Pod, c kube.Container, s *kube.ContainerStatus) *finding {
-	f := &finding{text: fmt.Sprintf("pod %s has ended", p.Metadata.Name)}
+	f := said("pod %s has ended", p.Metadata.Name)
 	if why := strings.TrimSuffix(p.Status.Reason+": "+p.Status.Message, ": "); p.Status.Reason != "" {
-		f.text += ": " + why // Evicted, DeadlineExceeded, NodeShutdown
+		f.Text += ": " + why // Evicted, DeadlineExceeded, NodeShutdown
 	}
 	if s != nil && s.State.Terminated != nil {
 		t := *s.State.Terminated
-		f.text += fmt.Sprintf(": container %s %s", c.Name, manner(t))
+		f.Text += fmt.Sprintf(": container %s %s", c.Name, manner(t))
 		f.crash = newCrash(p, c.Name, t, 1)
 		f.crash.last = true
 	}
-	f.remedy = "nothing starts it again: start the server again when the cause is fixed"
+	f.Remedy = "nothing starts it again: start the server again when the cause is fixed"
 	for _, o := range p.Metadata.OwnerReferences {
 		if o.Controller && slices.Contains([]string{"ReplicaSet", "StatefulSet", "Job"}, o.Kind) {
-			f.patience = patienceOwner
+			f.Patience = patienceOwner
 		}
 	}
 	return f
@@ -173,80 +151,9 @@ func manner(t kube.Terminated) string {
 		text += " (" + t.Reason + ")"
 	}
 	if t.Message != "" {
-		text += ": " + oneLine(t.Message)
+		text += ": " + stuck.OneLine(t.Message)
 	}
 	return text
-}
-
-// unscheduled says in words what the scheduler says in its own.
-func unscheduled(c kube.Condition) string {
-	message, _, _ := strings.Cut(c.Message, " preemption:")
-	message = strings.TrimSuffix(strings.TrimSpace(message), " no new claims to deallocate,")
-	if message == "" {
-		return "not scheduled yet: " + c.Reason
-	}
-	var hints []string
-	for _, h := range []struct {
-		pattern *regexp.Regexp
-		hint    string
-	}{
-		{insufficientDevice, "no node has enough free $1"},
-		{insufficientOther, "no node has enough free $1"},
-		{regexp.MustCompile(`didn't match (?:Pod's )?node (?:affinity|selector)`), "no node has the labels that the pod selects"},
-		{regexp.MustCompile(`untolerated taint\(?s?\)? (\{[^}]*\})`), "a taint is not tolerated: $1"},
-		{regexp.MustCompile(`persistentvolumeclaim "([^"]*)" not found`), "the PersistentVolumeClaim $1 does not exist"},
-		{regexp.MustCompile(`unbound immediate PersistentVolumeClaims`), "its PersistentVolumeClaim is not bound: is there a StorageClass that provisions it?"},
-		{regexp.MustCompile(`volume node affinity conflict`), "its PersistentVolume is in another zone or on another node"},
-	} {
-		if m := h.pattern.FindStringSubmatchIndex(message); m != nil {
-			hints = append(hints, string(h.pattern.ExpandString(nil, h.hint, message, m)))
-		}
-	}
-	hints = slices.Compact(hints)
-	if len(hints) == 0 {
-		return "no node fits: " + message
-	}
-	return strings.Join(hints, "; ") + " (" + strings.TrimRight(message, ". ") + ")"
-}
-
-var (
-	insufficientDevice = regexp.MustCompile(`Insufficient ([a-z0-9.-]+/[A-Za-z0-9._-]*[A-Za-z0-9])`)
-	insufficientOther  = regexp.MustCompile(`Insufficient (cpu|memory|ephemeral-storage|pods)\b`)
-)
-
-// pullMessage is the part of the kubelet's message that tells the cause.
-func pullMessage(message string) string {
-	if message == "" {
-		return "no reason given yet"
-	}
-	for _, head := range []string{"failed to resolve reference ", "failed to resolve image: ", "rpc error: "} {
-		if i := strings.LastIndex(message, head); i >= 0 {
-			message = message[i+len(head):]
-		}
-	}
-	return oneLine(socket.ReplaceAllString(message, ""))
-}
-
-// socket is a part of the network's errors that is another one every time.
-var socket = regexp.MustCompile(`read (?:udp|tcp) \S+->\S+: `)
-
-// pullRemedy is what to do where trying again does not help.
-func pullRemedy(message string) string {
-	text := strings.ToLower(message)
-	has := func(words ...string) bool {
-		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
-	}
-	switch {
-	case has("no such host", "timeout", "connection refused", "temporary failure", "i/o", "toomanyrequests", "too many requests"):
-		return "" // the network, or the registry's limits
-	case has("unauthorized", "authorization failed", "denied", "insufficient_scope", "401", "403", "no basic auth"):
-		return "give the pod an imagePullSecret that may read it; registries also say this of an image that does not exist"
-	case has("not found", "manifest unknown", "does not exist", "name unknown"):
-		return "correct the image's name or tag"
-	case has("no match for platform", "exec format"):
-		return "choose an image for the node's architecture"
-	}
-	return ""
 }
 
 // causes are what an LLM server says in its log when starting it again does not
@@ -285,19 +192,19 @@ search:
 		cause = lastError(lines)
 	}
 	if cause != "" {
-		f.text += ": " + cause
+		f.Text += ": " + cause
 	}
 	c := f.crash
 	switch {
 	case c.running: // its fate is open
 	case remedy != "":
-		f.remedy = remedy
+		f.Remedy = remedy
 	case c.oom && (c.ends >= 2 || c.last):
-		f.remedy = "raise the container's memory limit (main memory, not the GPU's)"
+		f.Remedy = "raise the container's memory limit (main memory, not the GPU's)"
 	case c.code == 2:
-		f.remedy = "correct the server's arguments"
+		f.Remedy = "correct the server's arguments"
 	case c.ends >= mostCrashes:
-		f.remedy = fmt.Sprintf("fix the cause; the whole log: kubectl -n %s logs %s -c %s --previous", c.namespace, c.pod, c.container)
+		f.Remedy = fmt.Sprintf("fix the cause; the whole log: kubectl -n %s logs %s -c %s --previous", c.namespace, c.pod, c.container)
 	}
 }
 
@@ -328,32 +235,11 @@ func logLines(log string) []string {
 		if i := strings.LastIndexByte(line, '\r'); i >= 0 {
 			line = line[i+1:]
 		}
-		if line = oneLine(line); line != "" {
+		if line = stuck.OneLine(line); line != "" {
 			lines = append(lines, line)
 		}
 	}
 	return lines
-}
-
-// oneLine is text for a message: one line of at most 400 bytes.
-func oneLine(text string) string {
-	const most = 400
-	return redact.Line(redact.Text(text), most)
-}
-
-// tail is text from a phrase on, where it holds the phrase.
-func tail(text, phrase string) string {
-	if i := strings.Index(text, phrase); i >= 0 {
-		return text[i:]
-	}
-	return text
-}
-
-func on(p kube.Pod) string {
-	if p.Spec.NodeName == "" {
-		return ""
-	}
-	return " on node " + p.Spec.NodeName
 }
 
 // containerOf is the container that serves the port; without one that declares it,
@@ -370,15 +256,6 @@ func containerOf(p kube.Pod, port int) kube.Container {
 		return kube.Container{}
 	}
 	return p.Spec.Containers[0]
-}
-
-func imageOf(p kube.Pod, container string) string {
-	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
-		if c.Name == container {
-			return c.Image
-		}
-	}
-	return "of " + container
 }
 
 func statusOf(all []kube.ContainerStatus, name string) *kube.ContainerStatus {

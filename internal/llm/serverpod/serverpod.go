@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wfgen.dev/internal/cluster/kube"
+	"wfgen.dev/internal/cluster/stuck"
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/redact"
@@ -101,15 +102,15 @@ func (w *watch) run(ctx context.Context) (Found, error) {
 			return found, err
 		}
 		w.report(f)
-		if f.remedy != "" && time.Since(w.since) >= f.patience {
-			return Found{}, exit.Errorf(exit.Unusable, "%s; %s", f.text, f.remedy)
+		if f.Remedy != "" && time.Since(w.since) >= f.Patience {
+			return Found{}, exit.Errorf(exit.Unusable, "%s; %s", f.Text, f.Remedy)
 		}
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return Found{}, exit.Errorf(exit.TryAgain, "gave up after %s: %s", w.Timeout, f.text)
+				return Found{}, exit.Errorf(exit.TryAgain, "gave up after %s: %s", w.Timeout, f.Text)
 			}
-			return Found{}, exit.Errorf(exit.TryAgain, "interrupted while waiting: %s", f.text)
+			return Found{}, exit.Errorf(exit.TryAgain, "interrupted while waiting: %s", f.Text)
 		case <-time.After(pace):
 		}
 	}
@@ -119,7 +120,7 @@ func (w *watch) run(ctx context.Context) (Found, error) {
 func (w *watch) look(ctx context.Context) (Found, *finding, error) {
 	f := w.lookAtPod(ctx)
 	if w.blind && w.fixed == nil {
-		return Found{}, nil, exit.Errorf(exit.Unusable, "%s", f.text)
+		return Found{}, nil, exit.Errorf(exit.Unusable, "%s", f.Text)
 	}
 	client := w.fixed
 	if client == nil {
@@ -144,9 +145,9 @@ func (w *watch) look(ctx context.Context) (Found, *finding, error) {
 	case exit.Code(err) != exit.TryAgain:
 		return Found{}, nil, err
 	case f == nil && w.pod != nil && w.fixed == nil:
-		return Found{}, &finding{text: fmt.Sprintf("pod %s is ready, but %v; does a NetworkPolicy keep this pod from it, or does the server listen on 127.0.0.1 only?", w.pod.Metadata.Name, err)}, nil
+		return Found{}, said("pod %s is ready, but %v; does a NetworkPolicy keep this pod from it, or does the server listen on 127.0.0.1 only?", w.pod.Metadata.Name, err), nil
 	case f == nil || w.blind:
-		return Found{}, &finding{text: err.Error()}, nil
+		return Found{}, said("%v", err), nil
 	}
 	return Found{}, f, nil
 }
@@ -164,22 +165,20 @@ func (w *watch) lookAtPod(ctx context.Context) *finding {
 		if w.fixed != nil {
 			w.Say(text + "; going on by the server's health alone")
 		}
-		return &finding{text: text}
+		return said("%s", text)
 	case err != nil:
-		return &finding{text: err.Error()}
+		return said("%v", err)
 	}
 	w.pod = choose(pods, w.Port)
 	if w.pod == nil {
-		return &finding{text: w.nobody(ctx)}
+		return said("%s", w.nobody(ctx))
 	}
 	f := diagnose(*w.pod, w.Port)
 	if f == nil {
 		return nil
 	}
-	if f.events {
-		if e := w.event(ctx, "involvedObject.uid="+w.pod.Metadata.UID); e != "" {
-			f.text += ": " + e
-		}
+	if f.Events {
+		f.Hear(*w.pod, w.event(ctx, "involvedObject.uid="+w.pod.Metadata.UID))
 	}
 	if f.crash != nil {
 		log, err := w.API.Log(ctx, w.Namespace, w.pod.Metadata.Name, f.crash.container, 200, f.crash.running)
@@ -234,16 +233,11 @@ func (w *watch) event(ctx context.Context, fields string) string {
 	if w.lacks("list events", err) || len(events) == 0 {
 		return ""
 	}
-	newest := slices.MaxFunc(events, func(a, b kube.Event) int {
-		if d := a.At().Compare(b.At()); d != 0 {
-			return d
-		}
-		return strings.Compare(b.Type, a.Type) // Warning before Normal
-	})
+	newest := stuck.Newest(events)
 	if newest.Reason == "Scheduled" {
 		return ""
 	}
-	return oneLine(newest.Message)
+	return stuck.OneLine(newest.Message)
 }
 
 // lacks says once that a right is missing. It is true for every error: what was
@@ -262,19 +256,19 @@ func (w *watch) lacks(right string, err error) bool {
 // report says what keeps the server when that has changed, and how a start that
 // takes long goes on.
 func (w *watch) report(f *finding) {
-	if f.text != w.text {
-		w.text, w.since = f.text, time.Now()
+	if f.Text != w.text {
+		w.text, w.since = f.Text, time.Now()
 	}
 	line := ""
 	if f.progress {
 		line = w.progress()
 	}
 	calm := time.Since(w.saidAt) >= 15*time.Second
-	if f.text == w.said && (line == w.saidLog || !calm) {
+	if f.Text == w.said && (line == w.saidLog || !calm) {
 		return
 	}
-	w.said, w.saidLog, w.saidAt = f.text, line, time.Now()
-	text := fmt.Sprintf("waiting, %.0f s: %s", time.Since(w.start).Seconds(), f.text)
+	w.said, w.saidLog, w.saidAt = f.Text, line, time.Now()
+	text := fmt.Sprintf("waiting, %.0f s: %s", time.Since(w.start).Seconds(), f.Text)
 	if line != "" {
 		text += "; it says: " + line
 	}

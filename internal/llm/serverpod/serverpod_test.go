@@ -170,22 +170,11 @@ func TestPatienceEnds(t *testing.T) {
 		patience time.Duration
 		remedy   string
 	}{
-		"secret": {patienceConfig, "create it in namespace server-try, or correct its name"},
+		"secret": {30 * time.Second, "create it in namespace server-try, or correct its name"},
 	} {
 		f := diagnose(pod(t, read(t, name+".json")), 8000)
-		if f == nil || f.patience != want.patience || f.remedy != want.remedy {
+		if f == nil || f.Patience != want.patience || f.Remedy != want.remedy {
 			t.Errorf("%s: %+v", name, f)
-		}
-	}
-	for message, want := range map[string]string{
-		`rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/vllm/vllm-openai:v9": docker.io/vllm/vllm-openai:v9: not found`: "name or tag",
-		`failed to authorize: failed to fetch anonymous token: 401 Unauthorized`:                                                                      "imagePullSecret",
-		`pull access denied, repository does not exist or may require authorization`:                                                                  "imagePullSecret",
-		`dial tcp: lookup registry.invalid: i/o timeout`:                                                                                              "",
-		`toomanyrequests: You have reached your unauthenticated pull rate limit`:                                                                      "",
-	} {
-		if got := pullRemedy(message); !strings.Contains(got, want) || want == "" && got != "" {
-			t.Errorf("%s: %q, want %q", message, got, want)
 		}
 	}
 }
@@ -325,8 +314,8 @@ func TestTheCauseIsFoundInTheLog(t *testing.T) {
 	} {
 		f := &finding{crash: &crash{container: "vllm", ends: 1, code: 1}}
 		f.explain(tc.log)
-		if !strings.Contains(f.text, tc.cause) || !strings.Contains(f.remedy, tc.remedy) || tc.remedy == "" && f.remedy != "" {
-			t.Errorf("%q: %q; %q", tc.log, f.text, f.remedy)
+		if !strings.Contains(f.Text, tc.cause) || !strings.Contains(f.Remedy, tc.remedy) || tc.remedy == "" && f.Remedy != "" {
+			t.Errorf("%q: %q; %q", tc.log, f.Text, f.Remedy)
 		}
 	}
 }

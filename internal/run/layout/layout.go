@@ -4,6 +4,7 @@
 //	runs/<run>/plan.json
 //	runs/<run>/claims/<token>.json
 //	runs/<run>/summary.json
+//	runs/<run>/<accelerator>/server.json
 //	runs/<run>/<accelerator>/capacity.json
 //	runs/<run>/<accelerator>/check/<shape>-<rate>/...
 //	runs/<run>/report/index.html
@@ -31,6 +32,7 @@ const (
 	Parameters   = "parameters"   // directory: <shape>.json
 	Measurements = "measurements" // directory: <shape>-b<batch>.json
 	Summary      = "summary.json"
+	Server       = "server.json"       // what is known of an accelerator's server when it is ready
 	Capacity     = "capacity.json"     // what one replica bears within the objectives
 	Prefill      = "prefill.json"      // how fast an idle server computes prompts
 	Check        = "check"             // directory: open loops that the capacity was held against

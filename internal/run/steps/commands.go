@@ -248,6 +248,21 @@ var Prefill = define(struct {
 	Output:        output,
 })
 
+// Guard ends pods that do not begin to run.
+var Guard = define(struct {
+	Command
+	Pods, Namespace  Flag[string]
+	PendingTimeout   Flag[time.Duration]
+	Once, UntilEnded Flag[bool]
+}{
+	Command:        Command{Name: "guard"},
+	Pods:           Flag[string]{Name: "pods", Required: true, Usage: "`LABELS` of the pods, such as workflows.argoproj.io/workflow=NAME"},
+	Namespace:      Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the pods; this pod's own otherwise"},
+	PendingTimeout: Flag[time.Duration]{Name: "pending-timeout", Default: 10 * time.Minute, Usage: "how long a pod may take to begin, images that are being pulled not counted"},
+	Once:           Flag[bool]{Name: "once", Usage: "look once, which shows that the rights are there, and end no pod"},
+	UntilEnded:     Flag[bool]{Name: "until-ended", Usage: "end when all the pods have ended"},
+})
+
 // InstallTo copies step itself to its argument.
 var InstallTo = define(struct{ Command }{Command{Name: "install-to"}})
 

@@ -66,8 +66,9 @@ type Config struct {
 	Timezone                  string              `json:"timezone,omitempty"`
 	ParallelAccelerators      int                 `json:"parallel-accelerators,omitempty"` // 0: all at once
 	Retries                   int                 `json:"retries"`
-	WaitTimeout               string              `json:"wait-timeout,omitempty"` // a Go duration
-	DriftBand                 string              `json:"drift-band,omitempty"`   // change of what was accepted last that is tolerated, such as 5%; empty: not compared
+	WaitTimeout               string              `json:"wait-timeout,omitempty"`    // a Go duration
+	PendingTimeout            string              `json:"pending-timeout,omitempty"` // a Go duration; 0: a pod may wait for ever
+	DriftBand                 string              `json:"drift-band,omitempty"`      // change of what was accepted last that is tolerated, such as 5%; empty: not compared
 	FailOnDrift               bool                `json:"fail-on-drift,omitempty"`
 	NotifySecretName          string              `json:"notify-secret-name,omitempty"` // whose keys slack, webhook and alertmanager hold URLs
 	NotifyOn                  []string            `json:"notify-on,omitempty"`          // end, failure, drift; empty: the latter two
@@ -183,6 +184,7 @@ func Default() Config {
 		APIKeySecretKey: "api-key",
 		Retries:         2,
 		WaitTimeout:     "40m",
+		PendingTimeout:  "10m",
 		LoadGenerator:   Inline,
 		Engine:          engine.VLLM,
 		Server:          defaultServer(),

@@ -223,6 +223,10 @@ func TestMistakes(t *testing.T) {
 		{"parallel", func(c *Config) { c.ParallelAccelerators = -1 }, "parallel-accelerators: -1 is negative"},
 		{"retries", func(c *Config) { c.Retries = -1 }, "retries: -1 is not between"},
 		{"wait", func(c *Config) { c.WaitTimeout = "40" }, `wait-timeout: "40" is not a duration`},
+		{"taken name", func(c *Config) {
+			c.Accelerators[0] = Accelerator{Name: "Guard", Resource: "example.com/gpu", NodeSelector: map[string]string{"a": "b"}}
+		}, `Guard would be called "guard"`},
+		{"pending", func(c *Config) { c.PendingTimeout = "10s" }, `pending-timeout: "10s" is neither a duration of a minute or more`},
 		{"load generator", func(c *Config) { c.LoadGenerator = "sidecar" }, `load-generator: "sidecar" is neither`},
 		{"shared native", func(c *Config) { c.LoadGenerator, c.Driver = Cluster, sweep.Native }, "load-generator: cluster is the shared guidellm"},
 		{"cpu", func(c *Config) { c.LoadGeneratorCPU = "many" }, `load-generator-cpu: "many" is not`},

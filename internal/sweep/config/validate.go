@@ -59,6 +59,9 @@ func (c Config) Validate() error {
 	if d, err := time.ParseDuration(c.WaitTimeout); err != nil || d < time.Second {
 		m.add("wait-timeout: %q is not a duration of a second or more, such as 40m", c.WaitTimeout)
 	}
+	if d, err := time.ParseDuration(c.PendingTimeout); err != nil || d < 0 || d > 0 && d < time.Minute {
+		m.add("pending-timeout: %q is neither a duration of a minute or more, such as 10m, nor 0", c.PendingTimeout)
+	}
 	for _, a := range c.Accelerators {
 		if why := validation.IsValidLabelValue(a.Name); len(why) > 0 {
 			m.add("accelerators: %q cannot be the value of the label by which the autoscaler finds it: "+
@@ -203,8 +206,15 @@ func checkQuantity(m *mistakes, field, value string) {
 	}
 }
 
+// TakenNames are what a workflow calls its own tasks, in which an accelerator has one of
+// its name too.
+var TakenNames = []string{"start", "guard", "not-started", "summary"}
+
 func (c Config) checkAccelerators(m *mistakes) {
 	for _, a := range c.Accelerators {
+		if slug := sweep.Slug(a.Name); slices.Contains(TakenNames, slug) {
+			m.add("accelerators: %s would be called %q in the cluster, which is what the sweep calls a part of its own; rename it", a.Name, slug)
+		}
 		if a.Resource != "" && len(validation.IsQualifiedName(a.Resource)) > 0 {
 			m.add("accelerators: resource %q of %s is not the name of a resource, such as nvidia.com/gpu", a.Resource, a.Name)
 		}

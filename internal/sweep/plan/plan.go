@@ -23,6 +23,9 @@ type Plan struct {
 	config.Config
 	Accelerators []Accelerator // instead of the configuration's
 	WaitTimeout  time.Duration // instead of its text
+
+	// PendingTimeout is how long a pod may take to begin, instead of its text; 0: for ever.
+	PendingTimeout time.Duration
 }
 
 // Accelerator is one GPU type of the sweep.
@@ -51,11 +54,7 @@ func Of(c config.Config) Plan {
 		c.TargetURL, only.TargetURL = only.TargetURL, ""
 		c.Accelerators = []config.Accelerator{only}
 	}
-	timeout, err := time.ParseDuration(c.WaitTimeout)
-	if err != nil {
-		panic(fmt.Sprintf("wait-timeout %q was not validated", c.WaitTimeout))
-	}
-	p := Plan{Config: c, WaitTimeout: timeout}
+	p := Plan{Config: c, WaitTimeout: duration(c.WaitTimeout), PendingTimeout: duration(c.PendingTimeout)}
 	s := c.Sweep()
 	for i, a := range c.Accelerators {
 		p.Accelerators = append(p.Accelerators, Accelerator{
@@ -74,6 +73,15 @@ func Of(c config.Config) Plan {
 		})
 	}
 	return p
+}
+
+// duration is one that was validated.
+func duration(text string) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		panic(fmt.Sprintf("%q was not validated: %v", text, err))
+	}
+	return d
 }
 
 // ServiceURL is where that Service is reached in its namespace.

@@ -69,6 +69,7 @@ func Draw(most int) *rapid.Generator[config.Config] {
 		drawAccess(t, &c)
 		c.ParallelAccelerators = rapid.IntRange(0, 5).Draw(t, "parallel-accelerators")
 		c.Retries = rapid.IntRange(0, 10).Draw(t, "retries")
+		c.PendingTimeout = rapid.SampledFrom([]string{"0", "1m", "10m"}).Draw(t, "pending-timeout")
 		if c.Driver == sweep.Guidellm && maybe("cluster") {
 			c.LoadGenerator = config.Cluster
 		}
