@@ -58,11 +58,9 @@ func (g Guard) Run(ctx context.Context) error {
 	for {
 		pods, err := g.pods(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case kube.IsForbidden(err):
 			return forbidden(err)
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			g.Say(err.Error()) // the API server restarts, perhaps
 		}
 		for _, p := range pods {
