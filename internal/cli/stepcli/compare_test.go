@@ -113,6 +113,10 @@ func TestPredict(t *testing.T) {
 	if code != 0 || !strings.Contains(stdout, "batch 16: ITL 8.0") || !strings.Contains(stdout, " ms 95 % [") || !strings.Contains(stdout, "linear4 between the batches 1 and 16") || !strings.Contains(stdout, "delta") {
 		t.Errorf("code %d\n%s%s", code, stdout, stderr)
 	}
+	// What is asked for is predicted by the better of both, which the server is here.
+	if code, stdout, stderr := step("predict", run, "--shape", "512/256", "--batch", "16"); code != 0 || !strings.HasPrefix(stdout, "iteration3 of ") {
+		t.Errorf("code %d\n%s%s", code, stdout, stderr)
+	}
 	// Batch 1 can be asked for, and a measured shape by its own lines.
 	if code, stdout, stderr := step("predict", run, "--shape", "512/256", "--batch", "1"); code != 0 || !strings.Contains(stdout, "batch 1: ITL ") || strings.Contains(stdout, "linear4") {
 		t.Errorf("code %d\n%s%s", code, stdout, stderr)
@@ -130,7 +134,7 @@ func TestPredict(t *testing.T) {
 		{"--shape 512 --batch 0 --fit linear5", exit.Usage, "--fit"},
 		{"--shape 512/256 --batch 4 --fit linear4", exit.Refused, "holds no parameters of 512/256"},
 		{"--shape 128/128 --batch 64 --fit linear4", exit.Refused, "ITL: batch 64, where the line is that of the batches 1 to 32"},
-		{"--shape 512/256 --batch 16 --accelerator H100", exit.Refused, "holds no engine"},
+		{"--shape 512/256 --batch 16 --accelerator H100", exit.Refused, "holds no model of all shapes"},
 	} {
 		code, _, stderr := step(append([]string{"predict", run}, strings.Fields(c.args)...)...)
 		if code != c.code || !strings.Contains(stderr, c.says) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -22,9 +23,9 @@ func predictCommand() *cli.Command {
 		ArgsUsage: "SUMMARY",
 		Description: `Reads a summary.json (or a directory or s3:// prefix that holds one) of a sweep over
 two shapes or more and predicts what a closed loop of --batch requests would see at
---shape, by a model of all shapes, with the 95 % interval of what would be measured:
-what is not known of the terms, and how far the model is off shapes that it has not
-seen. Also prints the linear4 that follows for that shape between --from and --batch,
+--shape, by the model of all shapes that predicts best, with the 95 % interval of what
+would be measured: what is not known of the terms, and how far the model is off shapes
+that it has not seen. Also prints the linear4 that follows for that shape between --from and --batch,
 with 95 % intervals. With --fit linear4 it predicts from the lines of a shape that
 was measured.
 
@@ -37,13 +38,16 @@ Example:
 			&cli.StringFlag{Name: "shape", Required: true, Usage: "prompt and output tokens, such as 700/300"},
 			&cli.Float64Flag{Name: "batch", Required: true, Usage: "requests in the server together"},
 			&cli.Float64Flag{Name: "from", Value: 1, Usage: "smallest batch of the linear4 that is printed, where it is below --batch"},
-			&cli.StringFlag{Name: "fit", Value: fit.Engine, Usage: "engine or iteration3; or linear4, of a shape that was measured"},
+			&cli.StringFlag{Name: "fit", Value: best, Usage: "engine or iteration3; best, whichever of them predicts shapes left out of it better; or linear4, of a shape that was measured"},
 			&cli.StringFlag{Name: "accelerator", Usage: "which one, where there are several"},
 			&cli.BoolFlag{Name: "extrapolate", Usage: "predict beyond what was measured, too"},
 		},
 		Action: runPredict,
 	}
 }
+
+// best stands for whichever model of all shapes predicts best.
+const best = "best"
 
 func runPredict(c *cli.Context) error {
 	var errs []error
@@ -55,8 +59,8 @@ func runPredict(c *cli.Context) error {
 	if !(from >= 1 && batch >= from) {
 		errs = append(errs, fmt.Errorf("--from %v, --batch %v: expected 1 <= from <= batch", from, batch))
 	}
-	if fit.TermNames(name) == nil && name != parameters.Linear4 {
-		errs = append(errs, fmt.Errorf("--fit: found %q, expected %s, %s or %s", name, fit.Engine, fit.Iteration3, parameters.Linear4))
+	if fit.TermNames(name) == nil && name != parameters.Linear4 && name != best {
+		errs = append(errs, fmt.Errorf("--fit: found %q, expected %s, %s, %s or %s", name, best, fit.Engine, fit.Iteration3, parameters.Linear4))
 	}
 	if c.NArg() != 1 {
 		errs = append(errs, fmt.Errorf("expected one SUMMARY, found %d arguments", c.NArg()))
@@ -72,24 +76,24 @@ func runPredict(c *cli.Context) error {
 		return predictLines(c, s, shape, batch)
 	}
 	var found []parameters.Joint
-	var names []string
 	for _, j := range s.Joint {
-		if j.Fit == name && (c.String("accelerator") == "" || j.Accelerator == c.String("accelerator")) {
-			found, names = append(found, j), append(names, j.Model+" on "+j.Accelerator)
+		if (j.Fit == name || name == best) && (c.String("accelerator") == "" || j.Accelerator == c.String("accelerator")) {
+			found = append(found, j)
 		}
 	}
+	names := parameters.Distinct(found, func(j parameters.Joint) string { return j.Model + " on " + j.Accelerator })
 	switch {
 	case len(found) == 0:
-		return exit.Errorf(exit.Refused, "%s: holds no %s that fits; it takes a sweep over two shapes or more", c.Args().First(), name)
-	case len(found) > 1:
-		return exit.Errorf(exit.Usage, "%s holds %s of %s; choose with --accelerator, or name one model's file", c.Args().First(), name, strings.Join(names, ", "))
+		return exit.Errorf(exit.Refused, "%s: holds no model of all shapes (--fit %s); it takes a sweep over two shapes or more", c.Args().First(), name)
+	case len(names) > 1:
+		return exit.Errorf(exit.Usage, "%s holds models of %s; choose with --accelerator, or name one model's file", c.Args().First(), strings.Join(names, ", "))
 	}
-	j := found[0]
+	w := fit.Work{Batch: batch, PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens)}
+	j := bestFor(w, found)
 	model, err := j.Predictor()
 	if err != nil {
 		return exit.With(exit.Refused, err)
 	}
-	w := fit.Work{Batch: batch, PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens)}
 	if beyond := model.Outside(w); len(beyond) > 0 {
 		if !c.Bool("extrapolate") {
 			return exit.Errorf(exit.Refused, "beyond what was measured: %s; measure there, or take the risk with --extrapolate", strings.Join(beyond, "; "))
@@ -120,6 +124,19 @@ func runPredict(c *cli.Context) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t\n", p.name, parameters.Format(p.value), between)
 	}
 	return t.Flush()
+}
+
+// bestFor is the model that predicts best, of those that were fitted to such work where
+// one was: iteration3 leaves batch 1 out.
+func bestFor(w fit.Work, models []parameters.Joint) parameters.Joint {
+	within := slices.DeleteFunc(slices.Clone(models), func(j parameters.Joint) bool {
+		model, err := j.Predictor()
+		return err != nil || len(model.Outside(w)) > 0
+	})
+	if i := parameters.Best(within); i >= 0 {
+		return within[i]
+	}
+	return models[max(0, parameters.Best(models))]
 }
 
 // between is a latency with the interval of what would be measured, where it is known.

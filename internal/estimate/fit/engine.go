@@ -1,6 +1,7 @@
 package fit
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -65,7 +66,12 @@ func FitEngine(points []Point) Joint {
 		}
 		ttft.add(p, p.TTFT)
 	}
-	a, dropped, err := itl.smooth().prune([]int{base, seq, ctx, pre, pre2}, []int{pre2, pre, seq, ctx}, 1)
+	all, order := []int{base, seq, ctx, pre, pre2}, []int{pre2, pre, seq, ctx}
+	a, dropped, err := itl.smooth().prune(all, order, 1)
+	if errors.Is(err, ErrUnidentified) {
+		itl.limit = poorCondition
+		a, dropped, err = itl.smooth().prune(all, order, 1)
+	}
 	if err != nil {
 		j.unidentified(err)
 		return *j

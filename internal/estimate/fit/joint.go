@@ -21,6 +21,11 @@ const (
 	// without such a limit, and the worst of them went with it.
 	mostJointCondition = 20
 
+	// poorCondition is up to where such a model is published all the same, with a
+	// warning, where it predicts: its terms cannot be told apart, and its predictions
+	// at shapes like those measured do not need that.
+	poorCondition = 100
+
 	// mostTTFTCondition is the same for the engine's terms of TTFT, which are
 	// less alike in what they predict than in their columns.
 	mostTTFTCondition = 60
@@ -316,7 +321,17 @@ func (j *Joint) judge(points []Point) {
 			worst, at = e, i
 		}
 	}
-	if worst > mostResidual {
+	if j.Condition > mostJointCondition {
+		j.Verdict.Warn(reason.New(reason.Unidentified, "the points hardly tell its terms apart (condition number %.3g): believe its predictions at shapes like those measured, not its terms; %s", j.Condition, j.toAdd()))
+	}
+	squares := 0.0
+	for _, i := range j.Used {
+		squares += j.Residuals[i] * j.Residuals[i] / float64(len(j.Used))
+	}
+	switch miss := math.Sqrt(squares); {
+	case miss > mostMisfit:
+		j.Verdict.Refuse(reason.New(reason.Misfit, "ITL: the model misses its own points by %.3g %% in the root mean square, and is %+.1f %% off at %s", 100*miss, 100*j.Residuals[at], points[at].Label))
+	case worst > mostResidual:
 		j.Verdict.Warn(reason.New(reason.Misfit, "ITL: the model is %+.1f %% off at %s", 100*j.Residuals[at], points[at].Label))
 	}
 	switch {

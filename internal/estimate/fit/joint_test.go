@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"wfgen.dev/internal/run/reason"
 )
 
 // wide is a set of shapes that tells all terms apart.
@@ -299,5 +301,64 @@ func BenchmarkJointFitOf10000Points(b *testing.B) {
 				c.fit(points)
 			}
 		})
+	}
+}
+
+// Terms that are hardly told apart keep no good prediction from being published.
+func TestWhatPredictsIsPublished(t *testing.T) {
+	alike := [][2]float64{{128, 128}, {256, 128}, {128, 256}, {256, 64}}
+	rng := rand.New(rand.NewPCG(1, 1))
+	j := FitEngine(follow(engine, engineTruth, alike, []float64{1, 4, 8, 16, 32}, 0.003, rng))
+	if j.Condition < mostJointCondition || j.Verdict.Level != Warned || !says(j.Verdict, "hardly tell its terms apart") || j.LeftOut > 0.01 {
+		t.Errorf("condition number %.1f, left out %.4f, %+v", j.Condition, j.LeftOut, j.Verdict)
+	}
+	w := Work{Batch: 24, PromptTokens: 200, OutputTokens: 150}
+	want, _ := engine(engineTruth, w, 0)
+	interval, _ := j.Interval(w, 0)
+	if got, _ := j.Predict(w); math.Abs(got/want-1) > 0.01 || want < interval[0] || want > interval[1] {
+		t.Errorf("%.4f %v ms, want %.4f", got, interval, want)
+	}
+	// A model that does not even describe its own points is refused.
+	points := follow(engine, engineTruth, wide, []float64{1, 4, 8, 16, 32}, 0.003, rng)
+	for i := range points {
+		points[i].ITL.MS *= 1 + 0.5*float64(i%2)
+	}
+	if j := FitIteration3(points); j.Verdict.Level != Refused || !says(j.Verdict, "misses its own points") {
+		t.Errorf("%+v", j.Verdict)
+	}
+}
+
+// What queues is no point of a joint model either, whoever says so.
+func TestQueuedPointsStayOutOfJointModels(t *testing.T) {
+	const slots = 12
+	points := follow(engine, engineTruth, wide, []float64{1, 4, 8, slots, 24, 48}, 0.002, rand.New(rand.NewPCG(2, 1)))
+	queued := 0
+	for i := range points {
+		p := &points[i]
+		if p.Batch <= slots {
+			continue
+		}
+		queued++
+		w := p.work()
+		w.Batch = slots
+		itl, ttft := engine(engineTruth, w, 0)
+		p.ITL.MS = itl
+		p.TTFT.MS = ttft + (p.Batch/slots-1)*(ttft+(p.OutputTokens-1)*itl)
+	}
+	for _, fit := range []func([]Point) Joint{FitIteration3, FitEngine} {
+		j := fit(points)
+		out := 0
+		for _, o := range j.Out {
+			if o.Why.Code == reason.Queue {
+				out++
+			}
+		}
+		if out != queued {
+			t.Errorf("%s: %d of %d points that queued are left out", j.Model, out, queued)
+		}
+	}
+	j := FitEngine(points)
+	if j.MeanError > 0.01 || math.Abs(j.Terms[base].Value/engineTruth[base]-1) > 0.01 {
+		t.Errorf("mean error %.4f, %+v", j.MeanError, j.Terms[base])
 	}
 }

@@ -35,9 +35,29 @@ func withoutIdleShapes(points []jointPoint, out []Exclusion) (use []jointPoint, 
 	return use, out
 }
 
+// markQueuedShapes makes points void whose requests waited for a place, shape by shape.
+func markQueuedShapes(points []Point) []Point {
+	members := map[string][]int{}
+	for i, p := range points {
+		members[p.Group] = append(members[p.Group], i)
+	}
+	points = slices.Clone(points)
+	for _, indices := range members {
+		one := make([]Point, len(indices))
+		for k, i := range indices {
+			one[k] = points[i]
+		}
+		for k, p := range markQueued(one) {
+			points[indices[k]] = p
+		}
+	}
+	return points
+}
+
 // forJoint picks the points that a joint model may use: those of each shape up to
 // where its ITL bends. needTTFT leaves out those whose TTFT is void.
 func forJoint(points []Point, needTTFT bool) (use []jointPoint, out []Exclusion) {
+	points = markQueuedShapes(points)
 	groups := map[string]int{}
 	var members [][]Point
 	var indices [][]int

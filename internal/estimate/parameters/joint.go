@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -70,6 +71,23 @@ type Implied struct {
 	// points: the larger of the differences at both ends of the range, percent.
 	ITLDifferencePercent  *float64 `json:"itl_difference_percent,omitempty"`
 	TTFTDifferencePercent *float64 `json:"ttft_difference_percent,omitempty"`
+}
+
+// Best is which of the models of one server predicts best: shapes left out of the fit,
+// or where a model cannot tell that, the points used. -1 where all are refused.
+func Best(models []Joint) int {
+	best, least := -1, math.Inf(1)
+	byShapes := !slices.ContainsFunc(models, func(j Joint) bool { return j.Verdict.Level != fit.Refused && j.LeftOutErrorPercent == nil })
+	for i, j := range models {
+		off := j.MeanErrorPercent
+		if byShapes {
+			off = j.LeftOutErrorPercent
+		}
+		if j.Verdict.Level != fit.Refused && off != nil && *off < least {
+			best, least = i, *off
+		}
+	}
+	return best
 }
 
 // NewJoint stores a joint fit. Its verdict may be refused; it then holds no numbers
