@@ -24,6 +24,7 @@ var update = flag.Bool("update", false, "write the examples again")
 var examples = map[string]string{
 	"minimal":                "--accelerators A100,H100 --output minimal/sweep.yaml",
 	"fleet-with-shapes":      "--config fleet-with-shapes/wfgen.yaml --format dir --output fleet-with-shapes",
+	"capacity":               "--config capacity/wfgen.yaml --format dir --output capacity",
 	"cron":                   "--config cron/wfgen.yaml --format dir --output cron",
 	"cluster-load-generator": "--config cluster-load-generator/wfgen.yaml --format dir --output cluster-load-generator",
 	"deploy":                 "--config deploy/wfgen.yaml --format dir --output deploy",

@@ -37,6 +37,12 @@ func summary(p plan.Plan) wfv1.Template {
 	if len(p.Accelerators) <= mostEvidence {
 		for _, one := range p.Accelerators {
 			t.Inputs.Artifacts = append(t.Inputs.Artifacts, directory("measurements-"+one.Slug, evidence+"/"+one.Slug, measurementsKey(runKey(p, one.Name))))
+			if p.SLO != "" {
+				t.Inputs.Artifacts = append(t.Inputs.Artifacts, wfv1.Artifact{
+					Name: "capacity-" + one.Slug, Path: evidence + "/capacity-" + one.Slug + "/" + layout.Capacity, Optional: true,
+					ArtifactLocation: wfv1.ArtifactLocation{S3: &wfv1.S3Artifact{Key: runKey(p, one.Name) + "/" + layout.Capacity}},
+				})
+			}
 		}
 	}
 	t.Outputs.Parameters = outputParameters(a.Command, layout.OutVerdict, layout.OutAnswer, layout.OutReasons)

@@ -318,6 +318,15 @@ func (r *Runner) Check(ctx context.Context, a plan.Accelerator) error {
 	return err
 }
 
+// Report makes the page of the run again, with what came after the estimate.
+func (r *Runner) Report(ctx context.Context) error {
+	result, err := r.Step(ctx, steps.Report.With(steps.Report.Output.Set(r.Location()+"/"+layout.Page)).On(r.Location()))
+	if err == nil {
+		r.tell("report", result)
+	}
+	return err
+}
+
 // Page is where the report of the run is, and whether there is one.
 func (r *Runner) Page(ctx context.Context) (location string, ok bool) {
 	f, err := r.Out.Open(ctx, path.Join(layout.Run(r.Run), layout.Page))

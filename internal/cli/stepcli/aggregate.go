@@ -86,11 +86,9 @@ func runAggregate(c *cli.Context) error {
 	if len(o.Expect) > 0 {
 		paths = present(c, paths)
 	}
-	var api *kube.Client
-	if steps.Aggregate.ConfigMap.In(c) != "" {
-		if api, err = inCluster(); err != nil {
-			return exit.Errorf(exit.Usage, "--configmap: %w; from elsewhere: kubectl create configmap NAME --from-file=OUTPUT", err)
-		}
+	api, err := configMapAPI(steps.Aggregate.ConfigMap.In(c))
+	if err != nil {
+		return err
 	}
 
 	in, skipped, err := aggregate.Load(c.Context, paths, steps.Aggregate.Output.In(c), &report.Options{Model: steps.Aggregate.Model.In(c), Accelerator: steps.Aggregate.Accelerator.In(c)})
@@ -112,7 +110,7 @@ func runAggregate(c *cli.Context) error {
 	}
 	content := contentOf(s, in)
 	if at := steps.Aggregate.Evidence.In(c); at != "" {
-		if content.Measurements, err = evidenceAt(c, at); err != nil {
+		if err := evidenceAt(c, at, &content); err != nil {
 			return err
 		}
 	}
@@ -189,20 +187,22 @@ func driftOf(c *cli.Context, s parameters.Summary) (*parameters.Drift, error) {
 	return d, nil
 }
 
-// evidenceAt reads measurements for a report. Without any the report is what it is: the
-// estimate does not need them.
-func evidenceAt(c *cli.Context, location string) ([]measurement.Measurement, error) {
+// evidenceAt reads measurements and capacities for a report. Without any the report is
+// what it is: the estimate does not need them.
+func evidenceAt(c *cli.Context, location string, to *page.Content) error {
 	if _, err := os.Stat(location); !store.IsRemote(location) && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	in, skipped, err := aggregate.Load(c.Context, []string{location}, "", nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, s := range skipped {
 		fmt.Fprintf(c.App.ErrWriter, "skipped %s\n", s)
 	}
-	return contentOf(parameters.Summary{}, in).Measurements, nil
+	to.Measurements = contentOf(parameters.Summary{}, in).Measurements
+	to.Capacity, err = capacitiesAt(c.Context, location)
+	return err
 }
 
 // keepInConfigMap puts what may be published into --configmap.
@@ -212,6 +212,15 @@ func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) err
 	if err != nil {
 		return fmt.Errorf("ConfigMap %s: %w", name, err)
 	}
+	if err := putConfigMap(c, api, name, namespace, data); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.ErrWriter, "ConfigMap %s in namespace %s: %s\n", name, namespace, aggregate.Described(data))
+	return nil
+}
+
+// putConfigMap sets keys of a ConfigMap, and leaves its others.
+func putConfigMap(c *cli.Context, api *kube.Client, name, namespace string, data map[string]*string) error {
 	switch err := api.PutConfigMap(c.Context, namespace, name, data); {
 	case kube.IsForbidden(err):
 		return exit.Errorf(exit.Unusable, "ConfigMap %s: %w; grant it: kubectl -n %s create role results --verb=create,patch --resource=configmaps, and bind it to this pod's ServiceAccount", name, err, namespace)
@@ -220,8 +229,19 @@ func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) err
 	case err != nil:
 		return exit.Errorf(exit.TryAgain, "ConfigMap %s: %w", name, err)
 	}
-	fmt.Fprintf(c.App.ErrWriter, "ConfigMap %s in namespace %s: %s\n", name, namespace, aggregate.Described(data))
 	return nil
+}
+
+// configMapAPI is the API for --configmap; nil where that is not given.
+func configMapAPI(name string) (*kube.Client, error) {
+	if name == "" {
+		return nil, nil
+	}
+	api, err := inCluster()
+	if err != nil {
+		return nil, exit.Errorf(exit.Usage, "--configmap: %w; from elsewhere: kubectl create configmap NAME --from-file=OUTPUT", err)
+	}
+	return api, nil
 }
 
 // aggregateOptions reads the flags and reports every mistake among them.

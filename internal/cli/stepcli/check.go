@@ -1,6 +1,7 @@
 package stepcli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -33,7 +34,7 @@ func checkCommand() *cli.Command {
 		Description: `Reads what step capacity reads, and makes two open loops on the server: at the rate
 that is claimed for the first shape, the low end of its interval, and 10 % above. Writes
 into --output: capacity.json with what was attained, outputs/ and check/ with the
-measurements. A claim that its measurement contradicts is lowered or refused; exits with
+measurements; with --configmap capacity.json goes into that, too. A claim that its measurement contradicts is lowered or refused; exits with
 65 when it is refused.
 
 Example:
@@ -52,6 +53,14 @@ func runCheck(c *cli.Context) error {
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
+	key, err := keyOf(c, steps.Check.Target.In(c))
+	if err != nil {
+		return err
+	}
+	api, err := configMapAPI(steps.Check.ConfigMap.In(c))
+	if err != nil {
+		return err
+	}
 	s, measured, err := summaryOf(c, c.Args().Slice(), shapes)
 	if err != nil {
 		return err
@@ -68,7 +77,7 @@ func runCheck(c *cli.Context) error {
 	f := capacity.Of(s, o)
 	if claim := f.Capacities[0]; claim.Rate != nil && claim.Rate.Safe() > 0 {
 		for _, rate := range []float64{claim.Rate.Safe(), above * claim.Rate.Safe()} {
-			m, err := checkAt(c, claim, o.SLOs, rate)
+			m, err := checkAt(c, key, claim, o.SLOs, rate)
 			switch {
 			case exit.Code(err) == exit.Refused: // it was measured, but says nothing
 				fmt.Fprintf(c.App.ErrWriter, "not checked: %v\n", err)
@@ -87,6 +96,12 @@ func runCheck(c *cli.Context) error {
 	if err := writeCapacity(c, out, f, data); err != nil {
 		return err
 	}
+	if api != nil {
+		name, namespace := steps.Check.ConfigMap.In(c), cmp.Or(steps.Check.Namespace.In(c), api.Namespace)
+		if err := putConfigMap(c, api, name, namespace, map[string]*string{layout.Capacity: new(string(data))}); err != nil {
+			return err
+		}
+	}
 	if err := capacity.Print(c.App.Writer, f); err != nil {
 		return err
 	}
@@ -97,13 +112,13 @@ func runCheck(c *cli.Context) error {
 }
 
 // checkAt makes one open loop. A server that falls behind is an answer, not a failure.
-func checkAt(c *cli.Context, claim capacity.Capacity, slos []slo.Objective, rate float64) (capacity.Measured, error) {
+func checkAt(c *cli.Context, key string, claim capacity.Capacity, slos []slo.Objective, rate float64) (capacity.Measured, error) {
 	// Long enough for the server to fill, for some requests, and to empty.
 	request := claim.InFlight.Value / claim.Rate.Value
 	seconds := max(steps.Check.MaxSeconds.In(c), 3*request+30/rate)
 	o := bench.Options{
 		Options: driver.Options{
-			Target: steps.Check.Target.In(c), Model: steps.Check.Model.In(c), APIKey: steps.Check.APIKey.In(c),
+			Target: steps.Check.Target.In(c), Model: steps.Check.Model.In(c), APIKey: key,
 			Shape: claim.Shape, Rate: rate, Arrivals: sweep.Poisson, MaxSeconds: seconds,
 			Spread: sweep.OutputSpread, Seed: time.Now().UnixNano(), Endpoint: steps.Check.Endpoint.In(c),
 		},

@@ -39,7 +39,7 @@ type asked struct {
 var filled = map[string]string{
 	"model": "org/m", "target-url": "http://vllm-a100:8000", "prompt-tokens": "128", "output-tokens": "64", "batch-sizes": "[1,8,64]", "batch-size": "8",
 	"max-seconds": "120", "max-requests": "0", "tokenizer": "", "method": "wls", "accelerator": "A100", "max-num-seqs": "64", "server": `{"pod":"p"}`,
-	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%",
+	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%", "slo": "p90.ttft=500ms,itl=30ms",
 }
 
 var reference = regexp.MustCompile(`\{\{(?:inputs|workflow)\.parameters\.([a-z-]+)\}\}|\{\{(workflow\.name)\}\}`)
@@ -143,6 +143,9 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 			case steps.Aggregate.Name:
 				_, err := aggregateOptions(c)
 				return err
+			case steps.Check.Name:
+				_, _, err := checkOptions(c)
+				return err
 			case steps.Notify.Name:
 				_, _, err := notifyOptions(c)
 				return err
@@ -173,6 +176,7 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 func written(command string) []string {
 	outputs := map[string][]layout.Output{
 		steps.Bench.Name: steps.Bench.Outputs, steps.Wait.Name: steps.Wait.Outputs, steps.Aggregate.Name: steps.Aggregate.Outputs,
+		steps.Check.Name: steps.Check.Outputs,
 	}
 	var paths []string
 	for _, o := range outputs[command] {
@@ -180,6 +184,7 @@ func written(command string) []string {
 	}
 	files := map[string][]string{
 		steps.Bench.Name:     {layout.Measurement, layout.Reports},
+		steps.Check.Name:     {layout.Capacity, layout.Check},
 		steps.Wait.Name:      {layout.Summary}, // of an accelerator that is given up
 		steps.Aggregate.Name: {layout.Summary, layout.Page, layout.Latest, "A100/" + layout.Parameters},
 	}
@@ -250,7 +255,7 @@ func TestStepTakesWhatIsAskedOfIt(t *testing.T) {
 			})
 		}
 	}
-	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Notify.Name, steps.Guard.Name, steps.InstallTo.Name} {
+	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Check.Name, steps.Notify.Name, steps.Guard.Name, steps.InstallTo.Name} {
 		if seen[name] == 0 {
 			t.Errorf("nothing asks for step %s", name)
 		}

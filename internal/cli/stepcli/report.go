@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -24,6 +24,7 @@ import (
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
+	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 )
@@ -37,7 +38,7 @@ const (
 
 func reportCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "report",
+		Name:      steps.Report.Name,
 		Usage:     "make a page that one can look at",
 		ArgsUsage: "PATH...",
 		Description: `Reads measurements, raw reports, parameters, summaries and capacity.json, in any
@@ -58,15 +59,14 @@ Examples:
   step report runs/monday --compare runs/last-week --output monday.html
   step report s3://results/runs/7 --output s3://results/runs/7/report/index.html
   step report runs/monday --format markdown | gh pr comment 42 --body-file -`,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "output", Value: "-", Usage: "`FILE` or s3://bucket/key that gets the report; - for stdout"},
+		Flags: append(steps.Report.Flags(),
 			&cli.StringFlag{Name: "format", Value: formatHTML, Usage: "html (the page), markdown (the answer, for pull requests and chat) or text (the table of step aggregate)"},
 			&cli.BoolFlag{Name: "verbose", Usage: "for --format text: everything that is known of each set of parameters"},
 			&cli.StringFlag{Name: "compare", Usage: "an earlier run at `PATH`: the report says what has changed since"},
 			&cli.StringFlag{Name: "band", Value: "5%", Usage: "change that --compare tolerates, such as 5% or 0.05"},
 			&cli.StringFlag{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
 			&cli.StringFlag{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
-		},
+		),
 		Action: runReport,
 	}
 }
@@ -104,11 +104,11 @@ func runReport(c *cli.Context) error {
 	summary := aggregate.Shown(in, aggregate.Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto})
 	content := contentOf(summary, in)
 	for _, at := range c.Args().Slice() {
-		f, err := capacityAt(c.Context, at)
+		found, err := capacitiesAt(c.Context, at)
 		if err != nil {
 			return err
 		}
-		content.Capacity = append(content.Capacity, f.Capacities...)
+		content.Capacity = append(content.Capacity, found...)
 	}
 	if before := c.String("compare"); before != "" {
 		old, err := summaryAt(c.Context, before)
@@ -134,37 +134,58 @@ func runReport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return writeTo(c, c.String("output"), &b)
+	return writeTo(c, steps.Report.Output.In(c), &b)
 }
 
 // contentOf is what a report of a summary shows.
 func contentOf(s parameters.Summary, in aggregate.Inputs) page.Content {
 	c := page.Content{Summary: s}
 	for _, m := range in.Measurements {
-		c.Measurements = append(c.Measurements, m.Measurement)
+		if m.Open == nil { // otherwise it is the check of a capacity, and shown there
+			c.Measurements = append(c.Measurements, m.Measurement)
+		}
 	}
 	return c
 }
 
-// capacityAt reads capacity.json, named itself or by what holds it; empty where there is
-// none.
-func capacityAt(ctx context.Context, location string) (capacity.File, error) {
+// capacitiesAt reads capacity.json, named itself, or all that a directory or a prefix holds.
+func capacitiesAt(ctx context.Context, location string) (all []capacity.Capacity, err error) {
+	read := func(name string, open func() (io.ReadCloser, error)) error {
+		r, err := open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		f, err := capacity.Decode(r, name)
+		all = append(all, f.Capacities...)
+		return err
+	}
 	switch ext := path.Ext(location); {
 	case path.Base(location) == layout.Capacity:
-	case ext == ".json":
-		return capacity.File{}, nil
-	default:
-		location = strings.TrimRight(location, "/") + "/" + layout.Capacity
+		return all, read(location, func() (io.ReadCloser, error) { return store.OpenPath(ctx, location) })
+	case ext == ".json" || location == store.Stdin:
+		return nil, nil
 	}
-	r, err := store.OpenPath(ctx, location)
-	if errors.Is(err, fs.ErrNotExist) {
-		return capacity.File{}, nil
+	if info, err := os.Stat(location); !store.IsRemote(location) && (err != nil || !info.IsDir()) {
+		return nil, nil
 	}
+	s, err := store.New(ctx, location)
 	if err != nil {
-		return capacity.File{}, err
+		return nil, err
 	}
-	defer r.Close()
-	return capacity.Decode(r, location)
+	keys, err := s.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if path.Base(key) != layout.Capacity {
+			continue
+		}
+		if err := read(strings.TrimRight(location, "/")+"/"+key, func() (io.ReadCloser, error) { return s.Open(ctx, key) }); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // writeTo writes a file, an object, or stdout for -, whole or not at all.

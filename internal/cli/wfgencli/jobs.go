@@ -44,7 +44,7 @@ target-url of its own. They hold their GPUs until they are deleted.
 Examples:
   wfgen servers --accelerators A100 --engine sglang | kubectl apply -f -
   wfgen servers --accelerators A100 --model org/model --batch-sizes 1,64 | kubectl apply -f -`,
-		Flags: append(without(sweepFlags(), loadFlags...), without(clusterFlags(), append(argoFlags, "deploy", "step-image", "image-registry", "guidellm-image", "service-account", "retries",
+		Flags: append(without(sweepFlags(), loadFlags...), without(clusterFlags(), append(argoFlags, "slo", "deploy", "step-image", "image-registry", "guidellm-image", "service-account", "retries",
 			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory", "load-generator-node-selector", "network-policy", "network-policy-ports", "pending-timeout",
 			"drift-band", "fail-on-drift")...)...),
 		Action: func(c *cli.Context) error {
@@ -65,7 +65,7 @@ Examples:
 var loadFlags = []string{"target-url", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
 
 // argoFlags have no meaning without Argo.
-var argoFlags = []string{"argo", "slo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url"}
+var argoFlags = []string{"argo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url"}
 
 // withoutArgo refuses what a configuration file asks for that Jobs cannot do.
 func withoutArgo(c config.Config) error {
@@ -81,9 +81,6 @@ func withoutArgo(c config.Config) error {
 	}
 	if c.NotifySecretName != "" {
 		errs = append(errs, errors.New("notify-secret-name: the end of a run is Argo's; watch Jobs by what you have for them, or run step notify"))
-	}
-	if c.SLO != "" {
-		errs = append(errs, errors.New("slo: Jobs do not check a capacity; leave it out, and run step check when they are done"))
 	}
 	if c.DriftBand != "" && c.S3Bucket == "" {
 		errs = append(errs, errors.New("drift-band: what was accepted last lies in a bucket; give s3-bucket, or compare two results by step compare"))

@@ -169,6 +169,7 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 				err = errors.Join(err, fmt.Errorf("capacity of %s: %w", a.Name, cerr))
 			}
 		}
+		err = errors.Join(err, r.Report(ctx))
 	}
 	if len(truths) > 0 {
 		if terr := writeTruth(ctx, c.App.Writer, r, truths); terr != nil {

@@ -108,7 +108,8 @@ func underTestOf(p plan.Plan, a plan.Accelerator) underTest {
 }
 
 // job measures one accelerator in one pod, whose init containers run one after another:
-// wait, each point; then the estimate. A point that fails says so and lets the next one
+// wait, each point; then the estimate, and with objectives the check of a replica's
+// capacity within them. A point that fails says so and lets the next one
 // run, as in the workflow.
 func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 	to := resultsOf(p, a)
@@ -123,6 +124,10 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 	if p.Driver == sweep.Guidellm {
 		volumes = append(volumes, pods.ToolsVolume())
 		security = pods.Security(pods.GuidellmUser)
+	}
+	first, last := measure(p, a, to), estimate(p, a, to)
+	if p.SLO != "" {
+		first, last = append(first, last), check(p, a, to)
 	}
 	value := batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
@@ -144,8 +149,8 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 					EnableServiceLinks:           new(false),
 					SecurityContext:              security,
 					Volumes:                      volumes,
-					InitContainers:               measure(p, a, to),
-					Containers:                   []corev1.Container{estimate(p, a, to)},
+					InitContainers:               first,
+					Containers:                   []corev1.Container{last},
 				},
 			},
 		},
@@ -237,6 +242,25 @@ func estimate(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 		steps.Aggregate.Expect.Set(a.Name)).And(to.publish...).On(to.points)
 	c := container(p, steps.Aggregate.Name, pods.Medium, call, pods.BucketEnv(p))
 	if p.S3Bucket == "" { // the results go to a ConfigMap
+		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
+	}
+	return c
+}
+
+// check is the container that tells the capacity of a replica within the objectives, and
+// holds it against requests that arrive at that rate.
+func check(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
+	at, k := underTestOf(p, a), steps.Check
+	call := k.With(
+		k.Target.Set(at.target), k.Model.Set(p.Model), k.Accelerator.Set(a.Name), k.SLO.Set(p.SLO), k.Shapes.Set(steps.List(p.Shapes)),
+		k.MaxNumSeqs.Set(at.limit), k.MaxSeconds.Set(float64(p.CheckSeconds())), k.Price.Set(p.Prices()),
+		k.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()), k.Output.Set(to.estimates+"/"+layout.AcceleratorInRun(a.Name)),
+	).On(to.estimates + "/" + layout.Summary)
+	if p.S3Bucket == "" {
+		call = call.And(k.ConfigMap.Set(jobName(p, a)))
+	}
+	c := container(p, k.Name, pods.LoadResources(p), call, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
+	if p.S3Bucket == "" { // capacity.json goes to a ConfigMap
 		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
 	}
 	return c

@@ -262,7 +262,7 @@ func (f file) read(ctx context.Context, o *report.Options) (in Inputs, err error
 			return in, err
 		}
 		in.Parameters, in.Joint, in.Failures = s.Parameters, s.Joint, s.Failures
-	case "plan", "capacity": // of the run, beside its results
+	case "plan", "capacity", "prefill": // of the run, beside its results
 	default:
 		if o == nil {
 			return in, exit.Errorf(exit.Refused, "%s: holds no parameters and no summary; make them with step aggregate", f.name)

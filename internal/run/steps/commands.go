@@ -172,7 +172,7 @@ var Aggregate = define(struct {
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
 	Model:       Flag[string]{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
 	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
-	Evidence:    Flag[string]{Name: "evidence", Usage: "`PATH` of measurements for the pictures of the report alone; no estimate is made of them"},
+	Evidence:    Flag[string]{Name: "evidence", Usage: "`PATH` of measurements and capacities for the report alone; no estimate is made of them"},
 	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
 	DriftBand:   Flag[string]{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%; off: compare nothing. What moved beyond it does not become latest"},
 	Previous:    Flag[string]{Name: "previous", Usage: "directory or s3://bucket/prefix with the parameters that were accepted last; those of --latest otherwise"},
@@ -203,24 +203,37 @@ var Notify = define(struct {
 var Check = define(struct {
 	Command
 	Target, Model, APIKey Flag[string]
+	APIKeyFor             Flag[string]
 	Endpoint              Flag[string]
 	Accelerator, SLO      Flag[string]
 	Shapes                Flag[string]
 	MaxNumSeqs            Flag[int]
 	MaxSeconds            Flag[float64]
 	Price                 Flag[string]
+	ConfigMap, Namespace  Flag[string]
 	Server, Output        Flag[string]
 }{
 	Command: Command{Name: "check", Again: true, Outputs: []layout.Output{layout.OutCapacity, layout.OutConcurrency, layout.OutCost}},
-	Target:  target, Model: model, APIKey: apiKey, Endpoint: endpoint,
+	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor, Endpoint: endpoint,
 	Accelerator: Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` of the accelerator whose capacity is checked"},
 	SLO:         Flag[string]{Name: "slo", Required: true, Usage: "objectives, as `LIST` such as ttft=250ms,p90.itl=20ms"},
 	Shapes:      Flag[string]{Name: "shapes", Usage: "the order of shapes, as `LIST`; the first is the one that is checked"},
 	MaxNumSeqs:  Flag[int]{Name: "max-num-seqs", Usage: "requests that the server runs at once; 0: as its arguments say, or the largest batch measured"},
 	MaxSeconds:  Flag[float64]{Name: "max-seconds", Default: 120, Usage: "length of each open loop"},
 	Price:       Flag[string]{Name: "price", Usage: "money per hour of one replica, as `PRICE` or A100=2.5,H100=5"},
+	ConfigMap:   Flag[string]{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets capacity.json, made where there is none"},
+	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
 	Server:      Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
 	Output:      output,
+})
+
+// Report makes the page of a run. It has more flags than this, for people.
+var Report = define(struct {
+	Command
+	Output Flag[string]
+}{
+	Command: Command{Name: "report"},
+	Output:  Flag[string]{Name: "output", Default: "-", Usage: "`FILE` or s3://bucket/key that gets the report; - for stdout"},
 })
 
 // Prefill measures how fast a server computes prompts while it does nothing else.
