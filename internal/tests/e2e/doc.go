@@ -29,6 +29,8 @@
 //	                                                without it the tests with guidellm are
 //	                                                skipped, but on a cluster on this machine
 //	E2E_TOKENIZER          /opt/tokenizer           in that image, one token a word
+//	E2E_PROMETHEUS         its Service in monitoring where KEDA's operator asks for metrics;
+//	                                                without both of them nothing is scaled
 //	E2E_KEEP                                        not empty: namespaces are left there
 //
 // Each test has a namespace of its own that enforces Pod Security "restricted". A test

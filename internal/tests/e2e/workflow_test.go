@@ -73,7 +73,7 @@ func (n *namespace) deploy(accelerator string, truth law, flags ...string) strin
 					Containers: []corev1.Container{{
 						Name: "server", Image: stepImage, ImagePullPolicy: corev1.PullIfNotPresent,
 						Args:      args,
-						Ports:     []corev1.ContainerPort{{ContainerPort: 8000}},
+						Ports:     []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8000}}, // by which a Prometheus finds it
 						Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("20m"), corev1.ResourceMemory: resource.MustParse("32Mi")}},
 						ReadinessProbe: &corev1.Probe{
 							ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/health", Port: intstr.FromInt32(8000)}},
