@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,8 +32,9 @@ func checkCommand() *cli.Command {
 		Name:      steps.Check.Name,
 		Usage:     "hold the capacity of one accelerator against open loops at the claimed rate",
 		ArgsUsage: "PATH...",
-		Description: `Reads what step capacity reads, and makes two open loops on the server: at the rate
-that is claimed for the first shape, the low end of its interval, and 10 % above. Writes
+		Description: `Reads what step capacity reads, and makes open loops on the server: at the rate
+that is claimed for the first shape, the low end of its interval, and 10 % above; up to
+three at the claimed rate, where one does not tell whether the objectives hold. Writes
 into --output: capacity.json with what was attained, outputs/ and check/ with the
 measurements; with --configmap capacity.json goes into that, too. A claim that its measurement contradicts is lowered or refused; exits with
 65 when it is refused.
@@ -75,18 +77,16 @@ func runCheck(c *cli.Context) error {
 		return err
 	}
 	f := capacity.Of(s, o)
-	if claim := f.Capacities[0]; claim.Rate != nil && claim.Rate.Safe() > 0 {
-		for _, rate := range []float64{claim.Rate.Safe(), above * claim.Rate.Safe()} {
-			m, err := checkAt(c, key, claim, o.SLOs, rate)
-			switch {
-			case exit.Code(err) == exit.Refused: // it was measured, but says nothing
-				fmt.Fprintf(c.App.ErrWriter, "not checked: %v\n", err)
-			case err != nil:
-				return err
-			default:
-				measured = append(measured, m)
-			}
+	switch claim := f.Capacities[0]; {
+	case claim.Rate == nil:
+	case claim.Rate.Safe() <= 0:
+		fmt.Fprintf(c.App.ErrWriter, "not checked: the interval of the rate reaches 0, %s requests/s\n", claim.Rate)
+	default:
+		loops, err := checkLoops(c, key, claim, o.SLOs)
+		if err != nil {
+			return err
 		}
+		measured = append(measured, loops...)
 	}
 	f.Check(measured)
 	data, err := f.Encode()
@@ -111,8 +111,38 @@ func runCheck(c *cli.Context) error {
 	return nil
 }
 
+// mostLoops is how many open loops are made at the claimed rate where fewer do not tell
+// whether the objectives hold.
+const mostLoops = 3
+
+// checkLoops makes the open loops at the claimed rate, until they tell whether it holds,
+// and one above.
+func checkLoops(c *cli.Context, key string, claim capacity.Capacity, slos []slo.Objective) (all []capacity.Measured, err error) {
+	measure := func(rate float64, loop int) error {
+		m, err := checkAt(c, key, claim, slos, rate, loop)
+		switch {
+		case exit.Code(err) == exit.Refused: // it was measured, but says nothing
+			fmt.Fprintf(c.App.ErrWriter, "not checked: %v\n", err)
+		case err != nil:
+			return err
+		default:
+			all = append(all, m)
+		}
+		return nil
+	}
+	for loop := 1; loop <= mostLoops; loop++ {
+		if err := measure(claim.Rate.Safe(), loop); err != nil {
+			return nil, err
+		}
+		if len(all) == 0 || !capacity.Together(slos, all).Unclear {
+			break
+		}
+	}
+	return all, measure(above*claim.Rate.Safe(), 1)
+}
+
 // checkAt makes one open loop. A server that falls behind is an answer, not a failure.
-func checkAt(c *cli.Context, key string, claim capacity.Capacity, slos []slo.Objective, rate float64) (capacity.Measured, error) {
+func checkAt(c *cli.Context, key string, claim capacity.Capacity, slos []slo.Objective, rate float64, loop int) (capacity.Measured, error) {
 	// Long enough for the server to fill, for some requests, and to empty.
 	request := claim.InFlight.Value / claim.Rate.Value
 	seconds := max(steps.Check.MaxSeconds.In(c), 3*request+30/rate)
@@ -130,6 +160,9 @@ func checkAt(c *cli.Context, key string, claim capacity.Capacity, slos []slo.Obj
 		return capacity.Measured{}, exit.With(exit.Usage, err)
 	}
 	dir := path.Join(layout.Check, claim.Shape.Slug()+"-"+layout.OpenReport(rate))
+	if loop > 1 {
+		dir += "-" + strconv.Itoa(loop)
+	}
 	out, err := store.New(c.Context, strings.TrimRight(steps.Check.Output.In(c), "/")+"/"+dir)
 	if err != nil {
 		return capacity.Measured{}, err

@@ -9,18 +9,21 @@ import (
 
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/reason"
+	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 )
 
 // Check is what measurements of open loops said of a claim.
 type Check struct {
 	Points  []Checked `json:"points"`            // ascending in rate
 	Claimed *Estimate `json:"claimed,omitempty"` // the rate before it was lowered; absent: it stands
-	Verdict string    `json:"verdict"`           // held, lowered or contradicted
+	Verdict string    `json:"verdict"`           // held, undecided, lowered or contradicted
 }
 
 // Verdicts of a check.
 const (
 	Held         = "held"         // the objectives were met at the claimed rate
+	Undecided    = "undecided"    // nothing contradicts the claim, and nothing shows it
 	Lowered      = "lowered"      // they were met at a lower rate only, which is now the claim
 	Contradicted = "contradicted" // they were met at no rate that was measured
 )
@@ -33,7 +36,8 @@ type Checked struct {
 	Requests   int                    `json:"requests"`            // in the steady window
 	InFlight   float64                `json:"in_flight"`           // mean, measured
 	Objectives []measurement.Attained `json:"objectives"`
-	Met        bool                   `json:"met"` // every objective, up to twice its own error
+	Met        bool                   `json:"met"`               // every objective, up to twice its own error
+	Unclear    bool                   `json:"unclear,omitempty"` // so large is that error that a miss would not have shown
 	File       string                 `json:"file,omitempty"`
 }
 
@@ -43,10 +47,17 @@ func (c *Check) String() string {
 	for _, p := range c.Points {
 		part := fmt.Sprintf("at %.4g/s", p.Rate)
 		for _, o := range p.Objectives {
-			part += fmt.Sprintf(" %s %.4g ms (%.1f %% within)", o.Name, o.AttainedMS, 100*o.Share)
+			part += fmt.Sprintf(" %s %.4g", o.Name, o.AttainedMS)
+			if o.StandardErrorMS > 0 {
+				part += fmt.Sprintf(" ± %.2g", 2*o.StandardErrorMS)
+			}
+			part += fmt.Sprintf(" ms (%.1f %% within)", 100*o.Share)
 		}
-		if p.Behind {
+		switch {
+		case p.Behind:
 			part += " the server falls behind"
+		case p.Unclear:
+			part += " not told from the bound"
 		}
 		parts = append(parts, part)
 	}
@@ -62,53 +73,116 @@ type Measured struct {
 // near is how far above or below a claim a measured rate may be to speak of it.
 const near = 0.05
 
+// Tolerance of a check: an objective counts as met up to sure times the standard error of
+// what was measured. Where that is more than coarsest of the bound, and the bound lies within
+// it, a miss of that size would have passed, and longer loops are needed.
+const (
+	sure     = 2
+	coarsest = 0.05
+)
+
 // Check holds every capacity against the open loops among the measurements that were made
-// for it: of its model, accelerator and shape, with its objectives. A claim is what was
-// asked to be planned with, the low end of its interval. Where the measurement contradicts
-// it, the claim becomes the largest rate at which the objectives were met, or is refused.
+// for it: of its model, accelerator and shape, with its objectives. Those of one rate are
+// taken together. A claim is what was asked to be planned with, the low end of its
+// interval. Where the measurement contradicts it, the claim becomes the largest rate at
+// which the objectives were met, or is refused.
 func (f *File) Check(ms []Measured) {
 	for i := range f.Capacities {
 		c := &f.Capacities[i]
 		var check Check
-		for _, m := range ms {
-			if m.Open == nil || m.Model != c.Model || m.Accelerator != c.Accelerator || m.Shape != c.Shape {
-				continue
-			}
-			p := Checked{Rate: m.Open.Rate, Arrivals: m.Open.Arrivals, Behind: m.Open.Behind, Requests: m.Requests.InWindow, InFlight: m.Taken.Batch, File: m.File}
-			p.Met = !p.Behind && len(m.Open.Objectives) > 0
-			for _, s := range f.SLO {
-				at := slices.IndexFunc(m.Open.Objectives, func(a measurement.Attained) bool { return a.Objective == s })
-				if at < 0 {
-					p.Met = false // it was not asked
-					continue
+		for left := ms; c.Rate != nil; {
+			var loops, others []Measured // of one rate, and of others
+			for _, m := range left {
+				switch {
+				case m.Open == nil || m.Model != c.Model || m.Accelerator != c.Accelerator || m.Shape != c.Shape:
+				case len(loops) > 0 && (m.Open.Rate != loops[0].Open.Rate || m.Open.Arrivals != loops[0].Open.Arrivals):
+					others = append(others, m)
+				default:
+					loops = append(loops, m)
 				}
-				a := m.Open.Objectives[at]
-				p.Objectives = append(p.Objectives, a)
-				p.Met = p.Met && a.AttainedMS-2*a.StandardErrorMS <= a.MS
 			}
-			if len(p.Objectives) == len(f.SLO) || p.Behind {
+			if len(loops) == 0 {
+				break
+			}
+			if p := Together(f.SLO, loops); len(p.Objectives) == len(f.SLO) || p.Behind {
 				check.Points = append(check.Points, p)
 			}
+			left = others
 		}
-		if len(check.Points) > 0 && c.Rate != nil {
+		if len(check.Points) > 0 {
 			slices.SortFunc(check.Points, func(a, b Checked) int { return cmp.Compare(a.Rate, b.Rate) })
 			c.judge(check)
 		}
 	}
 }
 
+// Together is what open loops of one rate, at least one, said of the objectives: means
+// over their requests.
+func Together(slos []slo.Objective, loops []Measured) Checked {
+	first := loops[0]
+	p := Checked{Rate: first.Open.Rate, Arrivals: first.Open.Arrivals, File: first.File, Met: true}
+	weights := make([]float64, len(loops))
+	total := 0.0
+	for i, m := range loops {
+		p.Behind = p.Behind || m.Open.Behind
+		p.Requests += m.Requests.InWindow
+		weights[i] = math.Max(1, float64(m.Requests.InWindow))
+		total += weights[i]
+	}
+	for i, m := range loops {
+		p.InFlight += weights[i] / total * m.Taken.Batch
+	}
+	for _, s := range slos {
+		var a measurement.Attained
+		variance, asked := 0.0, true
+		for i, m := range loops {
+			at := slices.IndexFunc(m.Open.Objectives, func(a measurement.Attained) bool { return a.Objective == s })
+			if at < 0 {
+				asked = false
+				break
+			}
+			one, share := m.Open.Objectives[at], weights[i]/total
+			a.Objective, a.Name = one.Objective, one.Name
+			a.AttainedMS += share * one.AttainedMS
+			a.Share += share * one.Share
+			variance += square(share * one.StandardErrorMS)
+		}
+		if !asked {
+			p.Met = false
+			continue
+		}
+		a.StandardErrorMS = math.Sqrt(variance)
+		a.Met = a.AttainedMS <= a.MS
+		p.Objectives = append(p.Objectives, a)
+		margin := sure * a.StandardErrorMS
+		p.Met = p.Met && a.AttainedMS-margin <= a.MS
+		p.Unclear = p.Unclear || margin > coarsest*a.MS && a.AttainedMS+margin > a.MS
+	}
+	p.Met = p.Met && !p.Behind && len(p.Objectives) > 0
+	p.Unclear = p.Unclear && p.Met
+	return p
+}
+
 func (c *Capacity) judge(check Check) {
 	safe := c.Rate.Safe()
-	best, contradicted := 0.0, false
+	best, contradicted, shown := 0.0, false, false
 	for _, p := range check.Points {
-		if p.Met {
+		// Even intervals are kinder than chance: what is met there shows nothing.
+		if p.Met && p.Arrivals != sweep.Constant {
 			best = max(best, p.Rate)
+			shown = shown || p.Rate >= safe*(1-near) && !p.Unclear
 		}
 		contradicted = contradicted || !p.Met && p.Rate <= safe*(1+near)
 	}
-	check.Verdict = Held
 	c.Check = &check
-	if !contradicted {
+	switch {
+	case contradicted:
+	case shown:
+		check.Verdict = Held
+		return
+	default:
+		check.Verdict = Undecided
+		c.Verdict.Warn(reason.New(reason.Objective, "the check does not decide whether the claim holds: %s", &check).Cured("let requests arrive at random, at the claimed rate, for longer"))
 		return
 	}
 	claimed := *c.Rate

@@ -23,6 +23,35 @@ func opened(rate, itl, bound float64, behind bool) Measured {
 	}}
 }
 
+// rough is the same with a standard error, ms, over so many requests.
+func (m Measured) rough(sigma float64, requests int) Measured {
+	m.Open.Objectives[0].StandardErrorMS, m.Requests.InWindow = sigma, requests
+	return m
+}
+
+// even is the same with requests at even intervals.
+func (m Measured) even() Measured {
+	m.Open.Arrivals = sweep.Constant
+	return m
+}
+
+func TestTogether(t *testing.T) {
+	p := Together(slos(t, "itl=9ms"), []Measured{opened(5, 9.2, 9, false).rough(0.3, 100), opened(5, 8.6, 9, false).rough(0.1, 300)})
+	a := p.Objectives[0]
+	if math.Abs(a.AttainedMS-8.75) > 1e-9 || math.Abs(a.StandardErrorMS-math.Hypot(0.25*0.3, 0.75*0.1)) > 1e-9 || p.Requests != 400 || !p.Met || p.Unclear || !a.Met {
+		t.Errorf("%+v", p)
+	}
+	if p := Together(slos(t, "itl=9ms"), []Measured{opened(5, 8.9, 9, false).rough(0.3, 100)}); !p.Met || !p.Unclear {
+		t.Errorf("%+v", p)
+	}
+	if p := Together(slos(t, "itl=9ms"), []Measured{opened(5, 8.2, 9, false).rough(0.3, 100)}); !p.Met || p.Unclear {
+		t.Errorf("%+v: far below the bound, however rough", p)
+	}
+	if p := Together(slos(t, "itl=9ms"), []Measured{opened(5, 9.7, 9, false).rough(0.3, 100)}); p.Met || p.Unclear {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	claim := func() File {
 		f := Of(parameters.Summary{Parameters: []parameters.Parameters{sample("A100", short, 6.7, 0.048, 8.9)}}, Options{
@@ -39,6 +68,11 @@ func TestCheck(t *testing.T) {
 	}{
 		{"met where it is claimed, missed above", []Measured{opened(1.1*safe, 9.6, 9, false), opened(safe, 8.9, 9, false)}, Held, before.Rate.Value},
 		{"within its own error", []Measured{opened(safe, 9.015, 9, false)}, Held, before.Rate.Value},
+		{"by a loop that tells too little", []Measured{opened(safe, 9.2, 9, false).rough(0.3, 100)}, Undecided, before.Rate.Value},
+		{"by two that tell enough together", []Measured{opened(safe, 9.2, 9, false).rough(0.3, 100), opened(safe, 8.4, 9, false).rough(0.2, 300)}, Held, before.Rate.Value},
+		{"at even intervals only", []Measured{opened(safe, 8, 9, false).even()}, Undecided, before.Rate.Value},
+		{"missed even at even intervals", []Measured{opened(safe, 9.5, 9, false).even()}, Contradicted, 0},
+		{"measured at a lower rate only", []Measured{opened(0.5*safe, 8, 9, false)}, Undecided, before.Rate.Value},
 		{"met at a lower rate only", []Measured{opened(safe, 9.5, 9, false), opened(0.8*safe, 8.8, 9, false)}, Lowered, 0.8 * safe},
 		{"met nowhere", []Measured{opened(safe, 9.5, 9, false)}, Contradicted, 0},
 		{"behind, whatever the mean", []Measured{opened(safe, 8, 9, true)}, Contradicted, 0},
@@ -64,6 +98,9 @@ func TestCheck(t *testing.T) {
 			if math.Abs(c.Rate.Value/x.rate-1) > 1e-9 {
 				t.Errorf("%s: %v, want %v", x.name, c.Rate, x.rate)
 			}
+		}
+		if x.verdict == Undecided && (c.Verdict.Level != fit.Warned || c.Check.Claimed != nil) {
+			t.Errorf("%s: %+v", x.name, c.Verdict)
 		}
 		if x.verdict == Lowered && (c.Verdict.Level != fit.Warned || c.CostPerMillion.Value < *before.CostPerMillion.High || c.Check.Claimed.Value != before.Rate.Value) {
 			t.Errorf("%s: %+v", x.name, c)

@@ -2,14 +2,17 @@ package page
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/sweep/slo"
 )
 
-func bearingOf(c capacity.Capacity, n names) bearing {
+// bearingOf is a row of the table. said tells which reasons the page has said already.
+func bearingOf(c capacity.Capacity, n names, said func(reason string) bool) bearing {
 	of := func(e *capacity.Estimate) cell {
 		if e == nil {
 			return cell{Value: "–"}
@@ -25,8 +28,8 @@ func bearingOf(c capacity.Capacity, n names) bearing {
 	if c.Rate != nil && c.SaturationRate > 0 {
 		b.Limit.Within = fmt.Sprintf("%.0f %% of saturation", 100*c.Rate.Value/c.SaturationRate)
 	}
-	if c.Verdict.Level == fit.Refused {
-		b.Why = c.Verdict.Reasons
+	if c.Verdict.Level != fit.Accepted {
+		b.Why = slices.DeleteFunc(slices.Clone(c.Verdict.Reasons), said)
 	}
 	if c.Check != nil {
 		b.Check = c.Check.String()
@@ -43,6 +46,21 @@ func objectives(all []capacity.Capacity) string {
 		}
 	}
 	return strings.Join(parameters.Distinct(list, func(s string) string { return s }), ", ")
+}
+
+// slosOf are the objectives that the capacities of a model are for, as a flag has them;
+// empty: none were asked for.
+func slosOf(all []capacity.Capacity, model string) string {
+	for _, c := range all {
+		if c.Model == model && len(c.Objectives) > 0 {
+			var list []slo.Objective
+			for _, o := range c.Objectives {
+				list = append(list, o.Objective)
+			}
+			return slo.Format(list)
+		}
+	}
+	return ""
 }
 
 // comparedCapacity shows what one replica bears, and what its tokens cost, side by side.

@@ -6,12 +6,13 @@ import (
 	"strconv"
 	"strings"
 
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
 )
 
 // commands measure the same again, as far as the files tell: one for each model.
-func commands(s parameters.Summary, ms []measurement.Measurement) []command {
+func commands(s parameters.Summary, ms []measurement.Measurement, capacities []capacity.Capacity) []command {
 	var list []command
 	for _, model := range parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Model }) {
 		of := slices.DeleteFunc(slices.Clone(s.Parameters), func(p parameters.Parameters) bool { return p.Model != model })
@@ -37,6 +38,9 @@ func commands(s parameters.Summary, ms []measurement.Measurement) []command {
 		}
 		if seconds > 0 {
 			args = append(args, "--max-seconds", strconv.Itoa(int(math.Ceil(seconds))), "--driver", driver)
+		}
+		if slos := slosOf(capacities, model); slos != "" {
+			args = append(args, "--slo", slos)
 		}
 		for i, a := range args {
 			args[i] = quoted(a)

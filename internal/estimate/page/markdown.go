@@ -38,10 +38,10 @@ func Markdown(w io.Writer, c Content) error {
 	}
 	if len(c.Capacity) > 0 {
 		line("")
-		line("| one replica within %s | requests/s | in flight | cost of 1M tokens |", literal(objectives(c.Capacity)))
-		line("|---|---|---|---|")
+		line("| one replica within %s | requests/s | in flight | cost of 1M tokens | measured |", literal(objectives(c.Capacity)))
+		line("|---|---|---|---|---|")
 		for _, one := range c.Capacity {
-			b := bearingOf(one, n)
+			b := bearingOf(one, n, func(string) bool { return true })
 			row := []string{literal(b.Name)}
 			for _, x := range []cell{b.Rate, b.InFlight, b.Cost} {
 				if x.Within != "" {
@@ -49,7 +49,11 @@ func Markdown(w io.Writer, c Content) error {
 				}
 				row = append(row, x.Value)
 			}
-			line("| %s |", strings.Join(row, " | "))
+			measured := "no"
+			if one.Check != nil {
+				measured = one.Check.Verdict
+			}
+			line("| %s |", strings.Join(append(row, measured), " | "))
 		}
 	}
 	if all := concerns(s, n); len(all) > 0 {

@@ -166,8 +166,11 @@ func viewOf(c Content) view {
 	}
 	v.Concerns = concerns(s, names)
 	v.Comparison = comparison(s, names)
+	said := func(reason string) bool {
+		return slices.ContainsFunc(s.Parameters, func(p parameters.Parameters) bool { return slices.Contains(p.Verdict.Reasons, reason) })
+	}
 	for _, one := range c.Capacity {
-		v.Capacity = append(v.Capacity, bearingOf(one, names))
+		v.Capacity = append(v.Capacity, bearingOf(one, names, said))
 	}
 	v.Objectives = objectives(c.Capacity)
 	v.Comparison = append(v.Comparison, comparedCapacity(c.Capacity, names)...)
@@ -175,7 +178,7 @@ func viewOf(c Content) view {
 		v.Joint = append(v.Joint, jointOf(j))
 	}
 	v.Provenance = provenance(s, names)
-	v.Commands = commands(s, c.Measurements)
+	v.Commands = commands(s, c.Measurements, c.Capacity)
 	v.Before, v.ChangeNotes = c.Before, append(driftsOf(s.Drift, names), c.Notes...)
 	for _, r := range c.Changes {
 		v.Changes = append(v.Changes, changeOf(r))

@@ -239,8 +239,9 @@ func PointDeadlineExpression(maxSeconds string) string {
 // CheckSeconds is the length of each open loop of a check: a point's, where that is limited.
 func (p Plan) CheckSeconds() int { return cmp.Or(p.MaxSeconds, config.Default().MaxSeconds) }
 
-// CheckDeadline is the deadline of the pod that makes both open loops of a check, seconds.
-func (p Plan) CheckDeadline() int { return 4*p.CheckSeconds() + pointStart }
+// CheckDeadline is the deadline of the pod that makes the open loops of a check, four at
+// most, seconds.
+func (p Plan) CheckDeadline() int { return 8*p.CheckSeconds() + pointStart }
 
 // AcceleratorDeadline bounds one accelerator's part, seconds, with waits times a wait
 // for its server, and every retry used.
