@@ -166,7 +166,7 @@ func capacitiesAt(ctx context.Context, location string) (all []capacity.Capacity
 	case ext == ".json" || location == store.Stdin:
 		return nil, nil
 	}
-	if info, err := os.Stat(location); !store.IsRemote(location) && (err != nil || !info.IsDir()) {
+	if !store.IsRemote(location) && !isDir(location) {
 		return nil, nil
 	}
 	s, err := store.New(ctx, location)
@@ -186,6 +186,11 @@ func capacitiesAt(ctx context.Context, location string) (all []capacity.Capacity
 		}
 	}
 	return all, nil
+}
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 // writeTo writes a file, an object, or stdout for -, whole or not at all.
