@@ -49,6 +49,9 @@ With --drift-band the parameters are compared with those that were accepted last
 step compare does. What moved is said on stderr, in summary.json and in
 outputs/drift; --latest then keeps what it has, until a run with --drift-band off.
 
+With --history the parameters of earlier runs say what no run knows alone: by how much
+a restart, another GPU of the type or another day changes them.
+
 Exits with 65 when a verdict is refused or an expected accelerator has no
 parameters; everything that is good is written all the same. With --expect a PATH
 may be absent, as an empty s3:// prefix may: where every part of a sweep has failed
@@ -102,6 +105,9 @@ func runAggregate(c *cli.Context) error {
 		return exit.Errorf(exit.Refused, "%s: no measurement, report, parameters or summary found", strings.Join(c.Args().Slice(), ", "))
 	}
 	s := aggregate.Estimate(in, o)
+	if err := withHistory(c, &s); err != nil {
+		return err
+	}
 	if s.Drift, err = driftOf(c, s); err != nil {
 		return err
 	}
@@ -138,6 +144,20 @@ func runAggregate(c *cli.Context) error {
 	if moved := s.Drift.Moved(); len(moved) > 0 && steps.Aggregate.FailOnDrift.In(c) {
 		return exit.Errorf(exit.Drift, "beyond the band of %s: %s", steps.Aggregate.DriftBand.In(c), strings.Join(moved, "; "))
 	}
+	return nil
+}
+
+// withHistory adds what earlier runs tell, where they are given.
+func withHistory(c *cli.Context, s *parameters.Summary) error {
+	at := steps.Aggregate.History.In(c)
+	if at == "" {
+		return nil
+	}
+	earlier, _, err := aggregate.Load(c.Context, []string{at}, "", nil) // what is skipped, such as raw reports, is no run's result
+	if err != nil {
+		return err
+	}
+	aggregate.Across(s, earlier.Parameters)
 	return nil
 }
 

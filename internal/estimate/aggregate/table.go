@@ -140,7 +140,7 @@ func (t *table) one(p parameters.Parameters) {
 		}
 		t.wrapped("  ", text+". "+d.line.Words())
 	}
-	t.bandwidth(p)
+	t.beyond(p)
 
 	rows = [][]string{{"batch", "measured", "ITL ms", "line", "error", "from", "TTFT ms", "line", "error", "from"}}
 	var notes []string
@@ -333,11 +333,15 @@ func (t *table) points(p parameters.Parameters) {
 	for _, d := range lines(p) {
 		t.wrapped("  ", d.name+": "+d.line.Words())
 	}
-	t.bandwidth(p)
+	t.beyond(p)
 }
 
-// bandwidth says how near alpha is to what the accelerator can do.
-func (t *table) bandwidth(p parameters.Parameters) {
+// beyond says what earlier runs tell, and how near alpha is to what the accelerator
+// can do.
+func (t *table) beyond(p parameters.Parameters) {
+	if text := p.AcrossWords(); text != "" {
+		t.wrapped("  ", text)
+	}
 	if share := p.Fit.Diagnostics.BandwidthPercent; share != nil {
 		t.wrapped("  ", "alpha reads the weights at "+parameters.Bandwidth(*share))
 	}

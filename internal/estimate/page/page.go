@@ -416,6 +416,9 @@ func formula(p parameters.Parameters) string {
 	if share := p.Fit.Diagnostics.BandwidthPercent; share != nil {
 		text += fmt.Sprintf(" alpha reads the weights at %s.", parameters.Bandwidth(*share))
 	}
+	if across := p.AcrossWords(); across != "" {
+		text += " " + across
+	}
 	return fmt.Sprintf("%s %s, %s tokens; method %s over the %s batch.", text, p.Model, p.Shape, p.Fit.Method, p.Fit.Batch)
 }
 

@@ -69,7 +69,18 @@ type Fit struct {
 	Range       *[2]float64 `json:"range,omitempty"` // batches that the lines were asked to be for; absent: all that were measured
 	Intervals   Intervals   `json:"intervals"`
 	Diagnostics Diagnostics `json:"diagnostics"`
+	Across      []Across    `json:"across_runs,omitempty"` // what earlier runs tell of another; absent where none were given
 	Points      []Point     `json:"points"`
+}
+
+// Across is what runs of the same set tell together of one parameter.
+type Across struct {
+	Name           string  `json:"name"`
+	Runs           int     `json:"runs"`                 // this one included
+	Value          float64 `json:"value"`                // mean of the runs, in the parameter's unit
+	BetweenPercent float64 `json:"between_runs_percent"` // by which two runs differ beyond their own intervals, standard deviation, percent
+	Low            float64 `json:"low"`                  // of the 95 % interval of what another run would have
+	High           float64 `json:"high"`
 }
 
 // Curve is the measured latency over the batch, made monotone: no line is assumed. It
@@ -236,6 +247,14 @@ func (p *Parameters) Parameter(name string) (value, low, high float64, ok bool) 
 		return **v, math.NaN(), math.NaN(), true
 	}
 	return **v, (*i).Low, (*i).High, true
+}
+
+// StandardError is that of a parameter, in its unit; NaN where it has none.
+func (p *Parameters) StandardError(name string) float64 {
+	if _, i := p.named(name); i != nil && *i != nil {
+		return (*i).StandardError
+	}
+	return math.NaN()
 }
 
 // Values are the four, where all are there.

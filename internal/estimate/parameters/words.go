@@ -77,6 +77,19 @@ func (l *Line) Words() string {
 	return text + "."
 }
 
+// AcrossWords say what another run would have, by this and earlier ones; empty where
+// none were given.
+func (p *Parameters) AcrossWords() string {
+	var parts []string
+	for _, a := range p.Fit.Across {
+		parts = append(parts, fmt.Sprintf("%s %s %s (%d runs, which differ by %.2g %%)", a.Name, Brief(a.Value), Within(a.Value, a.Low, a.High), a.Runs, a.BetweenPercent))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "Another run would have " + strings.Join(parts, ", ") + "."
+}
+
 // Bandwidth says what share of the accelerator's memory bandwidth is reached, percent.
 func Bandwidth(percent float64) string {
 	return fmt.Sprintf("%.2g %% of the memory's bandwidth", percent)

@@ -152,7 +152,7 @@ var Aggregate = define(struct {
 	Expect, Shapes, Latest              Flag[string]
 	ConfigMap, Namespace                Flag[string]
 	Model, Accelerator, Evidence        Flag[string]
-	DriftBand, Previous                 Flag[string]
+	DriftBand, Previous, History        Flag[string]
 	FailOnDrift, Verbose                Flag[bool]
 }{
 	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAnswer, layout.OutAll, layout.OutDrift, layout.OutDriftPercent}},
@@ -176,6 +176,7 @@ var Aggregate = define(struct {
 	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
 	DriftBand:   Flag[string]{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%; off: compare nothing. What moved beyond it does not become latest"},
 	Previous:    Flag[string]{Name: "previous", Usage: "directory or s3://bucket/prefix with the parameters that were accepted last; those of --latest otherwise"},
+	History:     Flag[string]{Name: "history", Usage: "directory or s3://bucket/prefix with earlier runs of the same: how much they differ says what another run would have, which no single one knows"},
 	FailOnDrift: Flag[bool]{Name: "fail-on-drift", Usage: "exit with 3 when something moved beyond the band, after writing everything"},
 })
 
