@@ -85,6 +85,14 @@ test-vllm:
 	hack/guidellm/install.sh 0.7.3
 	go test -tags vllm -count 1 -timeout 15m -v ./internal/tests/vllm
 
+# the table of docs/capacity.md: what is claimed of a server, what it attains, and what
+# guidellm says at even intervals
+.PHONY: compare-capacity
+compare-capacity:
+	hack/vllm/install.sh
+	hack/guidellm/install.sh 0.6.1 0.7.3
+	WFGEN_CAPACITY=1 go test -tags vllm -count 1 -timeout 40m -run 'TestCapacity$$' -v ./internal/tests/vllm
+
 # what other load generators leave, as installed from PyPI, against step simulate; and
 # consumers' own code over what step render writes
 test-loadtools:

@@ -67,9 +67,12 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		},
 	}
 	value.Annotations = map[string]string{
-		"workflows.argoproj.io/title":       "Latency parameters of " + p.Model,
-		"workflows.argoproj.io/description": description(p),
-		"workflows.argoproj.io/version":     lineNeeded(p),
+		"workflows.argoproj.io/title":   "Latency parameters of " + p.Model,
+		descriptionAnnotation:           description(p) + links(p, ""),
+		"workflows.argoproj.io/version": lineNeeded(p),
+	}
+	if of := links(p, run); of != "" { // Argo's interface shows what a Workflow says of itself
+		value.Spec.WorkflowMetadata = &wfv1.WorkflowMetadata{Annotations: map[string]string{descriptionAnnotation: strings.TrimSpace(of)}}
 	}
 
 	comments := []manifest.Comment{
@@ -90,6 +93,31 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		comments = append(comments, pointComments(p, "spec.templates["+pointTemplate+"]")...)
 	}
 	return manifest.Object{File: "workflowtemplate.yaml", Value: ofLine(p, value.TypeMeta, value.ObjectMeta, value.Spec, value), Comments: comments}
+}
+
+// descriptionAnnotation is Markdown, which Argo's interface shows of a template and of a
+// workflow.
+const descriptionAnnotation = "workflows.argoproj.io/description"
+
+// links are a paragraph with what there is to look at of a run; without a run those that
+// are the same for all. Empty: there are none.
+func links(p plan.Plan, run string) string {
+	var list []string
+	add := func(text, url string) {
+		if run != "" || !strings.Contains(url, "{run}") {
+			list = append(list, fmt.Sprintf("[%s](%s)", text, strings.ReplaceAll(url, "{run}", run)))
+		}
+	}
+	if p.ReportURL != "" {
+		add("report", p.ReportURL)
+	}
+	for _, text := range slices.Sorted(maps.Keys(p.Links)) {
+		add(text, p.Links[text])
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return "\n\nSee " + strings.Join(list, " · ")
 }
 
 func description(p plan.Plan) string {

@@ -40,8 +40,8 @@ An objective is METRIC=TIME or STATISTIC.METRIC=TIME, several are separated by c
   e2e    from a request's arrival to its last token
   mean (otherwise), p50, p90, p95, p99 over requests
 
-Open loops among the inputs (step bench --rate with the same --slo) check the claim: one
-that they contradict is lowered to what was attained, or refused.
+Open loops among the inputs (step bench --rate with the same --slo, raw reports) check the
+claim: one that they contradict is lowered to what was attained, or refused.
 
 Nothing is claimed beyond the most requests in flight that were measured, nor beyond 95 %
 of the rate at which the server saturates. docs/capacity.md says how the numbers are made
@@ -73,7 +73,7 @@ func runCapacity(c *cli.Context) error {
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	s, measured, err := summaryOf(c, c.Args().Slice(), nil)
+	s, measured, err := summaryOf(c, c.Args().Slice(), nil, o.SLOs)
 	if err != nil {
 		return err
 	}
@@ -119,8 +119,8 @@ func writeCapacity(c *cli.Context, out store.Store, f capacity.File, data []byte
 
 // summaryOf estimates what lies at the paths, and merges what is estimated already. The
 // open loops among the measurements, which are no points of an estimate, come beside it.
-func summaryOf(c *cli.Context, paths []string, shapes []sweep.Shape) (s parameters.Summary, open []capacity.Measured, err error) {
-	in, skipped, err := aggregate.Load(c.Context, paths, "", &report.Options{})
+func summaryOf(c *cli.Context, paths []string, shapes []sweep.Shape, slos []slo.Objective) (s parameters.Summary, open []capacity.Measured, err error) {
+	in, skipped, err := aggregate.Load(c.Context, paths, "", &report.Options{SLOs: slos})
 	if err != nil {
 		return s, nil, err
 	}

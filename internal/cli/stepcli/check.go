@@ -63,7 +63,7 @@ func runCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, measured, err := summaryOf(c, c.Args().Slice(), shapes)
+	s, measured, err := summaryOf(c, c.Args().Slice(), shapes, o.SLOs)
 	if err != nil {
 		return err
 	}

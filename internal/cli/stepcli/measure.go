@@ -21,6 +21,7 @@ import (
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/version"
 )
 
@@ -50,6 +51,7 @@ Examples:
 			&cli.IntFlag{Name: "batch-size", Usage: "requests in flight, for reports that do not state them"},
 			&cli.StringFlag{Name: "output", Usage: "directory or s3://bucket/prefix to write ACCELERATOR/measurements/*.json to"},
 			&cli.StringFlag{Name: "format", Value: "table", Usage: "what to print: table, or json (a list of measurements, void ones included)"},
+			&cli.StringFlag{Name: "slo", Usage: "objectives that requests which arrived at a rate are held against, as `LIST` such as ttft=250ms,p90.itl=20ms"},
 			&cli.BoolFlag{Name: "from-log", Usage: "the arguments are console logs of guidellm 0.2 or 0.3: one decimal, the last resort"},
 		},
 		Action: measure,
@@ -139,6 +141,13 @@ func measureOptions(c *cli.Context) (report.Options, error) {
 			err = fmt.Errorf("--shape: %w", err)
 		}
 		o.Shape, errs = shape, append(errs, err)
+	}
+	if text := c.String("slo"); text != "" {
+		slos, err := slo.Parse(text)
+		if err != nil {
+			err = fmt.Errorf("--slo: %w", err)
+		}
+		o.SLOs, errs = slos, append(errs, err)
 	}
 	if c.IsSet("batch-size") && o.BatchSize < 1 {
 		errs = append(errs, fmt.Errorf("--batch-size: %d is below 1", o.BatchSize))

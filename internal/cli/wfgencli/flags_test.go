@@ -28,7 +28,7 @@ var samples = map[string]string{
 	"server-user": "777", "server-runtime-class": "other", "server-priority-class": "other",
 	"load-generator-node-selector": "pool=cpu", "pod-labels": "team=other", "pod-annotations": "a/b=c", "queue-name": "other", "priority-class": "other",
 	"image-pull-secrets": "other", "network-policy": "", "network-policy-ports": "9999",
-	"notify-secret-name": "other", "notify-on": "end", "report-url": "https://other/{run}",
+	"notify-secret-name": "other", "notify-on": "end", "report-url": "https://other/{run}", "links": "docs=https://other/docs",
 	"drift-band": "7%", "fail-on-drift": "",
 	"engine": "sglang", "argo": "4.1", "simulate": "", "gpu-cost": "3", "share-process": "", "local": "",
 }
@@ -37,7 +37,7 @@ var samples = map[string]string{
 var needs = map[string][]string{
 	"api-key-secret-key": {"--api-key-secret-name", "x"}, "hf-secret-key": {"--hf-secret-name", "x"}, "timezone": {"--cron", "0 3 * * 0"},
 	"share-process": {"--local"}, "network-policy-ports": {"--network-policy"},
-	"notify-on": {"--notify-secret-name", "n"}, "report-url": {"--notify-secret-name", "n"},
+	"notify-on": {"--notify-secret-name", "n"},
 	"fail-on-drift": {"--drift-band", "5%", "--s3-bucket", "bucket"}, "drift-band": {"--s3-bucket", "bucket"},
 }
 

@@ -86,7 +86,8 @@ func clusterFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "fail-on-drift", Usage: "end a run as failed when something moved beyond it"},
 		&cli.StringFlag{Name: "notify-secret-name", Usage: "Secret whose keys slack, webhook and alertmanager hold URLs that are told how a run ended"},
 		&cli.StringSliceFlag{Name: "notify-on", Usage: "`EVENTS` that they are told of: end, failure, drift", DefaultText: "failure,drift"},
-		&cli.StringFlag{Name: "report-url", Usage: "`URL` of the results, passed on to them; {run} stands for the run's name"},
+		&cli.StringFlag{Name: "report-url", Usage: "`URL` of the results, passed on to them and linked to in Argo's interface; {run} stands for the run's name"},
+		&cli.GenericFlag{Name: "links", Value: &repeated{}, Usage: "`TEXT=URL` that Argo's interface shows as a link beside the workflow, such as docs=https://wiki.example.com/llm; {run} stands for the run's name; repeatable"},
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 0.1 and 0.006 for each request at once for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
@@ -135,7 +136,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		setString(c, name, to)
 	}
 	for name, to := range map[string]*map[string]string{
-		"load-generator-node-selector": &cfg.LoadGeneratorNodeSelector, "pod-labels": &cfg.PodLabels, "pod-annotations": &cfg.PodAnnotations,
+		"load-generator-node-selector": &cfg.LoadGeneratorNodeSelector, "links": &cfg.Links, "pod-labels": &cfg.PodLabels, "pod-annotations": &cfg.PodAnnotations,
 	} {
 		setPairs(c, name, to)
 	}

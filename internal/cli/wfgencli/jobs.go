@@ -65,7 +65,7 @@ Examples:
 var loadFlags = []string{"target-url", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
 
 // argoFlags have no meaning without Argo.
-var argoFlags = []string{"argo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url"}
+var argoFlags = []string{"argo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url", "links"}
 
 // withoutArgo refuses what a configuration file asks for that Jobs cannot do.
 func withoutArgo(c config.Config) error {
@@ -81,6 +81,9 @@ func withoutArgo(c config.Config) error {
 	}
 	if c.NotifySecretName != "" {
 		errs = append(errs, errors.New("notify-secret-name: the end of a run is Argo's; watch Jobs by what you have for them, or run step notify"))
+	}
+	if len(c.Links) > 0 {
+		errs = append(errs, errors.New("links: are shown by Argo's interface"))
 	}
 	if c.DriftBand != "" && c.S3Bucket == "" {
 		errs = append(errs, errors.New("drift-band: what was accepted last lies in a bucket; give s3-bucket, or compare two results by step compare"))

@@ -72,7 +72,8 @@ type Config struct {
 	FailOnDrift               bool                `json:"fail-on-drift,omitempty"`
 	NotifySecretName          string              `json:"notify-secret-name,omitempty"` // whose keys slack, webhook and alertmanager hold URLs
 	NotifyOn                  []string            `json:"notify-on,omitempty"`          // end, failure, drift; empty: the latter two
-	ReportURL                 string              `json:"report-url,omitempty"`         // for notifications; {run} stands for the run
+	ReportURL                 string              `json:"report-url,omitempty"`         // for notifications, and Argo's interface; {run} stands for the run
+	Links                     map[string]string   `json:"links,omitempty"`              // URLs by what they show, for Argo's interface; {run} stands for the run
 	LoadGenerator             string              `json:"load-generator,omitempty"`     // inline or cluster
 	LoadGeneratorCPU          string              `json:"load-generator-cpu,omitempty"`
 	LoadGeneratorMemory       string              `json:"load-generator-memory,omitempty"`

@@ -342,13 +342,24 @@ func (c Config) checkNotifications(m *mistakes) {
 		if len(c.NotifyOn) > 0 {
 			m.add("notify-on: there is no notify-secret-name to go with it")
 		}
-		if c.ReportURL != "" {
-			m.add("report-url: there is no notify-secret-name to go with it")
-		}
 	}
-	if u, err := url.Parse(strings.ReplaceAll(c.ReportURL, "{run}", "run")); c.ReportURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+	if !linkable(c.ReportURL) && c.ReportURL != "" {
 		m.add("report-url: %q is not a URL such as https://argo.example.com/workflows/calibration/{run}", redact.Text(c.ReportURL))
 	}
+	for _, name := range sortedKeys(c.Links) {
+		if name == "" || strings.ContainsAny(name, "[]()<>`\\") || !redact.Plain(name) {
+			m.add("links: %q is no text of a link", redact.Text(name))
+		}
+		if !linkable(c.Links[name]) {
+			m.add("links: %s: %q is not a URL such as https://grafana.example.com/d/llm?var-run={run}", redact.Text(name), redact.Text(c.Links[name]))
+		}
+	}
+}
+
+// linkable says whether a text, {run} in it filled in, is a URL that a page may link to.
+func linkable(text string) bool {
+	u, err := url.Parse(strings.ReplaceAll(text, "{run}", "run"))
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && !strings.ContainsAny(text, " ()<>")
 }
 
 // interpreted says what would be made of a value that is not taken as it stands: Argo
@@ -380,6 +391,10 @@ func (c Config) checkTemplating(m *mistakes) {
 	check("target-url", c.TargetURL)
 	check("tokenizer", c.Tokenizer)
 	check("report-url", c.ReportURL)
+	for _, name := range sortedKeys(c.Links) {
+		check("links", name)
+		check("links: "+name, c.Links[name])
+	}
 	for _, a := range c.Accelerators {
 		check("accelerators: target-url of "+a.Name, a.TargetURL)
 	}

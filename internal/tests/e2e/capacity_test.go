@@ -31,7 +31,8 @@ func TestCapacity(t *testing.T) {
 	if err := os.WriteFile(file, []byte("apiVersion: wfgen.dev/v1\nkind: Sweep\naccelerators:\n- name: A100\n  gpu-cost: 2.5\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.install("--config="+file, "--batch-sizes="+batches(1, 4, 8, 12, 16, 20), "--max-seconds=9", "--slo=itl=99ms")
+	n.install("--config="+file, "--batch-sizes="+batches(1, 4, 8, 12, 16, 20), "--max-seconds=9", "--slo=itl=99ms",
+		"--report-url=https://argo.example.com/{run}", "--links=docs=https://wiki.example.com/llm")
 
 	const run = "slo"
 	w := n.run(run, "-p", "slo=itl=38ms") // a batch of 14 by the law
@@ -61,6 +62,11 @@ func TestCapacity(t *testing.T) {
 		page := string(n.object(layout.Run(run) + "/" + layout.Page))
 		if !strings.Contains(page, c.Check.String()) {
 			t.Errorf("it does not say %s", c.Check)
+		}
+	})
+	t.Run("links", func(t *testing.T) {
+		if got := w.Annotations["workflows.argoproj.io/description"]; !strings.Contains(got, "[report](https://argo.example.com/"+run+") · [docs](https://wiki.example.com/llm)") {
+			t.Errorf("the workflow says of itself: %q", got)
 		}
 	})
 	t.Run("gauges", func(t *testing.T) {
