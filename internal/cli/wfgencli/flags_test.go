@@ -37,7 +37,7 @@ var samples = map[string]string{
 var needs = map[string][]string{
 	"api-key-secret-key": {"--api-key-secret-name", "x"}, "hf-secret-key": {"--hf-secret-name", "x"}, "timezone": {"--cron", "0 3 * * 0"},
 	"share-process": {"--local"}, "network-policy-ports": {"--network-policy"},
-	"notify-on": {"--notify-secret-name", "n"},
+	"notify-on":     {"--notify-secret-name", "n"},
 	"fail-on-drift": {"--drift-band", "5%", "--s3-bucket", "bucket"}, "drift-band": {"--s3-bucket", "bucket"},
 }
 

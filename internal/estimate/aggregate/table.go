@@ -20,6 +20,8 @@ const (
 	columns  = 100 // of a terminal
 	detailed = 4   // sets of parameters whose points are shown
 	remarks  = 8   // things to know
+
+	longestName = 24 // of an accelerator, among the numbers
 )
 
 // Print writes the summary for people: the answer, the numbers, then what to know of
@@ -270,12 +272,13 @@ func (t *table) verify(p parameters.Parameters) {
 // overview is one line for each set of parameters, under the name of its model.
 func (t *table) overview(s parameters.Summary) {
 	var rows [][]string
+	short := parameters.Shortened(parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Accelerator }), longestName)
 	for i, p := range s.Parameters {
 		if i == 0 || p.Model != s.Parameters[i-1].Model {
 			rows = append(rows, []string{p.Model})
 			rows = append(rows, []string{"accelerator", "shape", "verdict", "alpha", "beta", "gamma", "delta"})
 		}
-		row := []string{p.Accelerator, p.Shape.String(), string(p.Verdict.Level)}
+		row := []string{short(p.Accelerator), p.Shape.String(), string(p.Verdict.Level)}
 		for _, name := range linear4.Names() {
 			cell := "-"
 			if value, low, high, ok := p.Parameter(name); ok {

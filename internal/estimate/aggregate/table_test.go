@@ -26,7 +26,7 @@ func TestPrint(t *testing.T) {
 		m.Notes = []string{"a note"}
 	}
 	in := Inputs{
-		Measurements: append(series("A100", 7, off), series("H100", 4, off)...),
+		Measurements: append(series("A100", 7, off), series("NVIDIA-H100-80GB-HBM3-with-a-name-that-goes-on-and-on", 4, off)...),
 		Failures:     []parameters.Failure{{Accelerator: "MI300X", Reasons: []string{strings.Repeat("no node has amd.com/gpu ", 10)}}},
 	}
 	brief, full := printed(t, in, false), printed(t, in, true)

@@ -7,10 +7,14 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"wfgen.dev/internal/sweep/slo"
 
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/sweep/slo"
 )
+
+// longestName is how many characters of an accelerator's name stand among the numbers.
+const longestName = 24
 
 // Print writes the file for people.
 func Print(w io.Writer, f File) error {
@@ -26,8 +30,9 @@ func Print(w io.Writer, f File) error {
 		head = append(head, "per 1M tokens")
 	}
 	rows := [][]string{append(head, "limited by")}
+	short := parameters.Shortened(parameters.Distinct(f.Capacities, func(c Capacity) string { return c.Accelerator }), longestName)
 	for _, c := range f.Capacities {
-		row := []string{c.Accelerator, c.Shape.String()}
+		row := []string{short(c.Accelerator), c.Shape.String()}
 		if c.Rate == nil {
 			row = append(row, "-", "-", "-", "-", "-")
 			if prices {
