@@ -242,6 +242,9 @@ func pointsOf(k key, ms []Source, o Options) []fit.Point {
 		if m.StartedAt > 0 {
 			p.At = m.StartedAt + m.Seconds/2
 		}
+		if m.Client != nil && m.Client.Crowding != nil {
+			p.InStep = *m.Client.Crowding > measurement.InStep
+		}
 		if o.Batch == Nominal {
 			p.Batch = float64(m.BatchSize)
 		}

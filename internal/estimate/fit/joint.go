@@ -324,21 +324,25 @@ func (j *Joint) judge(points []Point) {
 	if j.Condition > mostJointCondition {
 		j.Verdict.Warn(reason.New(reason.Unidentified, "the points hardly tell its terms apart (condition number %.3g): believe its predictions at shapes like those measured, not its terms; %s", j.Condition, j.toAdd()))
 	}
+	code, why := reason.Misfit, ""
+	if inStep(points) {
+		code, why = reason.InStep, ": the streams marched in step, which the model does not know; "+cures[reason.InStep]
+	}
 	squares := 0.0
 	for _, i := range j.Used {
 		squares += j.Residuals[i] * j.Residuals[i] / float64(len(j.Used))
 	}
 	switch miss := math.Sqrt(squares); {
 	case miss > mostMisfit:
-		j.Verdict.Refuse(reason.New(reason.Misfit, "ITL: the model misses its own points by %.3g %% in the root mean square, and is %+.1f %% off at %s", 100*miss, 100*j.Residuals[at], points[at].Label))
+		j.Verdict.Refuse(reason.New(code, "ITL: the model misses its own points by %.3g %% in the root mean square, and is %+.1f %% off at %s", 100*miss, 100*j.Residuals[at], points[at].Label))
 	case worst > mostResidual:
-		j.Verdict.Warn(reason.New(reason.Misfit, "ITL: the model is %+.1f %% off at %s", 100*j.Residuals[at], points[at].Label))
+		j.Verdict.Warn(reason.New(code, "ITL: the model is %+.1f %% off at %s%s", 100*j.Residuals[at], points[at].Label, why))
 	}
 	switch {
 	case math.IsNaN(j.LeftOut):
 		j.Verdict.Warn(reason.New(reason.Few, "%d shapes are too few to try how well a shape that was not measured is predicted; %s", j.Shapes, j.toAdd()))
 	case j.LeftOut > mostLeftOut:
-		j.Verdict.Warn(reason.New(reason.Misfit, "a shape that is left out of the fit is predicted %.1f %% wrong in the mean", 100*j.LeftOut))
+		j.Verdict.Warn(reason.New(code, "a shape that is left out of the fit is predicted %.1f %% wrong in the mean%s", 100*j.LeftOut, why))
 	}
 }
 

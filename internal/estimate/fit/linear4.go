@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"wfgen.dev/internal/run/reason"
 )
 
@@ -20,6 +22,7 @@ const (
 	widestPrediction = 0.10 // half of its interval, relative
 	mostMisfit       = 0.15 // root mean square of the relative residuals, above which a pair is refused
 	mostResidual     = 0.10 // of one point
+	level            = 0.05 // of significance, of a test whose outcome chooses between two sentences
 	enoughPoints     = 5
 	bendTolerance    = 0.02 // ITL: a line this close to all points is as good as straight
 	ttftTolerance    = 0.04 // TTFT: the same; it is noisier and matters less
@@ -41,6 +44,7 @@ type Point struct {
 	OutputTokens float64
 	Open         bool    // requests arrived at a rate; otherwise each answer was followed by the next request
 	At           float64 // middle of its measuring, Unix seconds; 0: not known
+	InStep       bool    // its streams began their requests together
 	ITL, TTFT    Sample
 	Void         *reason.Reason // why no parameter may use it; nil: it may
 	VoidTTFT     *reason.Reason // why gamma and delta may not use it
@@ -69,6 +73,7 @@ type Linear4 struct {
 // half is one of the two lines while it is made.
 type half struct {
 	name, names string // ITL; alpha, beta
+	inStep      bool   // of most points
 	points      []xy
 	out         []Exclusion
 	line        *Line
@@ -100,6 +105,7 @@ func FitLinear4(points []Point, o Options) Linear4 {
 	itl := &half{name: "ITL", names: "alpha, beta", tolerance: bendTolerance, fastest: fastestITL, slowest: slowestITL, of: ofITL}
 	ttft := &half{name: "TTFT", names: "gamma, delta", tolerance: ttftTolerance, fastest: fastestTTFT, slowest: slowestTTFT, of: ofTTFT}
 	for _, h := range []*half{itl, ttft} {
+		h.inStep = inStep(points)
 		h.points, h.out = accepted(points, h.name, h.of, h == ttft)
 		if o.Method == WLS {
 			h.keepTo(o.From, o.To)
@@ -126,6 +132,17 @@ func FitLinear4(points []Point, o Options) Linear4 {
 	}
 	f.publish(itl, ttft, points)
 	return f
+}
+
+// inStep tells whether the streams of most points marched in step.
+func inStep(points []Point) bool {
+	n := 0
+	for _, p := range points {
+		if p.InStep {
+			n++
+		}
+	}
+	return 2*n > len(points)
 }
 
 func unknown() Parameter {
@@ -316,11 +333,40 @@ func (h *half) cause() reason.Code {
 		return l.Shape
 	case l.drifts():
 		return reason.Drift
-	case h.repeats() > mostMisfit/3:
-		return reason.Scatter
-	default:
+	case h.inStep:
+		return reason.InStep
+	case h.lacksFit():
 		return reason.Misfit
+	default:
+		return reason.Scatter
 	}
+}
+
+// lacksFit tells whether the batch sizes lie off the line by more than runs of one batch
+// size differ: then the server is no line, and otherwise the conditions differed. It is
+// the F test of lack of fit (R. A. Fisher, 1922); few repeats are helped by what is
+// supposed where there are none.
+func (h *half) lacksFit() bool {
+	within := enoughScatter * (BetweenRuns*BetweenRuns + h.line.own)
+	repeats, off, sizes := float64(enoughScatter), 0.0, -2.0
+	for _, group := range replicates(h.points) {
+		mean := 0.0
+		for _, p := range group {
+			mean += (p.sample.MS/h.line.At(p.x) - 1) / float64(len(group))
+		}
+		off += float64(len(group)) * mean * mean
+		sizes++
+		for _, p := range group {
+			d := p.sample.MS/h.line.At(p.x) - 1 - mean
+			within += d * d
+			repeats++
+		}
+		repeats--
+	}
+	if sizes < 1 {
+		return false
+	}
+	return distuv.F{D1: sizes, D2: repeats}.Survival(off/sizes/(within/repeats)) < level
 }
 
 // repeats is how far two runs of the same point differ at most, relative; 0 where none
@@ -345,6 +391,7 @@ var cures = map[reason.Code]string{
 	reason.Scatter: "keep others off the server and its node, and measure again",
 	reason.Misfit:  "look at the points: a step of the server's own (batch sizes that it compiles for) is no noise; give a --range without it, or use the measured curve",
 	reason.Wide:    "measure the points longer, or again",
+	reason.InStep:  "let the lengths of answers differ and the streams begin one after the other, as step's own driver does (--output-spread)",
 }
 
 // publish makes the verdict of both halves and the parameters of those that may be
@@ -451,7 +498,10 @@ func (h *half) warn(v *Verdict, points []Point) {
 	}
 	if width, x := l.widest(); width > widestPrediction {
 		code, why := reason.Wide, ""
-		if l.Between > 3*BetweenRuns && h.repeats() > 3*BetweenRuns {
+		switch {
+		case h.inStep:
+			code, why = reason.InStep, ": the streams march in step, and it depends on how they began"
+		case l.Between > 3*BetweenRuns && h.repeats() > 3*BetweenRuns:
 			code, why = reason.Scatter, fmt.Sprintf(": runs of the same point differ by %s", percent(h.repeats()))
 		}
 		v.Warn(reason.New(code, "%s is predicted within ±%s only at batch %.4g%s", h.name, percent(width), x/h.perBatch(), why).Cured("%s", cures[code]))

@@ -304,3 +304,47 @@ func says(v Verdict, text string) bool {
 }
 
 func why(text string) *reason.Reason { return new(reason.New(reason.Void, "%s", text)) }
+
+// Points off the line are the server's own where repeats agree, and different conditions
+// where they do not.
+func TestLackOfFit(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		steps   float64 // of the server, at every second batch size, relative
+		repeats float64 // of every second run, relative
+		code    reason.Code
+	}{
+		{"a server of steps", 0.3, 0.002, reason.Misfit},
+		{"a server that somebody else used", 0, 0.3, reason.Scatter},
+	} {
+		var points []Point
+		for run := range 2 {
+			for i, p := range llama.points(512, sizes...) {
+				factor := 1 + c.repeats*float64((run+i/2)%2)
+				if i%2 == 1 {
+					factor *= 1 + c.steps
+				}
+				p.ITL.MS *= factor
+				points = append(points, p)
+			}
+		}
+		f := FitLinear4(points, Options{Method: WLS})
+		other := map[reason.Code]reason.Code{reason.Misfit: reason.Scatter, reason.Scatter: reason.Misfit}[c.code]
+		if !f.Verdict.Has(c.code) || f.Verdict.Has(other) {
+			t.Errorf("%s: %q", c.name, f.Verdict.Reasons)
+		}
+	}
+}
+
+// Streams that march in step are the cause of what is uncertain, not too short points.
+func TestStreamsInStepAreNamed(t *testing.T) {
+	points := llama.points(1024, sizes...)
+	for i := range points {
+		points[i].TTFT.MS *= 1 + 0.1*float64(1-i%3)
+		points[i].InStep = i > 0
+	}
+	f := FitLinear4(points, Options{Method: WLS})
+	if !f.Verdict.Has(reason.InStep) || f.Verdict.Has(reason.Wide) || f.Verdict.Has(reason.Scatter) || f.Verdict.Has(reason.Misfit) {
+		t.Errorf("%q", f.Verdict.Reasons)
+	}
+}

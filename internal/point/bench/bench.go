@@ -315,6 +315,9 @@ func (r *process) complete(m *measurement.Measurement) {
 		m.Refuse(reason.New(reason.Restarted, restarted))
 	}
 	if m.Client != nil {
+		if c := m.Client.Crowding; c != nil && *c > measurement.InStep {
+			m.Notes = append(m.Notes, fmt.Sprintf("the streams march in step: their requests begin together %.2g times as much as by chance, so TTFT tells how they happened to begin", *c))
+		}
 		m.Server = measurement.Join(m.Server, measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds))
 	}
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)

@@ -67,6 +67,9 @@ type Witness struct {
 	Course *Course `json:"course,omitempty"` // of the whole point, warm-up and drain included
 	// Stream is how the answers came to the client; nil: it does not say.
 	Stream *Stream `json:"stream,omitempty"`
+	// Crowding is how much more requests begin together than if streams knew nothing of
+	// each other, which is 1: variance over mean of the begins within one ITL. Nil: too few.
+	Crowding *float64 `json:"crowding,omitempty"`
 
 	// Only the server knows these.
 	Tokens          *float64 `json:"tokens,omitempty"`            // output tokens that it made in the whole point, warm-up included

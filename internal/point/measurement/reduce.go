@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sort"
 
+	"gonum.org/v1/gonum/stat"
+
 	"wfgen.dev/internal/llm/record"
 )
 
@@ -168,7 +170,36 @@ func witness(sent, inside []Request, from, to, duration float64) (Witness, error
 	w.ITL.Quantiles, w.TTFT.Quantiles = quantiles(gaps), quantiles(waits)
 	w.TTFT.MedianMS = median(waits)
 	w.QueueMS = slotWait(inside, sent, w.ITL.MeanMS)
+	w.Crowding = crowding(sent, w)
 	return w, nil
+}
+
+// InStep is the crowding above which streams march in step: those that began together
+// and are answered in one length begin together ever after, and TTFT tells how they
+// happened to begin. Streams that know nothing of each other are at 1, by chance up to 1.4.
+const InStep = 2
+
+// crowding is variance over mean of the begins of requests in stretches of one ITL of the
+// window. Nil where there are too few of either.
+func crowding(sent []Request, w Witness) *float64 {
+	const fewest, most = 50, 1e6
+	stretches := 1000 * w.WindowSeconds / w.ITL.MeanMS
+	if !(stretches >= fewest && stretches <= most) {
+		return nil
+	}
+	counts := make([]float64, int(stretches))
+	begins := 0
+	for _, r := range sent {
+		if i := int(1000 * (r.Start - w.WindowStart) / w.ITL.MeanMS); r.Start > w.WindowStart && i < len(counts) {
+			counts[i]++
+			begins++
+		}
+	}
+	if begins < fewest {
+		return nil
+	}
+	mean, variance := stat.PopMeanVariance(counts, nil)
+	return new(variance / mean)
 }
 
 // Join adds to the server's witness from its answers what its metrics say besides; either

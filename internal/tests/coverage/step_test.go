@@ -3,6 +3,9 @@ package coverage
 import (
 	"testing"
 	"time"
+
+	"wfgen.dev/internal/llm/simulate"
+	"wfgen.dev/internal/point/measurement"
 )
 
 // TestStreamsInStep measures what no interval can know: streams that begin in one
@@ -35,6 +38,38 @@ func TestStreamsInStep(t *testing.T) {
 		for j, percent := range r.covered {
 			if c.even && percent < 92 {
 				t.Errorf("%s: the interval of %s holds the truth in %.1f %% of the sweeps", c.name, names[j], percent)
+			}
+		}
+	}
+}
+
+// Such streams are recognised by their begins, and others are not taken for them.
+func TestStreamsInStepAreSeen(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		spread float64
+		ramp   time.Duration
+		step   bool
+	}{
+		{"lengths +-20 %, burst", 0.2, 0, false},
+		{"lengths +-20 %, begins spread", 0.2, 600 * time.Millisecond, false},
+		{"lengths fixed, burst", 0, 0, true},
+	} {
+		for _, s := range servers {
+			for _, streams := range []int{8, 16, 32} {
+				loop, config := s.loop, s.config
+				loop.Spread, loop.Ramp, loop.Streams, config.Seed = c.spread, c.ramp, streams, int64(streams)
+				rows, err := simulate.Closed(config, loop)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w, _, err := measurement.Reduce(rows, streams)
+				if err != nil || w.Crowding == nil {
+					t.Fatal(w.Crowding, err)
+				}
+				if (*w.Crowding > measurement.InStep) != c.step {
+					t.Errorf("%s, %s, %d streams: crowding %.2f", s.name, c.name, streams, *w.Crowding)
+				}
 			}
 		}
 	}
