@@ -1,0 +1,318 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wfgen.dev/internal/estimate/notify"
+	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/run/layout"
+)
+
+// secretPath is the part of the notifications' address that nobody may see.
+const secretPath = "s3cr3tHOOKt0ken"
+
+// receive runs whoever is told how sweeps end, and makes the Secret with its address.
+func (n *namespace) receive() {
+	n.t.Helper()
+	labels := map[string]string{"app": "receiver"}
+	n.apply(appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
+		ObjectMeta: metav1.ObjectMeta{Name: "receiver", Namespace: n.name},
+		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: labels},
+			Spec: corev1.PodSpec{
+				AutomountServiceAccountToken: new(false),
+				SecurityContext:              &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+				Containers: []corev1.Container{{
+					Name: "receiver", Image: n.programImage("receiver"), ImagePullPolicy: corev1.PullIfNotPresent,
+					SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+				}},
+			},
+		}},
+	})
+	n.apply(corev1.Service{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: metav1.ObjectMeta{Name: "receiver", Namespace: n.name},
+		Spec: corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 8000}}},
+	})
+	n.apply(map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "hooks", "namespace": n.name},
+		"stringData": map[string]string{"webhook": "http://receiver:8000/" + secretPath, "slack": "http://receiver:8000/slack/" + secretPath, "alertmanager": "http://receiver:8000"},
+	})
+	n.kubectl("rollout", "status", "deployment/receiver", "--timeout=60s")
+}
+
+// told is what the webhook has got; the others must have got as many.
+func (n *namespace) told() []notify.Notification {
+	n.t.Helper()
+	var list []notify.Notification
+	slack, alerts := 0, 0
+	for line := range strings.Lines(n.kubectl("logs", "deployment/receiver")) {
+		path, body, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch {
+		case path == "/"+secretPath:
+			var one notify.Notification
+			if err := json.Unmarshal([]byte(body), &one); err != nil {
+				n.t.Fatalf("%v: %s", err, body)
+			}
+			list = append(list, one)
+		case strings.HasPrefix(path, "/slack/") && strings.Contains(body, `"text":"*`):
+			slack++
+		case path == "/api/v2/alerts" && strings.Contains(body, `"alertname":"Wfgen`):
+			alerts++
+		default:
+			n.t.Errorf("the receiver got %s", line)
+		}
+	}
+	if slack != len(list) || alerts != len(list) {
+		n.t.Errorf("the webhook was told %d times, Slack %d, Alertmanager %d", len(list), slack, alerts)
+	}
+	return list
+}
+
+// hidden fails where the secret part of the address stands: workflows, logs of their pods, results.
+func (n *namespace) hidden() {
+	n.t.Helper()
+	places := map[string]string{
+		"the objects": n.kubectl("get", "workflows,workflowtemplates,pods,configmaps,events", "-o", "json"),
+		"the logs":    n.kubectl("logs", "-l", "workflows.argoproj.io/workflow", "--all-containers", "--tail=-1", "--ignore-errors"),
+	}
+	for _, key := range n.keys("runs") {
+		places[key] = string(n.object(key))
+	}
+	for place, text := range places {
+		if strings.Contains(text, secretPath) {
+			n.t.Errorf("the address of the notifications stands in %s", place)
+		}
+	}
+}
+
+// TestDrift measures a server, the same again, and one that is 8 % slower: the last run
+// says so, tells it and leaves latest alone; the one before is silent.
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t, "drift")
+	n.receive()
+	n.serve("A10", slow)
+	n.install("--accelerators=A10", "--batch-sizes=2,4,8,16", "--max-seconds=10", "--drift-band=5%", "--fail-on-drift", "--notify-secret-name=hooks")
+	latest := layout.LatestOf(n.model(), "A10", shape)
+	for _, name := range []string{"first", "same"} {
+		w := n.run(name)
+		if !n.exists(latest) {
+			t.Fatalf("%s was not accepted: %s", name, output(w, "answer"))
+		}
+		if drift := output(w, "drift"); drift != "" {
+			t.Errorf("%s drifted: %s", name, drift)
+		}
+	}
+	if told := n.told(); len(told) > 0 {
+		t.Errorf("told of what is as it was: %+v", told)
+	}
+	kept := n.object(latest)
+
+	n.serve("A10", law{1.08 * slow.alpha, 1.08 * slow.beta, 1.08 * slow.gamma, 1.08 * slow.delta})
+	n.submit("slower", "--wait")
+	w := n.finished("slower", time.Minute)
+	if w.Status.Phase != wfv1.WorkflowFailed || !strings.Contains(output(w, "drift"), "alpha") {
+		t.Errorf("slower: %s, drift %q", w.Status.Phase, output(w, "drift"))
+	}
+	t.Log(output(w, "drift"))
+	if !bytes.Equal(kept, n.object(latest)) {
+		t.Error("latest was moved by what drifted")
+	}
+	told := n.told()
+	if len(told) != 1 {
+		t.Fatalf("told %d times: %+v", len(told), told)
+	}
+	one := told[0]
+	if one.Event != notify.Drift || one.Run != "slower" || one.Status != "Failed" || one.Model != n.model() || len(one.Results) != 1 || !slices.Contains(one.Results[0].Drifted, "alpha") ||
+		len(one.Moved) == 0 || !strings.Contains(one.Moved[0], "A10") {
+		t.Errorf("told %+v", one)
+	}
+	n.hidden()
+
+	// What is meant to be so is accepted by saying it.
+	n.run("accepted", "-p", "drift-band=off")
+	if bytes.Equal(kept, n.object(latest)) {
+		t.Error("latest was not moved with drift-band=off")
+	}
+}
+
+// TestNotifications: a run that fails and one that is stopped are told of once each; after
+// argo terminate Argo starts nothing, and one that went well is not worth a word.
+func TestNotifications(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t, "notify")
+	n.receive()
+	n.serve("L4", slow)
+	n.install("--accelerators=L4,T4", "--batch-sizes=2,4", "--max-seconds=30", "--wait-timeout=10s", "--notify-secret-name=hooks")
+	measures := func(name string) {
+		eventually(t, 2*time.Minute, func() error {
+			for _, node := range pods(n.workflow(name), "point") {
+				if node.Phase == wfv1.NodeRunning {
+					return nil
+				}
+			}
+			return fmt.Errorf("no point of %s runs", name)
+		})
+	}
+	argo := func(args ...string) {
+		if out, err := command(t.Context(), "", "argo", append([]string{"-n", n.name}, args...)...); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	n.submit("stopped")
+	measures("stopped")
+	argo("stop", "stopped")
+	n.finished("stopped", 3*time.Minute)
+	n.submit("terminated")
+	measures("terminated")
+	argo("terminate", "terminated")
+	n.finished("terminated", time.Minute)
+	n.submit("failed", "-p", "max-seconds=4") // T4 has no server
+	n.finished("failed", 3*time.Minute)
+
+	var runs []string
+	for _, one := range n.told() {
+		runs = append(runs, one.Run)
+		if one.Event != notify.Failure || one.Status != "Failed" || len(one.Failures) == 0 {
+			t.Errorf("%+v", one)
+		}
+		for _, f := range one.Failures {
+			if strings.Contains(f, "evaluated to false") || strings.Contains(f, "No more retries") {
+				t.Errorf("%s: noise: %s", one.Run, f)
+			}
+		}
+		t.Logf("%s: %s\n%s", one.Run, one.Title, strings.Join(one.Failures, "\n"))
+	}
+	if want := []string{"stopped", "failed"}; !slices.Equal(runs, want) {
+		t.Errorf("told of %q, want %q", runs, want)
+	}
+	n.hidden()
+}
+
+// TestSGLang starts servers that are told what SGLang is told. step simulate stands in.
+func TestSGLang(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t, "sglang")
+	n.gpuNode()
+	n.install(append(n.deploys(simulated(slow)...), "--accelerators=REAL", "--batch-sizes=2,4,8", "--engine=sglang")...)
+	const run = "engine"
+	n.run(run)
+	p := decode(n, layout.Run(run)+"/"+layout.ParametersOf("REAL", shape), parameters.Decode)
+	agrees(t, p, slow)
+	if args := strings.Join(p.Provenance.Args, " "); !strings.Contains(args, "--max-running-requests") || !strings.Contains(args, "--disable-radix-cache") {
+		t.Errorf("the server was started with %s", args)
+	}
+	n.freed(run)
+}
+
+// TestClaimsAndLines: the API server takes what claims devices, strictly; and of what is
+// for Argo 4.1 it knows all but the fields that came with it.
+func TestClaimsAndLines(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t, "claims")
+	if _, err := n.tryKubectl("get", "--raw", "/apis/resource.k8s.io/v1"); err != nil {
+		t.Skip("skipped: no resource.k8s.io/v1: Kubernetes before 1.34")
+	}
+	flags := []string{"--config=" + root + "/examples/claims/wfgen.yaml", "--queue-name=q", "--network-policy"}
+	tried, err := n.tryKubectl("apply", "-k", n.generate(flags...), "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts")
+	if err != nil || !strings.Contains(tried, "resourceclaimtemplate.resource.k8s.io/") || !strings.Contains(tried, "networkpolicy.networking.k8s.io/") {
+		t.Errorf("%v\n%s", err, tried)
+	}
+	out, err := n.tryKubectl("apply", "-f", n.generate(append(flags, "--argo=4.1")...)+"/workflowtemplate.yaml", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts")
+	if err == nil {
+		t.Log("the CRDs of this Argo know the fields of 4.1, or no field")
+		return
+	}
+	for word := range strings.FieldsSeq(strings.ReplaceAll(err.Error()+out, ",", " ")) {
+		if strings.HasPrefix(word, ".spec.") || strings.HasPrefix(word, `"spec.`) {
+			if !strings.Contains(word, "pendingTimeout") && !strings.Contains(word, "resourceClaims") {
+				t.Errorf("unknown to the API server: %s", word)
+			}
+		}
+	}
+	if !strings.Contains(err.Error(), "pendingTimeout") {
+		t.Error(err)
+	}
+}
+
+// TestNetworkPolicy: a sweep goes through in a namespace that denies everything but what
+// its policies allow, where policies are enforced; where not, they are at least accepted.
+func TestNetworkPolicy(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t, "policy")
+	n.gpuNode()
+	n.apply(map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": map[string]any{"name": "deny", "namespace": n.name},
+		"spec": map[string]any{"podSelector": map[string]any{}, "policyTypes": []string{"Ingress", "Egress"}}})
+	n.install(append(n.deploys(simulated(slow)...), "--accelerators=REAL", "--batch-sizes=2,4", "--network-policy", "--network-policy-ports=9000")...)
+	n.run("behind")
+}
+
+// TestKueue: with Kueue's controller each pod of a sweep waits in the queue, one at a time
+// here, and is admitted. make e2e-kueue brings the controller.
+func TestKueue(t *testing.T) {
+	if out, err := command(t.Context(), "", "kubectl", "-n", "kueue-system", "rollout", "status", "deployment/kueue-controller-manager", "--timeout=5s"); err != nil {
+		t.Skip("skipped: no Kueue: ", firstLine(out, err))
+	}
+	n := newNamespace(t, "kueue")
+	n.serve("A10G", slow)
+	n.apply(map[string]any{"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": map[string]any{"name": n.name}})
+	n.apply(map[string]any{"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ClusterQueue", "metadata": map[string]any{"name": n.name}, "spec": map[string]any{
+		"namespaceSelector": map[string]any{"matchLabels": map[string]string{"kubernetes.io/metadata.name": n.name}},
+		"resourceGroups": []any{map[string]any{"coveredResources": []string{"cpu", "memory"}, "flavors": []any{map[string]any{"name": n.name, "resources": []any{
+			map[string]any{"name": "cpu", "nominalQuota": "1"}, map[string]any{"name": "memory", "nominalQuota": "1Gi"},
+		}}}}},
+	}})
+	t.Cleanup(func() {
+		if out, err := command(context.Background(), "", "kubectl", "delete", "clusterqueue,resourceflavor", n.name, "--wait=false"); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	n.apply(map[string]any{"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "LocalQueue", "metadata": map[string]any{"name": "sweeps", "namespace": n.name}, "spec": map[string]any{"clusterQueue": n.name}})
+	n.install("--accelerators=A10G", "--batch-sizes=2,4", "--queue-name=sweeps")
+	n.submit("queued")
+	admitted, queued := map[string]bool{}, map[string]bool{}
+	n.finished("queued", 5*time.Minute, func(wfv1.Workflow) {
+		var workloads struct {
+			Items []struct {
+				Metadata metav1.ObjectMeta
+				Status   struct{ Conditions []metav1.Condition }
+			}
+		}
+		n.get(&workloads, "workloads")
+		for _, w := range workloads.Items {
+			if slices.ContainsFunc(w.Status.Conditions, func(c metav1.Condition) bool { return c.Type == "Admitted" && c.Status == metav1.ConditionTrue }) {
+				admitted[w.Metadata.Name] = true
+			}
+		}
+		var list corev1.PodList
+		n.get(&list, "pods", "-l", "workflows.argoproj.io/workflow=queued")
+		for _, p := range list.Items {
+			queued[p.Name] = p.Labels["kueue.x-k8s.io/queue-name"] == "sweeps" && p.Labels["kueue.x-k8s.io/managed"] == "true"
+		}
+	})
+	n.succeeded("queued")
+	for pod, ok := range queued {
+		if !ok {
+			t.Errorf("%s did not go through the queue", pod)
+		}
+	}
+	if len(queued) < 3 || len(admitted) < 3 {
+		t.Errorf("seen: %d pods in the queue, %d workloads admitted", len(queued), len(admitted))
+	}
+	t.Logf("%d pods, %d workloads admitted", len(queued), len(admitted))
+}
