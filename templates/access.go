@@ -4,17 +4,22 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"wfgen.dev/internal/cluster/pods"
+	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/sweep/plan"
 )
 
-// rules are what Argo's executor needs: it reports results. Where the sweep guards its
-// pods or starts servers it may also see why one does not begin, and end it.
+// rules are what Argo's executor needs: it reports results. Where results are published
+// it may also write into the one ConfigMap for them, and where the sweep guards its pods
+// or starts servers, see why one does not begin, and end it.
 func rules(p plan.Plan) []rbacv1.PolicyRule {
 	rules := []rbacv1.PolicyRule{{
 		APIGroups: []string{"argoproj.io"},
 		Resources: []string{"workflowtaskresults"},
 		Verbs:     []string{"create", "patch"},
 	}}
+	if p.Publish == config.ConfigMap {
+		rules = append(rules, pods.PublishRule(p))
+	}
 	deploys := len(p.Deployed()) > 0
 	return append(rules, pods.PodRules(deploys, deploys || guarded(p))...)
 }

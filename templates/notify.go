@@ -71,10 +71,7 @@ func notification(p plan.Plan, name string, withSummary bool) wfv1.Template {
 	t.RetryStrategy = nil                               // it tries by itself, and a pod that was lost may have told already
 	t.Container.Env = append(t.Container.Env, pods.NotifyEnv(p)...)
 	if withSummary {
-		t.Inputs.Artifacts = []wfv1.Artifact{{
-			Name: "summary", Path: summary, Optional: true,
-			ArtifactLocation: wfv1.ArtifactLocation{S3: &wfv1.S3Artifact{Key: runKey(p, layout.Summary)}},
-		}}
+		t.Inputs.Artifacts = []wfv1.Artifact{optional("summary", summary, runKey(p, layout.Summary))}
 	}
 	return t
 }

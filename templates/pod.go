@@ -137,6 +137,11 @@ func artifact(name, path, key string) wfv1.Artifact {
 	}
 }
 
+// optional reads a file, if there is one.
+func optional(name, path, key string) wfv1.Artifact {
+	return wfv1.Artifact{Name: name, Path: path, Optional: true, ArtifactLocation: wfv1.ArtifactLocation{S3: &wfv1.S3Artifact{Key: key}}}
+}
+
 // directory reads all objects under a key. With none the step says what is missing,
 // better than Argo could.
 func directory(name, path, key string) wfv1.Artifact {

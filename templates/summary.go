@@ -6,12 +6,13 @@ import (
 	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/steps"
+	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/sweep/plan"
 )
 
-// mostEvidence is how many accelerators' measurements the summary reads for the pictures
-// of its report. Those of a larger fleet are in the reports of its accelerators.
-const mostEvidence = 50
+// MostEvidence is how many accelerators' measurements and capacities the summary reads, for
+// its report and for consumers. Those of a larger fleet are in the reports of its accelerators.
+const MostEvidence = 50
 
 // summary puts the accelerators side by side. It fails, after publishing what there
 // is, when one of them has no parameters: otherwise the workflow would look well,
@@ -32,16 +33,19 @@ func summary(p plan.Plan) wfv1.Template {
 	if p.FailOnDrift {
 		call = call.And(a.FailOnDrift.Set(true))
 	}
+	if p.Publish == config.ConfigMap {
+		call = call.And(a.ConfigMap.Set(p.ResultsName()))
+	}
+	if len(p.PublishFormats) > 0 {
+		call = call.And(pods.Formats(p, shapeList(p))...)
+	}
 	t := stepPod(p, summaryTemplate, plan.EstimateDeadline, pods.Medium, call)
 	t.Inputs.Artifacts = []wfv1.Artifact{directory(layout.Summaries, summaries, runKey(p, layout.Summaries))}
-	if len(p.Accelerators) <= mostEvidence {
+	if len(p.Accelerators) <= MostEvidence {
 		for _, one := range p.Accelerators {
 			t.Inputs.Artifacts = append(t.Inputs.Artifacts, directory("measurements-"+one.Slug, evidence+"/"+one.Slug, measurementsKey(runKey(p, one.Name))))
 			if p.SLO != "" {
-				t.Inputs.Artifacts = append(t.Inputs.Artifacts, wfv1.Artifact{
-					Name: "capacity-" + one.Slug, Path: evidence + "/capacity-" + one.Slug + "/" + layout.Capacity, Optional: true,
-					ArtifactLocation: wfv1.ArtifactLocation{S3: &wfv1.S3Artifact{Key: runKey(p, one.Name) + "/" + layout.Capacity}},
-				})
+				t.Inputs.Artifacts = append(t.Inputs.Artifacts, optional("capacity-"+one.Slug, evidence+"/capacity-"+one.Slug+"/"+layout.Capacity, runKey(p, one.Name, layout.Capacity)))
 			}
 		}
 	}
@@ -49,6 +53,9 @@ func summary(p plan.Plan) wfv1.Template {
 	t.Outputs.Artifacts = []wfv1.Artifact{
 		artifact("report", outDir+"/"+layout.Page, runKey(p, layout.Page)),
 		artifact("summary", outDir+"/"+layout.Summary, runKey(p, layout.Summary)),
+	}
+	if len(p.PublishFormats) > 0 {
+		t.Outputs.Artifacts = append(t.Outputs.Artifacts, artifact(layout.Rendered, outDir+"/"+layout.Rendered, runKey(p, layout.Rendered)))
 	}
 	if p.DriftBand != "" {
 		t.Inputs.Artifacts = append(t.Inputs.Artifacts, directory(layout.Latest, last, key(p, layout.Latest)))

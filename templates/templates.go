@@ -30,6 +30,7 @@ func Objects(c config.Config) []manifest.Object {
 	for _, g := range serverGroups(p) {
 		objects = append(objects, pods.ClaimTemplate(p, g.accelerators[0], g.claimTemplate(p))...)
 	}
+	objects = append(objects, pods.Results(p)...)
 	if p.S3Bucket != "" {
 		objects = append(objects, artifactRepository(p))
 	}

@@ -45,6 +45,7 @@ and, for every set that is not refused, ACCELERATOR.SHAPE.json (parameters.json 
 where there is one set). Other keys of the ConfigMap stay. It runs in a pod whose
 ServiceAccount may patch and create configmaps.
 
+With --formats the results are written for consumers, too, as step render does.
 With --drift-band the parameters are compared with those that were accepted last, as
 step compare does. What moved is said on stderr, in summary.json and in
 outputs/drift; --latest then keeps what it has, until a run with --drift-band off.
@@ -133,10 +134,8 @@ func runAggregate(c *cli.Context) error {
 	if err := aggregate.Print(c.App.Writer, s, steps.Aggregate.Verbose.In(c)); err != nil {
 		return err
 	}
-	if api != nil {
-		if err := keepInConfigMap(c, api, s); err != nil {
-			return err
-		}
+	if err := publish(c, api, s, content, out); err != nil {
+		return err
 	}
 	if why := aggregate.Refusals(s); why != "" {
 		return exit.Errorf(exit.Refused, "refused: %s", why)
@@ -226,9 +225,9 @@ func evidenceAt(c *cli.Context, location string, to *page.Content) error {
 }
 
 // keepInConfigMap puts what may be published into --configmap.
-func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary) error {
+func keepInConfigMap(c *cli.Context, api *kube.Client, s parameters.Summary, rendered map[string][]byte) error {
 	name, namespace := steps.Aggregate.ConfigMap.In(c), cmp.Or(steps.Aggregate.Namespace.In(c), api.Namespace)
-	data, err := aggregate.ConfigMap(s)
+	data, err := aggregate.ConfigMap(s, rendered)
 	if err != nil {
 		return fmt.Errorf("ConfigMap %s: %w", name, err)
 	}
@@ -317,6 +316,7 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 		}
 		o.Shapes = append(o.Shapes, shape)
 	}
+	errs = append(errs, publishMistakes(c))
 	return o, errors.Join(errs...)
 }
 

@@ -186,7 +186,7 @@ func written(command string) []string {
 		steps.Bench.Name:     {layout.Measurement, layout.Reports},
 		steps.Check.Name:     {layout.Capacity, layout.Check},
 		steps.Wait.Name:      {layout.Summary}, // of an accelerator that is given up
-		steps.Aggregate.Name: {layout.Summary, layout.Page, layout.Latest, "A100/" + layout.Parameters},
+		steps.Aggregate.Name: {layout.Summary, layout.Page, layout.Latest, layout.Rendered, "A100/" + layout.Parameters},
 	}
 	return append(paths, files[command]...)
 }
@@ -211,6 +211,8 @@ func configurations(t *testing.T) map[string]config.Config {
 	c.Driver = sweep.Native
 	c.APIKeySecretName = "key"
 	c.NotifySecretName, c.NotifyOn, c.ReportURL = "notifications", []string{"end"}, "https://argo.example.com/{run}"
+	c.Publish, c.PublishFormats, c.ScaleTarget, c.PrometheusURL = config.ConfigMap, []string{"keda", "csv"}, "vllm-{accelerator}", "http://prometheus:9090"
+	c.SLO, c.DriftBand = "itl=20ms", "5%"
 	all["native"] = c
 	c.Deploy = true
 	c.S3Bucket = "b"

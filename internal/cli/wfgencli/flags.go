@@ -22,7 +22,7 @@ var defaults = config.Default()
 // headings of the help, by what the names of flags begin with; the first that fits counts.
 var headings = []struct{ heading, names string }{
 	{"Servers that the sweep starts", "deploy engine simulate server-"},
-	{"Storage", "artifact-repository s3- output format force run"},
+	{"Storage", "artifact-repository s3- output format force run publish scale-target target-namespace prometheus max-replicas"},
 	{"Images", "step-image image- guidellm-image"},
 	{"Schedule and limits", "cron timezone parallel retries wait-timeout pending-timeout"},
 	{"Secrets and rights", "hf-secret api-key-secret service-account"},

@@ -30,6 +30,7 @@ var samples = map[string]string{
 	"image-pull-secrets": "other", "network-policy": "", "network-policy-ports": "9999",
 	"notify-secret-name": "other", "notify-on": "end", "report-url": "https://other/{run}", "links": "docs=https://other/docs",
 	"drift-band": "7%", "fail-on-drift": "",
+	"publish": "configmap", "publish-formats": "csv", "scale-target": "other", "target-namespace": "other", "prometheus-url": "http://other", "max-replicas": "3",
 	"engine": "sglang", "argo": "4.1", "simulate": "", "gpu-cost": "3", "share-process": "", "local": "",
 }
 
@@ -37,7 +38,9 @@ var samples = map[string]string{
 var needs = map[string][]string{
 	"api-key-secret-key": {"--api-key-secret-name", "x"}, "hf-secret-key": {"--hf-secret-name", "x"}, "timezone": {"--cron", "0 3 * * 0"},
 	"share-process": {"--local"}, "network-policy-ports": {"--network-policy"},
-	"notify-on":     {"--notify-secret-name", "n"},
+	"notify-on":    {"--notify-secret-name", "n"},
+	"scale-target": {"--publish-formats", "csv"}, "target-namespace": {"--publish-formats", "csv"}, "prometheus-url": {"--publish-formats", "csv"},
+	"max-replicas": {"--publish-formats", "csv"}, "publish": {"--s3-bucket", "bucket"},
 	"fail-on-drift": {"--drift-band", "5%", "--s3-bucket", "bucket"}, "drift-band": {"--s3-bucket", "bucket"},
 }
 

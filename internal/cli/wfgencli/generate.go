@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cluster/manifest"
+	"wfgen.dev/internal/estimate/render"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep/config"
@@ -88,6 +89,12 @@ func clusterFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "notify-on", Usage: "`EVENTS` that they are told of: end, failure, drift", DefaultText: "failure,drift"},
 		&cli.StringFlag{Name: "report-url", Usage: "`URL` of the results, passed on to them and linked to in Argo's interface; {run} stands for the run's name"},
 		&cli.GenericFlag{Name: "links", Value: &repeated{}, Usage: "`TEXT=URL` that Argo's interface shows as a link beside the workflow, such as docs=https://wiki.example.com/llm; {run} stands for the run's name; repeatable"},
+		&cli.StringFlag{Name: "publish", Usage: "configmap: put the results into the ConfigMap NAME-results as well"},
+		&cli.StringSliceFlag{Name: "publish-formats", Usage: "write the results for these consumers as well, a file each: `FORMATS` of step render, such as keda"},
+		&cli.StringFlag{Name: "scale-target", Usage: "for these: `DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in lower case"},
+		&cli.StringFlag{Name: "target-namespace", Usage: "for these: namespace of the objects", DefaultText: "that of the sweep"},
+		&cli.StringFlag{Name: "prometheus-url", Usage: "for keda: `URL` of Prometheus", DefaultText: "http://prometheus.monitoring.svc:9090"},
+		&cli.IntFlag{Name: "max-replicas", Usage: "for these: most replicas of a scaler", DefaultText: strconv.Itoa(defaults.MaxReplicas)},
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 0.1 and 0.006 for each request at once for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
@@ -129,6 +136,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 		"service-account": &cfg.ServiceAccount, "artifact-repository": &cfg.ArtifactRepository,
 		"s3-bucket": &cfg.S3Bucket, "s3-endpoint": &cfg.S3Endpoint, "s3-region": &cfg.S3Region, "s3-prefix": &cfg.S3Prefix, "s3-secret": &cfg.S3Secret,
 		"timezone": &cfg.Timezone, "argo": &cfg.Argo, "engine": &cfg.Engine, "wait-timeout": &cfg.WaitTimeout, "pending-timeout": &cfg.PendingTimeout, "load-generator": &cfg.LoadGenerator,
+		"publish": &cfg.Publish, "scale-target": &cfg.ScaleTarget, "target-namespace": &cfg.TargetNamespace, "prometheus-url": &cfg.PrometheusURL,
 		"load-generator-cpu": &cfg.LoadGeneratorCPU, "load-generator-memory": &cfg.LoadGeneratorMemory,
 		"queue-name": &cfg.QueueName, "priority-class": &cfg.PriorityClass, "drift-band": &cfg.DriftBand,
 		"notify-secret-name": &cfg.NotifySecretName, "report-url": &cfg.ReportURL,
@@ -143,6 +151,10 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	if c.IsSet("image-pull-secrets") {
 		cfg.ImagePullSecrets = items(c.StringSlice("image-pull-secrets"))
 	}
+	if c.IsSet("publish-formats") {
+		cfg.PublishFormats = items(c.StringSlice("publish-formats"))
+	}
+	setInt(c, "max-replicas", &cfg.MaxReplicas)
 	if c.IsSet("notify-on") {
 		cfg.NotifyOn = items(c.StringSlice("notify-on"))
 	}
@@ -209,7 +221,7 @@ func generate(c *cli.Context) error {
 	}
 	return writeObjects(c, templates.Objects, func(cfg config.Config) string {
 		return fmt.Sprintf("argo submit -n %s --from workflowtemplate/%s --watch", cfg.Namespace, cfg.Name)
-	})
+	}, checkFormats)
 }
 
 // writeObjects writes the objects of the configuration; then says what to do when they are
@@ -238,7 +250,7 @@ func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object,
 
 	own := cfg.StepImage == "" && cfg.ImageRegistry == ""
 	cfg = cfg.InCluster()
-	files, err := render(cfg, objects(cfg))
+	files, err := written(cfg, objects(cfg))
 	if err != nil {
 		return err
 	}
@@ -254,6 +266,30 @@ func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object,
 		fmt.Fprintln(c.App.ErrWriter, unpublished(cfg.StepImage))
 	}
 	return nil
+}
+
+// checkFormats refuses formats of consumers that could not be made at the end of a run.
+func checkFormats(cfg config.Config) error {
+	var errs []error
+	for _, format := range cfg.PublishFormats {
+		if err := render.Publishable(format); err != nil {
+			errs = append(errs, fmt.Errorf("publish-formats: %w", err))
+			continue
+		}
+		if !render.TakesCapacity(format) {
+			continue
+		}
+		if cfg.SLO == "" {
+			errs = append(errs, fmt.Errorf("publish-formats: %s is made of a capacity; say by slo within what", format))
+		}
+		if cfg.ScaleTarget == "" && (format == "keda" || format == "hpa") {
+			errs = append(errs, fmt.Errorf("publish-formats: %s scales a Deployment; name it by scale-target", format))
+		}
+		if n := len(cfg.Accelerators); n > templates.MostEvidence {
+			errs = append(errs, fmt.Errorf("publish-formats: %s is made of the capacities of %d accelerators, %d at most", format, n, templates.MostEvidence))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkSimulate refuses what simulated servers make meaningless.
@@ -324,7 +360,7 @@ type file struct {
 	example bool
 }
 
-func render(cfg config.Config, objects []manifest.Object) ([]file, error) {
+func written(cfg config.Config, objects []manifest.Object) ([]file, error) {
 	var files []file
 	for _, o := range objects {
 		data, err := manifest.YAML(o.Value, o.Comments...)

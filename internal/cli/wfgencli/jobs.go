@@ -46,7 +46,7 @@ Examples:
   wfgen servers --accelerators A100 --model org/model --batch-sizes 1,64 | kubectl apply -f -`,
 		Flags: append(without(sweepFlags(), loadFlags...), without(clusterFlags(), append(argoFlags, "slo", "deploy", "step-image", "image-registry", "guidellm-image", "service-account", "retries",
 			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory", "load-generator-node-selector", "network-policy", "network-policy-ports", "pending-timeout",
-			"drift-band", "fail-on-drift")...)...),
+			"drift-band", "fail-on-drift", "publish")...)...),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {
 				return err
@@ -65,7 +65,7 @@ Examples:
 var loadFlags = []string{"target-url", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
 
 // argoFlags have no meaning without Argo.
-var argoFlags = []string{"argo", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url", "links"}
+var argoFlags = []string{"argo", "publish-formats", "scale-target", "target-namespace", "prometheus-url", "max-replicas", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url", "links"}
 
 // withoutArgo refuses what a configuration file asks for that Jobs cannot do.
 func withoutArgo(c config.Config) error {
@@ -78,6 +78,9 @@ func withoutArgo(c config.Config) error {
 	}
 	if c.LoadGenerator == config.Cluster {
 		errs = append(errs, errors.New("load-generator: a shared one needs Argo"))
+	}
+	if len(c.PublishFormats) > 0 {
+		errs = append(errs, errors.New("publish-formats: a Job knows its own accelerator; run step render over the results"))
 	}
 	if c.NotifySecretName != "" {
 		errs = append(errs, errors.New("notify-secret-name: the end of a run is Argo's; watch Jobs by what you have for them, or run step notify"))

@@ -31,6 +31,9 @@ func Jobs(c config.Config) []manifest.Object {
 	objects = append(objects, pods.NetworkPolicies(p)...)
 	objects = append(objects, servers(p)...)
 	objects = append(objects, pods.Access(p, rules(p))...)
+	if p.S3Bucket != "" { // each Job has a ConfigMap of its own otherwise
+		objects = append(objects, pods.Results(p)...)
+	}
 	for _, a := range p.Accelerators {
 		objects = append(objects, job(p, a))
 	}
@@ -52,6 +55,9 @@ func rules(p plan.Plan) []rbacv1.PolicyRule {
 		rules = append(rules,
 			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create"}}, // of any name: Kubernetes cannot tell
 			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: names, Verbs: []string{"get", "patch"}})
+	}
+	if p.S3Bucket != "" && p.Publish == config.ConfigMap {
+		rules = append(rules, pods.PublishRule(p))
 	}
 	return append(rules, pods.PodRules(p.Deploy, p.PendingTimeout > 0)...)
 }
@@ -83,6 +89,9 @@ func resultsOf(p plan.Plan, a plan.Accelerator) results {
 	publish := []steps.Setting{steps.Aggregate.Latest.Set(bucket)}
 	if p.DriftBand != "" {
 		publish = append(publish, steps.Aggregate.DriftBand.Set(p.DriftBand))
+	}
+	if p.Publish == config.ConfigMap {
+		publish = append(publish, steps.Aggregate.ConfigMap.Set(p.ResultsName()))
 	}
 	if p.FailOnDrift {
 		publish = append(publish, steps.Aggregate.FailOnDrift.Set(true))

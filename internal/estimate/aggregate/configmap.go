@@ -17,11 +17,13 @@ const MaxConfigMap = 1 << 20
 //	<accelerator>.<shape>.json  one set of parameters; <model>.… where there are several models
 //	parameters.json             when there is exactly one set
 //	summary.json
+//	keda.yaml …                 what was rendered for a consumer
 //
-// The keys of refused sets are there without a value: what an earlier run has put
-// there is to be removed. It is an error when two sets share a key, or all of them
+// The keys of refused sets, and of what could not be rendered, are there without a value:
+// what an earlier run has put there is to be removed. Those of sets that drifted are not
+// there: what was accepted last stays. It is an error when two sets share a key, or all of them
 // are more than a ConfigMap holds.
-func ConfigMap(s parameters.Summary) (map[string]*string, error) {
+func ConfigMap(s parameters.Summary, rendered map[string][]byte) (map[string]*string, error) {
 	data := map[string]*string{}
 	size := 0
 	put := func(key string, value []byte) error {
@@ -40,6 +42,9 @@ func ConfigMap(s parameters.Summary) (map[string]*string, error) {
 		several = several || p.Model != s.Parameters[0].Model
 	}
 	for _, p := range s.Parameters {
+		if c, compared := s.Drift.Of(p); compared && len(c.Drifted) > 0 {
+			continue
+		}
 		var value []byte
 		if p.Published() {
 			var err error
@@ -59,6 +64,11 @@ func ConfigMap(s parameters.Summary) (map[string]*string, error) {
 			if err := put(key, value); err != nil {
 				return nil, err
 			}
+		}
+	}
+	for name, text := range rendered {
+		if err := put(name, text); err != nil {
+			return nil, err
 		}
 	}
 	summary, err := s.Encode()

@@ -14,7 +14,7 @@ import (
 
 func TestConfigMapHoldsWhatMayBePublished(t *testing.T) {
 	one := Estimate(Inputs{Measurements: series("org/A100 80GB", 7, nil)}, defaults)
-	data, err := ConfigMap(one)
+	data, err := ConfigMap(one, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestConfigMapHoldsWhatMayBePublished(t *testing.T) {
 
 	// one that is refused is taken out, and the summary says why
 	sources := append(series("A100", 7, nil), series("H100", 5, nil)[:1]...)
-	data, err = ConfigMap(Estimate(Inputs{Measurements: sources}, defaults))
+	data, err = ConfigMap(Estimate(Inputs{Measurements: sources}, defaults), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,12 +47,12 @@ func TestConfigMapHoldsWhatMayBePublished(t *testing.T) {
 		many.Parameters = append(many.Parameters, one.Parameters[0])
 		many.Parameters[len(many.Parameters)-1].Accelerator = strings.Repeat("A", len(many.Parameters))
 	}
-	if _, err := ConfigMap(many); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "1048576") {
+	if _, err := ConfigMap(many, nil); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "1048576") {
 		t.Errorf("more than fits: exit %d, %v", exit.Code(err), err)
 	}
 	many.Parameters = many.Parameters[:2]
 	many.Parameters[0].Accelerator, many.Parameters[1].Accelerator = "A 1", "A+1"
-	if _, err := ConfigMap(many); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "A-1.128-128.json") {
+	if _, err := ConfigMap(many, nil); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "A-1.128-128.json") {
 		t.Errorf("one key for two: exit %d, %v", exit.Code(err), err)
 	}
 }

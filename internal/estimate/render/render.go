@@ -71,6 +71,30 @@ func Formats() []string {
 	return slices.Concat(formatsOf(capacityFormats), formatsOf(prefillFormats), formatsOf(formats))
 }
 
+// File is the name of the file of a format.
+func File(format string) string {
+	switch format {
+	case "inferno", "planner", "aibrix", "dynamo", "calibration":
+		return format + ".json"
+	case "csv":
+		return "parameters.csv"
+	case "prometheus":
+		return "parameters.prom"
+	}
+	return format + ".yaml"
+}
+
+// Publishable says why a format cannot be made at the end of every run, nil if it can.
+func Publishable(format string) error {
+	switch {
+	case !slices.Contains(Formats(), format):
+		return fmt.Errorf("%q is none of %s", format, strings.Join(Formats(), ", "))
+	case TakesPrefill(format):
+		return fmt.Errorf("%s is made of a prefill record, which no sweep makes; use step render", format)
+	}
+	return nil
+}
+
 func formatsOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Render writes the parameters, at least one, in a format. A refused verdict among them is

@@ -33,6 +33,7 @@ const (
 	Measurements = "measurements" // directory: <shape>-b<batch>.json
 	Summary      = "summary.json"
 	Server       = "server.json"       // what is known of an accelerator's server when it is ready
+	Rendered     = "rendered"          // a file for each consumer
 	Capacity     = "capacity.json"     // what one replica bears within the objectives
 	Prefill      = "prefill.json"      // how fast an idle server computes prompts
 	Check        = "check"             // directory: open loops that the capacity was held against

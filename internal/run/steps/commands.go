@@ -154,6 +154,11 @@ var Aggregate = define(struct {
 	Model, Accelerator, Evidence        Flag[string]
 	DriftBand, Previous, History        Flag[string]
 	FailOnDrift, Verbose                Flag[bool]
+
+	Formats                      Flag[string]
+	ScaleTarget, TargetNamespace Flag[string]
+	Metrics, Prometheus          Flag[string]
+	MaxReplicas                  Flag[int]
 }{
 	Command:     Command{Name: "aggregate", Again: true, Outputs: []layout.Output{layout.OutAlpha, layout.OutBeta, layout.OutGamma, layout.OutDelta, layout.OutVerdict, layout.OutReasons, layout.OutAnswer, layout.OutAll, layout.OutDrift, layout.OutDriftPercent}},
 	Output:      output,
@@ -178,6 +183,13 @@ var Aggregate = define(struct {
 	Previous:    Flag[string]{Name: "previous", Usage: "directory or s3://bucket/prefix with the parameters that were accepted last; those of --latest otherwise"},
 	History:     Flag[string]{Name: "history", Usage: "directory or s3://bucket/prefix with earlier runs of the same: how much they differ says what another run would have, which no single one knows"},
 	FailOnDrift: Flag[bool]{Name: "fail-on-drift", Usage: "exit with 3 when something moved beyond the band, after writing everything"},
+
+	Formats:         Flag[string]{Name: "formats", Usage: "write the results for these consumers as well (formats of step render), as `LIST`: into rendered/ of --output, and into --configmap"},
+	ScaleTarget:     Flag[string]{Name: "scale-target", Usage: "for these: `DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in small letters"},
+	TargetNamespace: Flag[string]{Name: "target-namespace", Usage: "for these: `NAMESPACE` of the objects"},
+	Metrics:         Flag[string]{Name: "metrics", Default: "vllm", Usage: "for these: whose metrics count requests: vllm, sglang or epp"},
+	Prometheus:      Flag[string]{Name: "prometheus", Usage: "for keda: `URL` of Prometheus; http://prometheus.monitoring.svc:9090 otherwise"},
+	MaxReplicas:     Flag[int]{Name: "max-replicas", Default: 8, Usage: "for these: most replicas of a scaler"},
 })
 
 // Notify tells how a run ended. It tries by itself as long as that is worth it.

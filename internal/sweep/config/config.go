@@ -74,6 +74,12 @@ type Config struct {
 	NotifyOn                  []string            `json:"notify-on,omitempty"`          // end, failure, drift; empty: the latter two
 	ReportURL                 string              `json:"report-url,omitempty"`         // for notifications, and Argo's interface; {run} stands for the run
 	Links                     map[string]string   `json:"links,omitempty"`              // URLs by what they show, for Argo's interface; {run} stands for the run
+	Publish                   string              `json:"publish,omitempty"`            // where else results go: configmap; empty: nowhere
+	PublishFormats            []string            `json:"publish-formats,omitempty"`    // of consumers, of step render
+	ScaleTarget               string              `json:"scale-target,omitempty"`       // for these: Deployment that is scaled
+	TargetNamespace           string              `json:"target-namespace,omitempty"`   // for these: of the objects; empty: that of the sweep
+	PrometheusURL             string              `json:"prometheus-url,omitempty"`     // for these; empty: the usual one
+	MaxReplicas               int                 `json:"max-replicas,omitempty"`       // for these: most replicas of a scaler
 	LoadGenerator             string              `json:"load-generator,omitempty"`     // inline or cluster
 	LoadGeneratorCPU          string              `json:"load-generator-cpu,omitempty"`
 	LoadGeneratorMemory       string              `json:"load-generator-memory,omitempty"`
@@ -151,6 +157,9 @@ const (
 // ArgoLines are all of them.
 func ArgoLines() []string { return []string{Argo37, Argo40, Argo41} }
 
+// ConfigMap is where results go besides the artifact repository.
+const ConfigMap = "configmap"
+
 // The ways in which the load generator reaches the workflow.
 const (
 	Inline  = "inline"  // its template is in the workflow's own template
@@ -183,6 +192,7 @@ func Default() Config {
 		HFSecretKey:   "token",
 
 		APIKeySecretKey: "api-key",
+		MaxReplicas:     8,
 		Retries:         2,
 		WaitTimeout:     "40m",
 		PendingTimeout:  "10m",

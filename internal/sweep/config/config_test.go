@@ -238,6 +238,10 @@ func TestMistakes(t *testing.T) {
 		}, "deploy: every accelerator has a target-url of its own"},
 		{"server image", func(c *Config) { c.Deploy, c.Server.Image = true, "v llm" }, `server.image: "v llm" is not an image`},
 		{"image for other GPUs", func(c *Config) { c.Deploy, c.Accelerators[0].Name = true, "MI300X" }, "server of MI300X.image: vllm/vllm-openai:v0.32.0 runs on NVIDIA GPUs alone"},
+		{"publish", func(c *Config) { c.Publish = "secret" }, `publish: "secret" is not configmap`},
+		{"target of nothing", func(c *Config) { c.ScaleTarget = "vllm" }, "scale-target: there are no publish-formats"},
+		{"scale target", func(c *Config) { c.PublishFormats, c.ScaleTarget = []string{"keda"}, "vllm {accelerator}" }, `scale-target: "vllm {accelerator}" is not`},
+		{"replicas", func(c *Config) { c.MaxReplicas = 0 }, "max-replicas: 0 is below 1"},
 		{"argo", func(c *Config) { c.Argo = "3.5" }, `argo: "3.5" is none of 3.7, 4.0, 4.1`},
 		{"class without deploy", func(c *Config) { c.Accelerators[0].DeviceClass = "gpu.nvidia.com" }, "device-class of A100: nothing is claimed"},
 		{"class and resource", func(c *Config) {

@@ -163,6 +163,7 @@ func (c Config) ValidateCluster() error {
 		m.add("fail-on-drift: there is no drift-band to go with it")
 	}
 	c.checkNotifications(&m)
+	c.checkPublish(&m)
 	if c.ParallelAccelerators < 0 {
 		m.add("parallel-accelerators: %d is negative; 0 measures all side by side", c.ParallelAccelerators)
 	}
@@ -362,6 +363,29 @@ func linkable(text string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && !strings.ContainsAny(text, " ()<>")
 }
 
+func (c Config) checkPublish(m *mistakes) {
+	if c.Publish != "" && c.Publish != ConfigMap {
+		m.add("publish: %q is not %s", c.Publish, ConfigMap)
+	}
+	if len(c.PublishFormats) == 0 {
+		for _, f := range []struct{ field, value string }{{"scale-target", c.ScaleTarget}, {"target-namespace", c.TargetNamespace}, {"prometheus-url", c.PrometheusURL}} {
+			if f.value != "" {
+				m.add("%s: there are no publish-formats to go with it", f.field)
+			}
+		}
+	}
+	if name := strings.ReplaceAll(c.ScaleTarget, "{accelerator}", "a"); name != "" && len(validation.IsDNS1123Subdomain(name)) > 0 {
+		m.add("scale-target: %q is not the name of a Deployment; {accelerator} stands for the accelerator", c.ScaleTarget)
+	}
+	if c.TargetNamespace != "" {
+		checkName(m, "target-namespace", c.TargetNamespace, 63)
+	}
+	c.checkTarget(m, "prometheus-url", c.PrometheusURL)
+	if c.MaxReplicas < 1 {
+		m.add("max-replicas: %d is below 1", c.MaxReplicas)
+	}
+}
+
 // interpreted says what would be made of a value that is not taken as it stands: Argo
 // fills in {{…}}, and the kubelet $(…), from all of a container's variables; a line break
 // ends what it stands in.
@@ -395,6 +419,7 @@ func (c Config) checkTemplating(m *mistakes) {
 		check("links", name)
 		check("links: "+name, c.Links[name])
 	}
+	check("prometheus-url", c.PrometheusURL)
 	for _, a := range c.Accelerators {
 		check("accelerators: target-url of "+a.Name, a.TargetURL)
 	}

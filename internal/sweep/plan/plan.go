@@ -196,6 +196,9 @@ func (p Plan) Alike() [][]Accelerator {
 	return groups
 }
 
+// ResultsName is the ConfigMap that gets the results of every run.
+func (p Plan) ResultsName() string { return p.Name + "-results" }
+
 // AccountName is the ServiceAccount of the pods.
 func (p Plan) AccountName() string { return cmp.Or(p.ServiceAccount, p.Name) }
 

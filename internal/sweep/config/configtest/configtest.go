@@ -185,6 +185,9 @@ func drawPlatform(t *rapid.T, c *config.Config) {
 		c.NotifySecretName, c.ReportURL = "notifications", "https://argo.example.com/{run}"
 		c.NotifyOn = []string{"end", "drift"}[:rapid.IntRange(0, 2).Draw(t, "events")]
 	}
+	if maybe("publish") {
+		c.Publish, c.PublishFormats, c.ScaleTarget = config.ConfigMap, []string{"keda", "csv"}, "vllm-{accelerator}"
+	}
 	if maybe("drift") {
 		c.DriftBand, c.FailOnDrift = "5%", maybe("fail-on-drift")
 	}
