@@ -1,6 +1,8 @@
 package templates
 
 import (
+	"time"
+
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,9 +32,12 @@ type spec41 struct {
 	Templates []template41 `json:"templates"` // instead of the specification's own
 }
 
+// behindGuard is how much later than the guard, which says why, Argo itself gives a pod up
+// that does not begin: the guard may be the one.
+const behindGuard = time.Minute
+
 // ofLine is an object for the line of Argo that is written for: as it is, or with what
-// 4.1 has a field for. A pod that no node has room for, or that waits in a queue, is then
-// given up by Argo after wait-timeout.
+// 4.1 has a field for.
 func ofLine(p plan.Plan, kind metav1.TypeMeta, meta metav1.ObjectMeta, spec wfv1.WorkflowSpec, older any) any {
 	if p.Argo != config.Argo41 {
 		return older
@@ -44,8 +49,8 @@ func ofLine(p plan.Plan, kind metav1.TypeMeta, meta metav1.ObjectMeta, spec wfv1
 	o := object41{TypeMeta: kind, ObjectMeta: meta, Spec: spec41{WorkflowSpec: spec}}
 	for _, t := range spec.Templates {
 		with := template41{Template: t, ResourceClaims: claims[t.Name]}
-		if t.Container != nil {
-			with.PendingTimeout = p.Config.WaitTimeout
+		if t.Container != nil && p.PendingTimeout > 0 {
+			with.PendingTimeout = (p.PendingTimeout + behindGuard).String()
 		}
 		o.Spec.Templates = append(o.Spec.Templates, with)
 	}

@@ -3,6 +3,7 @@ package templates
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -41,6 +42,7 @@ func templatesOf(t interface {
 func TestLinesOfArgo(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := configtest.Draw(3).Draw(t, "config")
+		c.PendingTimeout = rapid.SampledFrom([]string{"0", "10m"}).Draw(t, "pending-timeout")
 		of := func(line string) map[string]manifest.Object {
 			c.Argo = line
 			byFile := map[string]manifest.Object{}
@@ -65,8 +67,8 @@ func TestLinesOfArgo(t *testing.T) {
 			for name, template := range now {
 				_, pod := template["container"]
 				pending, limited := template["pendingTimeout"]
-				if pod != limited || limited && pending != c.WaitTimeout {
-					t.Fatalf("%s: pendingTimeout %v", name, pending)
+				if wait, _ := time.ParseDuration(c.PendingTimeout); limited != (pod && wait > 0) || limited && pending != (wait+time.Minute).String() {
+					t.Fatalf("%s: pendingTimeout %v where %s is asked for", name, pending, c.PendingTimeout)
 				}
 				claims, claimed := template["resourceClaims"]
 				if patch, _ := before[name]["podSpecPatch"].(string); claimed != strings.Contains(patch, "resourceClaims:") {

@@ -42,6 +42,9 @@ func TestPublish(t *testing.T) {
 		if asked := slices.Contains(s.Container.Args, "--configmap="+c.Name+"-results"); asked != (want == 1) {
 			t.Errorf("publish %q: %q", publish, s.Container.Args)
 		}
+		if token := s.PodSpecPatch == tokenOfMain; token != (want == 1) {
+			t.Errorf("publish %q: the pod has the account's identity: %v", publish, token)
+		}
 		for _, one := range []string{"a100", "h100"} {
 			if s.Inputs.GetArtifactByName("capacity-"+one) == nil {
 				t.Errorf("the summary does not read the capacity of %s", one)

@@ -40,6 +40,9 @@ func summary(p plan.Plan) wfv1.Template {
 		call = call.And(pods.Formats(p, shapeList(p))...)
 	}
 	t := stepPod(p, summaryTemplate, plan.EstimateDeadline, pods.Medium, call)
+	if p.Publish == config.ConfigMap {
+		t.PodSpecPatch = tokenOfMain
+	}
 	t.Inputs.Artifacts = []wfv1.Artifact{directory(layout.Summaries, summaries, runKey(p, layout.Summaries))}
 	if len(p.Accelerators) <= MostEvidence {
 		for _, one := range p.Accelerators {

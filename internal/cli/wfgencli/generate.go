@@ -62,7 +62,7 @@ func clusterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "name", Usage: "`NAME` of the WorkflowTemplate and of what belongs to it", DefaultText: defaults.Name},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "of all objects", DefaultText: defaults.Namespace},
-		&cli.StringFlag{Name: "argo", Usage: "`LINE` of Argo Workflows that the objects are for: " + strings.Join(config.ArgoLines(), ", ") + "; 4.1 ends pods that stay pending", DefaultText: defaults.Argo},
+		&cli.StringFlag{Name: "argo", Usage: "`LINE` of Argo Workflows that the objects are for: " + strings.Join(config.ArgoLines(), ", ") + "; 4.1 ends pending pods by itself", DefaultText: defaults.Argo},
 		&cli.BoolFlag{Name: "create-namespace", Usage: "write the Namespace too, enforcing Pod Security restricted"},
 		&cli.StringFlag{Name: "step-image", Usage: "`IMAGE` of step", DefaultText: version.Image("")},
 		&cli.StringFlag{Name: "image-registry", Usage: "`REGISTRY` that serves it, under the name REGISTRY/step:" + version.Version()},

@@ -31,9 +31,6 @@ func Jobs(c config.Config) []manifest.Object {
 	objects = append(objects, pods.NetworkPolicies(p)...)
 	objects = append(objects, servers(p)...)
 	objects = append(objects, pods.Access(p, rules(p))...)
-	if p.S3Bucket != "" { // each Job has a ConfigMap of its own otherwise
-		objects = append(objects, pods.Results(p)...)
-	}
 	for _, a := range p.Accelerators {
 		objects = append(objects, job(p, a))
 	}
@@ -47,7 +44,7 @@ func Jobs(c config.Config) []manifest.Object {
 // server does not come up, and the guard end pods.
 func rules(p plan.Plan) []rbacv1.PolicyRule {
 	var rules []rbacv1.PolicyRule
-	if p.S3Bucket == "" {
+	if intoConfigMap(p) {
 		var names []string
 		for _, a := range p.Accelerators {
 			names = append(names, jobName(p, a))
@@ -56,11 +53,11 @@ func rules(p plan.Plan) []rbacv1.PolicyRule {
 			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"create"}}, // of any name: Kubernetes cannot tell
 			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: names, Verbs: []string{"get", "patch"}})
 	}
-	if p.S3Bucket != "" && p.Publish == config.ConfigMap {
-		rules = append(rules, pods.PublishRule(p))
-	}
 	return append(rules, pods.PodRules(p.Deploy, p.PendingTimeout > 0)...)
 }
+
+// intoConfigMap says whether each Job leaves its results in a ConfigMap of its own.
+func intoConfigMap(p plan.Plan) bool { return p.S3Bucket == "" || p.Publish == config.ConfigMap }
 
 // jobName is the name of an accelerator's Job, and of the ConfigMap of its results. A
 // label holds no more characters than that.
@@ -91,7 +88,7 @@ func resultsOf(p plan.Plan, a plan.Accelerator) results {
 		publish = append(publish, steps.Aggregate.DriftBand.Set(p.DriftBand))
 	}
 	if p.Publish == config.ConfigMap {
-		publish = append(publish, steps.Aggregate.ConfigMap.Set(p.ResultsName()))
+		publish = append(publish, steps.Aggregate.ConfigMap.Set(jobName(p, a)))
 	}
 	if p.FailOnDrift {
 		publish = append(publish, steps.Aggregate.FailOnDrift.Set(true))
@@ -126,7 +123,7 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 	labels, annotations := pods.Metadata(p, nil, pods.NotToBeEvicted)
 	maps.Copy(m.Labels, pods.QueueLabels(p))
 	volumes := []corev1.Volume{pods.TmpVolume(), pods.EmptyDir("results")}
-	if a.Deployed || p.S3Bucket == "" {
+	if a.Deployed || intoConfigMap(p) {
 		volumes = append(volumes, pods.TokenVolume())
 	}
 	security := pods.Security(pods.StepUser)
@@ -250,7 +247,7 @@ func estimate(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 		steps.Aggregate.Output.Set(to.estimates), steps.Aggregate.Method.Set(p.Method), steps.Aggregate.Shapes.Set(steps.List(p.Shapes)),
 		steps.Aggregate.Expect.Set(a.Name)).And(to.publish...).On(to.points)
 	c := container(p, steps.Aggregate.Name, pods.Medium, call, pods.BucketEnv(p))
-	if p.S3Bucket == "" { // the results go to a ConfigMap
+	if intoConfigMap(p) {
 		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
 	}
 	return c
