@@ -209,7 +209,7 @@ func TestSGLang(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "sglang")
 	n.gpuNode()
-	n.install(append(n.deploys(simulated(slow)...), "--accelerators=REAL", "--batch-sizes=2,4,8", "--engine=sglang")...)
+	n.install(append(n.deploys(simulated(slow)...), "--accelerators=REAL", "--batch-sizes=1,4,8,12,16", "--engine=sglang")...)
 	const run = "engine"
 	n.run(run)
 	p := decode(n, layout.Run(run)+"/"+layout.ParametersOf("REAL", shape), parameters.Decode)
