@@ -67,7 +67,7 @@ func TestPublishedForConsumers(t *testing.T) {
 		t.Errorf("planner, of no points: %v\n%s", gone, stderr)
 	}
 
-	stderr, out = publish(from) // without a capacity
+	stderr, _ = publish(from) // without a capacity
 	if gone, is := got.Data["keda.yaml"]; !is || gone != nil || !strings.Contains(stderr, "keda: not made: no capacity was told") {
 		t.Errorf("keda without a capacity: %v\n%s", gone, stderr)
 	}

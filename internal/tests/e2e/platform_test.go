@@ -106,8 +106,9 @@ func TestDrift(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "drift")
 	n.receive()
-	n.serve("A10", slow)
-	n.install("--accelerators=A10", "--batch-sizes=2,4,8,16", "--max-seconds=10", "--drift-band=5%", "--fail-on-drift", "--notify-secret-name=hooks")
+	before := law{alpha: 100, beta: 4, gamma: 200, delta: 0.3} // beside which a busy node's own delays are little
+	n.serve("A10", before)
+	n.install("--accelerators=A10", "--batch-sizes=2,4,8,12,16", "--max-seconds=15", "--drift-band=5%", "--fail-on-drift", "--notify-secret-name=hooks")
 	latest := layout.LatestOf(n.model(), "A10", shape)
 	for _, name := range []string{"first", "same"} {
 		w := n.run(name)
@@ -123,7 +124,7 @@ func TestDrift(t *testing.T) {
 	}
 	kept := n.object(latest)
 
-	n.serve("A10", law{1.08 * slow.alpha, 1.08 * slow.beta, 1.08 * slow.gamma, 1.08 * slow.delta})
+	n.serve("A10", law{1.08 * before.alpha, 1.08 * before.beta, 1.08 * before.gamma, 1.08 * before.delta})
 	n.submit("slower", "--wait")
 	w := n.finished("slower", time.Minute)
 	if w.Status.Phase != wfv1.WorkflowFailed || !strings.Contains(output(w, "drift"), "alpha") {
@@ -143,12 +144,6 @@ func TestDrift(t *testing.T) {
 		t.Errorf("told %+v", one)
 	}
 	n.hidden()
-
-	// What is meant to be so is accepted by saying it.
-	n.run("accepted", "-p", "drift-band=off")
-	if bytes.Equal(kept, n.object(latest)) {
-		t.Error("latest was not moved with drift-band=off")
-	}
 }
 
 // TestNotifications: a run that fails and one that is stopped are told of once each; after
