@@ -104,6 +104,15 @@ func TestCalibrateGivesBackTheClosedLoop(t *testing.T) {
 	}
 }
 
+// Where noise makes the time of an iteration fall, a request alone takes what was measured.
+func TestAloneIsWhatWasMeasured(t *testing.T) {
+	l := law{measured: measured{shape: short}, anchors: []float64{1, 2, 8}, times: []float64{12.5, 10, 13}}
+	k := l.class(server{chunk: 2048, maxInFlight: 8})
+	if k.iteration[1] != 12.5 || k.iteration[0] > 12.5 || k.iteration[8] != 13 {
+		t.Errorf("%v", k.iteration)
+	}
+}
+
 // A pair of parameters that is refused for what the points hold otherwise, such as another
 // unit, has no curve to fall back on; neither has a file of an earlier version.
 func TestCurveIsNoWayAroundAVerdict(t *testing.T) {

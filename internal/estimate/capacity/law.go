@@ -129,10 +129,12 @@ func (l *law) class(s server) class {
 	}
 	for n := range c.iteration {
 		c.iteration[n] = l.at(float64(n))
-		if n > 0 { // more work never takes less time
+		if n > 1 { // more work never takes less time
 			c.iteration[n] = max(c.iteration[n], c.iteration[n-1])
 		}
 	}
+	// What nobody decodes in was not measured: it follows from the others.
+	c.iteration[0] = min(c.iteration[0], c.iteration[min(1, s.maxInFlight)])
 	return c
 }
 
