@@ -16,6 +16,7 @@ import (
 
 	"wfgen.dev/internal/cluster/kube"
 	"wfgen.dev/internal/estimate/aggregate"
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
@@ -137,8 +138,9 @@ func runAggregate(c *cli.Context) error {
 	if err := publish(c, api, s, content, out); err != nil {
 		return err
 	}
-	if why := aggregate.Refusals(s); why != "" {
-		return exit.Errorf(exit.Refused, "refused: %s", why)
+	refused := slices.DeleteFunc([]string{aggregate.Refusals(s), contradicted(content.Capacity)}, func(why string) bool { return why == "" })
+	if len(refused) > 0 {
+		return exit.Errorf(exit.Refused, "refused: %s", strings.Join(refused, "; "))
 	}
 	if moved := s.Drift.Moved(); len(moved) > 0 && steps.Aggregate.FailOnDrift.In(c) {
 		return exit.Errorf(exit.Drift, "beyond the band of %s: %s", steps.Aggregate.DriftBand.In(c), strings.Join(moved, "; "))
@@ -158,6 +160,18 @@ func withHistory(c *cli.Context, s *parameters.Summary) error {
 	}
 	aggregate.Across(s, earlier.Parameters)
 	return nil
+}
+
+// contradicted says which claims their own measurements contradict; empty: none. A run that
+// ends well must not hide one.
+func contradicted(all []capacity.Capacity) string {
+	var why []string
+	for _, c := range all {
+		if c.Check != nil && c.Check.Verdict == capacity.Contradicted {
+			why = append(why, fmt.Sprintf("capacity of %s, %s: %s", c.Accelerator, c.Shape, c.Check))
+		}
+	}
+	return strings.Join(why, "; ")
 }
 
 // present leaves out the paths that are not there, and says which.

@@ -2,17 +2,15 @@ package page
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"wfgen.dev/internal/estimate/capacity"
-	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/sweep/slo"
 )
 
-// bearingOf is a row of the table. said tells which reasons the page has said already.
-func bearingOf(c capacity.Capacity, n names, said func(reason string) bool) bearing {
+// bearingOf is a row of the table.
+func bearingOf(c capacity.Capacity, n names) bearing {
 	of := func(e *capacity.Estimate) cell {
 		if e == nil {
 			return cell{Value: "–"}
@@ -28,13 +26,30 @@ func bearingOf(c capacity.Capacity, n names, said func(reason string) bool) bear
 	if c.Rate != nil && c.SaturationRate > 0 {
 		b.Limit.Within = fmt.Sprintf("%.0f %% of saturation", 100*c.Rate.Value/c.SaturationRate)
 	}
-	if c.Verdict.Level != fit.Accepted {
-		b.Why = slices.DeleteFunc(slices.Clone(c.Verdict.Reasons), said)
-	}
-	if c.Check != nil {
-		b.Check = c.Check.String()
-	}
 	return b
+}
+
+// bearingNotes is what must be known of a row: what its check said, and of its verdict
+// what the page has not said already.
+func bearingNotes(c capacity.Capacity, n names, said func(reason string) bool) (notes []concern) {
+	where := n.join(c.Model, c.Accelerator, c.Shape)
+	check := ""
+	if c.Check != nil {
+		check = c.Check.String()
+	}
+	for _, why := range c.Verdict.Reasons {
+		if said(why) {
+			continue
+		}
+		if check != "" && strings.Contains(why, check) {
+			check = ""
+		}
+		notes = append(notes, concern{Where: where, Text: why})
+	}
+	if check != "" {
+		notes = append(notes, concern{Where: where, Text: "measured: " + check})
+	}
+	return notes
 }
 
 // objectives are those that the capacities are for, as they are asked for.

@@ -41,7 +41,7 @@ func Markdown(w io.Writer, c Content) error {
 		line("| one replica within %s | requests/s | in flight | cost of 1M tokens | measured |", literal(objectives(c.Capacity)))
 		line("|---|---|---|---|---|")
 		for _, one := range c.Capacity {
-			b := bearingOf(one, n, func(string) bool { return true })
+			b := bearingOf(one, n)
 			row := []string{literal(b.Name)}
 			for _, x := range []cell{b.Rate, b.InFlight, b.Cost} {
 				if x.Within != "" {

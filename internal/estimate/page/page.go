@@ -70,7 +70,8 @@ type view struct {
 	Concerns      []concern
 	Sections      []section
 	Capacity      []bearing
-	Objectives    string // that the capacity is for
+	Bears         []concern // what must be known of those
+	Objectives    string    // that the capacity is for
 	Comparison    []figure
 	Sets          []set
 	Joint         []joint
@@ -132,8 +133,6 @@ type bearing struct {
 	Name                                            string
 	Level                                           fit.Level
 	Rate, InFlight, Most, OutputTokens, Cost, Limit cell
-	Why                                             []string
-	Check                                           string // what open loops at the rate said; empty: nobody measured
 }
 
 // origin is one value of one field of the provenance, and what has it.
@@ -170,7 +169,8 @@ func viewOf(c Content) view {
 		return slices.ContainsFunc(s.Parameters, func(p parameters.Parameters) bool { return slices.Contains(p.Verdict.Reasons, reason) })
 	}
 	for _, one := range c.Capacity {
-		v.Capacity = append(v.Capacity, bearingOf(one, names, said))
+		v.Capacity = append(v.Capacity, bearingOf(one, names))
+		v.Bears = append(v.Bears, bearingNotes(one, names, said)...)
 	}
 	v.Objectives = objectives(c.Capacity)
 	v.Comparison = append(v.Comparison, comparedCapacity(c.Capacity, names)...)

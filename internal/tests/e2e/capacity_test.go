@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
+
 	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/layout"
@@ -34,13 +36,33 @@ func TestCapacity(t *testing.T) {
 	n.install("--config="+file, "--batch-sizes="+batches(1, 4, 8, 12, 16, 20), "--max-seconds=9", "--slo=itl=99ms",
 		"--report-url=https://argo.example.com/{run}", "--links=docs=https://wiki.example.com/llm")
 
-	const run = "slo"
-	w := n.run(run, "-p", "slo=itl=38ms") // a batch of 14 by the law
-	f := decode(n, layout.Accelerator(run, "A100")+"/"+layout.Capacity, capacity.Decode)
-	if len(f.Capacities) != 1 || f.Capacities[0].Rate == nil || f.Capacities[0].Check == nil {
-		t.Fatalf("%+v", f)
+	// On a machine that had other work to do a check may contradict its claim, which fails
+	// the workflow: then once more.
+	var run string
+	var w wfv1.Workflow
+	var c capacity.Capacity
+	for again := range 3 {
+		run = fmt.Sprintf("slo-%d", again)
+		n.submit(run, "-p", "slo=itl=38ms") // a batch of 14 by the law
+		w = n.finished(run, 6*time.Minute)
+		f := decode(n, layout.Accelerator(run, "A100")+"/"+layout.Capacity, capacity.Decode)
+		if len(f.Capacities) != 1 || f.Capacities[0].Check == nil {
+			t.Fatalf("%+v", f)
+		}
+		if c = f.Capacities[0]; c.Rate != nil {
+			break
+		}
+		t.Logf("%s: %s", w.Status.Phase, strings.Join(c.Verdict.Reasons, "; "))
+		if w.Status.Phase == wfv1.WorkflowSucceeded {
+			t.Error("the claim is contradicted, and the workflow ended well")
+		}
 	}
-	c := f.Capacities[0]
+	if c.Rate == nil {
+		t.Fatal("three claims were contradicted")
+	}
+	if w.Status.Phase != wfv1.WorkflowSucceeded {
+		t.Errorf("%s: %s", w.Status.Phase, w.Status.Message)
+	}
 	t.Logf("%s requests/s, %s in flight; %s", c.Rate, c.InFlight, c.Check)
 	if c.Binding != "itl" || len(c.Check.Points) != 2 || c.Check.Points[0].Requests == 0 {
 		t.Errorf("bound by %s, checked by %+v", c.Binding, c.Check.Points)
