@@ -147,9 +147,6 @@ const (
 	TwoPoint = "two-point" // the smallest and the largest batch size alone
 )
 
-// Unknown is the accelerator of results whose accelerator nobody named.
-const Unknown = "unknown"
-
 const (
 	// OutputSpread is the fraction by which answers differ in length, about the same
 	// mean, so that streams do not march in step.

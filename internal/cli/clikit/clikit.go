@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -216,42 +217,74 @@ func field(f cli.Flag, name string) reflect.Value {
 	return v
 }
 
+// Global is the key of an app's Metadata under which the names of those of its flags stand
+// that are for all its commands, and may come before one. Others are of the app's own action.
+const Global = "global flags"
+
 // permute moves the flags of a command before its arguments, where the flag
 // parser expects them: "aggregate out --method wls" means what it says.
 func permute(app *cli.App, args []string) []string {
+	names, _ := app.Metadata[Global].([]string)
+	head, rest := leading(args, takesValue(app.Flags), func(name string) bool { return slices.Contains(names, name) })
 	flags := app.Flags
-	var head []string
-	if len(args) > 0 {
-		if c := app.Command(args[0]); c != nil {
-			flags, head, args = c.Flags, args[:1], args[1:]
+	if c := commandOf(app, rest); c != nil {
+		flags, head, args = c.Flags, append(head, rest[0]), rest[1:]
+	} else {
+		head = nil
+	}
+	values := takesValue(flags)
+	var options, others []string
+	for len(args) > 0 {
+		var some []string
+		some, args = leading(args, values, func(string) bool { return true })
+		options = append(options, some...)
+		switch {
+		case len(args) == 0:
+		case args[0] == "--":
+			others, args = append(others, args[1:]...), nil
+		default:
+			others, args = append(others, args[0]), args[1:]
 		}
 	}
-	takesValue := map[string]bool{}
+	if len(others) > 0 {
+		options = append(append(options, "--"), others...)
+	}
+	return append(head, options...)
+}
+
+// commandOf is the command that arguments begin with, or nil.
+func commandOf(app *cli.App, args []string) *cli.Command {
+	if len(args) == 0 {
+		return nil
+	}
+	return app.Command(args[0])
+}
+
+// takesValue says of flags whether the next word belongs to them.
+func takesValue(flags []cli.Flag) map[string]bool {
+	takes := map[string]bool{}
 	for _, f := range flags {
 		_, isBool := f.(*cli.BoolFlag)
 		for _, name := range f.Names() {
-			takesValue[name] = !isBool
+			takes[name] = !isBool
 		}
 	}
-	var options, rest []string
-	for i := 0; i < len(args); i++ {
-		arg := args[i]
-		if arg == "--" {
-			rest = append(rest, args[i+1:]...)
+	return takes
+}
+
+// leading are the wanted flags, with their values, that stand before the first other word.
+func leading(args []string, takesValue map[string]bool, wanted func(name string) bool) (flags, rest []string) {
+	i := 0
+	for i < len(args) && len(args[i]) >= 2 && args[i][0] == '-' && args[i] != "--" {
+		name := strings.TrimLeft(args[i], "-")
+		bare, _, _ := strings.Cut(name, "=")
+		if !wanted(bare) {
 			break
 		}
-		if len(arg) < 2 || arg[0] != '-' {
-			rest = append(rest, arg)
-			continue
-		}
-		options = append(options, arg)
-		if takesValue[strings.TrimLeft(arg, "-")] && i+1 < len(args) {
+		if takesValue[name] && i+1 < len(args) {
 			i++
-			options = append(options, args[i])
 		}
+		i++
 	}
-	if len(rest) > 0 {
-		options = append(append(options, "--"), rest...)
-	}
-	return append(head, options...)
+	return slices.Clone(args[:i]), args[i:]
 }

@@ -53,6 +53,35 @@ func TestFlagsMayFollowArguments(t *testing.T) {
 	}
 }
 
+// A flag for all commands may stand before the command, with its value apart or not.
+func TestGlobalFlagsComeBeforeTheCommand(t *testing.T) {
+	for _, tc := range []struct {
+		args   []string
+		global string
+		code   int
+	}{
+		{[]string{"--log", "x", "work", "a", "-s", "y"}, "x", 0},
+		{[]string{"--log=x", "work", "a", "-s", "y"}, "x", 0},
+		{[]string{"work", "a", "-s", "y"}, "", 0},
+		{[]string{"--own", "work", "-s", "y"}, "", exit.Usage}, // of the app's own action, which knows no -s
+	} {
+		var got, global string
+		var rest []string
+		a := app(&got, &rest)
+		a.Flags = []cli.Flag{&cli.StringFlag{Name: "log"}, &cli.BoolFlag{Name: "own"}}
+		a.Metadata = map[string]any{Global: []string{"log"}}
+		work := a.Commands[0].Action
+		a.Commands[0].Action = func(c *cli.Context) error {
+			global = c.String("log")
+			return work(c)
+		}
+		code := Run(context.Background(), a, "TOOL", tc.args, strings.NewReader(""), io.Discard, io.Discard)
+		if code != tc.code || code == 0 && (global != tc.global || got != "y" || strings.Join(rest, " ") != "a") {
+			t.Errorf("%q: exit %d, global %q, flag %q, arguments %q", tc.args, code, global, got, rest)
+		}
+	}
+}
+
 func TestEveryFlagHasAnEnvironmentVariable(t *testing.T) {
 	t.Setenv("TOOL_SOME_FLAG", "from the environment")
 	var got string

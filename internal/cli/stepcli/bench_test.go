@@ -35,7 +35,7 @@ func TestBenchInAChain(t *testing.T) {
 			var code int
 			var words string
 			run := func(*testing.T) {
-				code, _, words = step(append(append([]string{"bench"}, test.args...), "--batch-size", "1", "--max-seconds", "1", "--output", out)...)
+				code, _, words = step(append(append([]string{"bench", "--accelerator", "A100"}, test.args...), "--batch-size", "1", "--max-seconds", "1", "--output", out)...)
 			}
 			if slices.Contains(test.args, u.String()) {
 				run(t)
@@ -79,7 +79,7 @@ func TestBenchReadsTheServerFromAFile(t *testing.T) {
 }
 
 func TestBenchRefusesAnOpenLoopThatIsNone(t *testing.T) {
-	base := []string{"bench", "--target", "http://127.0.0.1:1", "--model", "m", "--output", t.TempDir()}
+	base := []string{"bench", "--accelerator", "A100", "--target", "http://127.0.0.1:1", "--model", "m", "--output", t.TempDir()}
 	for want, args := range map[string][]string{
 		"--rate: -1 is not":       {"--rate", "-1"},
 		"--arrivals: \"x\"":       {"--rate", "1", "--arrivals", "x"},

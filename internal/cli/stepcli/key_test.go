@@ -43,7 +43,7 @@ func TestTheKeyGoesToItsServersAlone(t *testing.T) {
 	for _, args := range [][]string{
 		{"wait", "--target", s.URL, "--model", "m", "--timeout", "5s"},
 		{"preflight", "--target", s.URL, "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"},
-		{"bench", "--target", s.URL, "--model", "m", "--batch-size", "1", "--output", t.TempDir()},
+		{"bench", "--accelerator", "A100", "--target", s.URL, "--model", "m", "--batch-size", "1", "--output", t.TempDir()},
 	} {
 		code, _, words := step(args...)
 		if code != exit.Usage || !strings.Contains(words, "none of the servers that the API key is for") {

@@ -131,7 +131,7 @@ func TestSimulateTakesSGLangsArguments(t *testing.T) {
 		t.Errorf("preflight: exit %d\n%s%s", code, table, words)
 	}
 	dir := t.TempDir()
-	code, _, words = step(append([]string{"bench", "--batch-size", "2", "--prompt-tokens", "16", "--output-tokens", "8", "--max-requests", "16", "--max-seconds", "0", "--output", dir}, at...)...)
+	code, _, words = step(append([]string{"bench", "--accelerator", "A100", "--batch-size", "2", "--prompt-tokens", "16", "--output-tokens", "8", "--max-requests", "16", "--max-seconds", "0", "--output", dir}, at...)...)
 	data, err := os.ReadFile(filepath.Join(dir, "measurement.json"))
 	var m measurement.Measurement
 	if err := errors.Join(err, json.Unmarshal(data, &m)); code != 0 || err != nil || m.Taken.TTFT == nil || m.Taken.TTFT.From != measurement.Server {

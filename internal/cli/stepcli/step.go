@@ -33,8 +33,9 @@ func newApp() *cli.App {
 Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 65 data refused, 69 server unusable, 75 try again.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "termination-log", Usage: "`FILE` that gets the error as well: /dev/termination-log in a pod, whose status then tells it"},
+			&cli.StringFlag{Name: terminationLog, Usage: "`FILE` that gets the error as well: /dev/termination-log in a pod, whose status then tells it"},
 		},
+		Metadata:       map[string]any{clikit.Global: []string{terminationLog}},
 		ExitErrHandler: terminationMessage,
 		Commands: []*cli.Command{
 			simulateCommand(),
@@ -64,12 +65,15 @@ Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 	}
 }
 
+// terminationLog is the flag, which may stand before a command's name.
+const terminationLog = "termination-log"
+
 // terminationMessage writes the error to where Kubernetes looks for it: kubectl and
 // Argo then show why a pod failed, not only its exit code. A file that cannot be
 // written costs that alone: the error is on stderr as well.
 func terminationMessage(c *cli.Context, err error) {
 	const most = 4096 // bytes that Kubernetes keeps
-	if name := c.String("termination-log"); err != nil && name != "" {
+	if name := c.String(terminationLog); err != nil && name != "" {
 		text := redact.From(c.Context).Words(err.Error())
 		_ = os.WriteFile(name, []byte(strings.ToValidUTF8(text[:min(len(text), most)], "")), 0o666)
 	}

@@ -74,7 +74,7 @@ func TestWaitTellsBenchWhatItFound(t *testing.T) {
 		t.Errorf("server %s", got)
 	}
 
-	code, _, words = step("bench", "--target", output("target"), "--server", output("server"), "--model", "m", "--batch-size", "2",
+	code, _, words = step("bench", "--accelerator", "A100", "--target", output("target"), "--server", output("server"), "--model", "m", "--batch-size", "2",
 		"--prompt-tokens", "8", "--output-tokens", "4", "--max-seconds", "1", "--output", out)
 	if code != exit.Done {
 		t.Fatalf("exit %d: %s", code, words)
@@ -119,7 +119,7 @@ func TestWaitNamesEveryMistake(t *testing.T) {
 }
 
 func TestBenchRefusesAServerThatIsNoJSON(t *testing.T) {
-	code, _, words := step("bench", "--target", "http://127.0.0.1:1", "--server", "a100", "--model", "m", "--batch-size", "1", "--output", t.TempDir())
+	code, _, words := step("bench", "--accelerator", "A100", "--target", "http://127.0.0.1:1", "--server", "a100", "--model", "m", "--batch-size", "1", "--output", t.TempDir())
 	if code != exit.Usage || !strings.Contains(words, "--server") {
 		t.Errorf("exit %d: %s", code, words)
 	}

@@ -202,6 +202,19 @@ func (c *Client) FailPod(ctx context.Context, namespace, name, reason, message s
 	return err
 }
 
+// CompleteTaskResult says of a node of an Argo workflow that its pod will report no more.
+// Argo believes no failure of a pod whose executor has begun to report and has not ended.
+// Right: patch workflowtaskresults. A node that has reported nothing is no error.
+func (c *Client) CompleteTaskResult(ctx context.Context, namespace, node string) error {
+	path := "/apis/argoproj.io/v1alpha1/namespaces/" + url.PathEscape(namespace) + "/workflowtaskresults/" + url.PathEscape(node)
+	_, err := c.do(ctx, "patch workflowtaskresults", http.MethodPatch, path, nil, "application/merge-patch+json",
+		map[string]any{"metadata": map[string]any{"labels": map[string]string{"workflows.argoproj.io/report-outputs-completed": "true"}}})
+	if IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
 // Log is the end of a container's log, at most lines long; previous asks for that
 // of the container before its last restart. Right: get pods/log.
 func (c *Client) Log(ctx context.Context, namespace, pod, container string, lines int, previous bool) (string, error) {

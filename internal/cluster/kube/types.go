@@ -10,6 +10,7 @@ type Metadata struct {
 	Namespace         string            `json:"namespace"`
 	UID               string            `json:"uid"`
 	Labels            map[string]string `json:"labels"`
+	Annotations       map[string]string `json:"annotations"`
 	CreationTimestamp time.Time         `json:"creationTimestamp"`
 	DeletionTimestamp *time.Time        `json:"deletionTimestamp"`
 	OwnerReferences   []Owner           `json:"ownerReferences"`

@@ -33,7 +33,13 @@ type watched struct {
 	first    time.Time // when it was seen first
 	hopeless time.Time // since when it is known that waiting cannot help; zero: it may
 	said     string
+	ended    string // why it was ended; empty: it was not
+	times    int    // that it was
 }
+
+// mostTimes a pod is ended: the kubelet of its node, which did not end it, writes its own
+// view of it once or twice more.
+const mostTimes = 10
 
 // Look looks once, which shows that it may: it returns how many pods wait, and ends none.
 func (g Guard) Look(ctx context.Context) (waiting int, err error) {
@@ -89,6 +95,12 @@ func (g Guard) pods(ctx context.Context) ([]kube.Pod, error) {
 // see looks at one pod, and ends it where it has waited in vain.
 func (g Guard) see(ctx context.Context, p kube.Pod, seen map[string]*watched, known map[string]bool) error {
 	id := p.Metadata.UID
+	if w := seen[id]; w != nil && w.ended != "" {
+		if p.Status.Message == w.ended || w.times >= mostTimes {
+			return nil
+		}
+		return g.end(ctx, p, w)
+	}
 	f, pulls := g.find(ctx, p)
 	if f == nil {
 		delete(seen, id)
@@ -122,16 +134,29 @@ func (g Guard) see(ctx context.Context, p kube.Pod, seen map[string]*watched, kn
 	default:
 		return nil
 	}
-	if err := g.API.FailPod(ctx, g.Namespace, p.Metadata.Name, "GivenUp", message); err != nil {
-		if kube.IsForbidden(err) {
-			return forbidden(err)
-		}
-		g.Say(err.Error())
-		return nil
-	}
 	known[cause] = true
-	delete(seen, id)
+	w.ended = message
 	g.Say("ended: " + message)
+	return g.end(ctx, p, w)
+}
+
+// end ends a pod with the reason that was found. Of a workflow's pod Argo must not wait
+// for the outputs.
+func (g Guard) end(ctx context.Context, p kube.Pod, w *watched) error {
+	w.times++
+	var err error
+	if node := p.Metadata.Annotations["workflows.argoproj.io/node-id"]; node != "" {
+		err = g.API.CompleteTaskResult(ctx, g.Namespace, node)
+	}
+	if err == nil {
+		err = g.API.FailPod(ctx, g.Namespace, p.Metadata.Name, "GivenUp", w.ended)
+	}
+	if kube.IsForbidden(err) {
+		return forbidden(err)
+	}
+	if err != nil {
+		g.Say(err.Error()) // it is tried again
+	}
 	return nil
 }
 

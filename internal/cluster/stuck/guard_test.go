@@ -28,6 +28,9 @@ type cluster struct {
 	ended     map[string]string // messages by pod
 	at        map[string]time.Duration
 	start     time.Time
+	completed []string   // task results
+	times     int        // that a pod was ended
+	reverts   int        // how often the kubelet writes its own view over it
 	later     []kube.Pod // that are there from the twelfth minute on
 }
 
@@ -50,16 +53,25 @@ func (c *cluster) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err := json.NewDecoder(r.Body).Decode(&patch); err != nil {
 			return nil, err
 		}
+		if strings.Contains(r.URL.Path, "/workflowtaskresults/") {
+			c.completed = append(c.completed, filepath.Base(r.URL.Path))
+			return answer(http.StatusOK, map[string]any{})
+		}
 		name := filepath.Base(filepath.Dir(r.URL.Path))
+		c.times++
 		for i := range c.pods {
 			if c.pods[i].Metadata.Name == name {
-				c.pods[i].Status.Phase = patch.Status.Phase
+				c.pods[i].Status.Phase, c.pods[i].Status.Message = patch.Status.Phase, patch.Status.Message
 			}
 		}
 		c.ended[name], c.at[name] = patch.Status.Message, time.Since(c.start)
 		return answer(http.StatusOK, map[string]any{})
 	case strings.HasSuffix(r.URL.Path, "/events"):
 		return answer(http.StatusOK, json.RawMessage(c.events))
+	}
+	if c.reverts > 0 && c.times > 0 {
+		c.reverts--
+		c.pods[0].Status.Phase, c.pods[0].Status.Message = "Pending", ""
 	}
 	if time.Since(c.start) >= 11*time.Minute {
 		c.pods, c.later = append(c.pods, c.later...), nil
@@ -151,6 +163,22 @@ func TestWhatIsKnownIsNotWaitedForAgain(t *testing.T) {
 		}
 		if at := c.at[second.Metadata.Name]; at < 11*time.Minute || at > 11*time.Minute+2*pace {
 			t.Errorf("the second was ended after %v", at)
+		}
+	})
+}
+
+// The kubelet may write its own view over what ended a pod, and Argo waits for outputs
+// unless it is told that none will come.
+func TestAPodStaysEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pods(t, "badname")
+		c.reverts = 3
+		c.pods[0].Metadata.Annotations = map[string]string{"workflows.argoproj.io/node-id": "run-1"}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		said, err := c.guard(ctx, Guard{})
+		if err != nil || c.times != 4 || len(c.completed) != 4 || c.completed[0] != "run-1" || c.pods[0].Status.Phase != "Failed" {
+			t.Errorf("%v; ended %d times, completed %q, now %s; said %q", err, c.times, c.completed, c.pods[0].Status.Phase, said)
 		}
 	})
 }

@@ -74,3 +74,26 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%d MiB of heap for a report of %d MiB", peak>>20, size>>20)
 	}
 }
+
+// FuzzLog: whatever a console says, the answer is measurements that can be stored, or a
+// refusal.
+func FuzzLog(f *testing.F) {
+	for _, name := range []string{"v0.3.1-console.log", "v0.3.1-console-80-columns.log", "v0.3.1-throughput-console.log", "v0.7.3-console.log"} {
+		f.Add(content(f, name))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all, err := ReadLog(bytes.NewReader(data), "l.txt", Options{Model: "m", Accelerator: "A100"})
+		if err != nil {
+			if exit.Code(err) != exit.Refused || len(all) > 0 {
+				t.Fatalf("code %d, %d measurements: %v", exit.Code(err), len(all), err)
+			}
+			return
+		}
+		for _, m := range all {
+			m.Shape, m.BatchSize = sweep.Shape{PromptTokens: 1, OutputTokens: 2}, 1
+			if _, err := measurement.Encode(m); err != nil {
+				t.Fatalf("%v\n%+v", err, m)
+			}
+		}
+	})
+}

@@ -96,9 +96,6 @@ func (r *run) arriving(rate float64, kind string) {
 
 // accelerator is the name to go by, where a report states one or none.
 func (o Options) accelerator(stated string) string {
-	if o.Accelerator == sweep.Unknown {
-		return cmp.Or(stated, o.Accelerator)
-	}
 	return cmp.Or(o.Accelerator, stated)
 }
 

@@ -14,7 +14,7 @@ accelerator, model, prompt_tokens, output_tokens, concurrency, itl_ms, ttft_ms, 
 L4, llama, 512, 256, 1, 31.2, 210, 0.1, 2, 40, first
 L4, llama, 512, 256, 8, 36.5, , 0.2, , 200, no TTFT
 `
-	all, err := Read(strings.NewReader(table), "t.csv", Options{Accelerator: sweep.Unknown})
+	all, err := Read(strings.NewReader(table), "t.csv", Options{})
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%d measurements, %v", len(all), err)
 	}

@@ -115,7 +115,7 @@ var Bench = define(struct {
 }{
 	Command: Command{Name: "bench", Again: true, Outputs: []layout.Output{layout.OutITL, layout.OutTTFT, layout.OutBatch, layout.OutCount}},
 	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor,
-	Accelerator:  Flag[string]{Name: "accelerator", Default: sweep.Unknown, Usage: "`NAME` that the results are keyed by"},
+	Accelerator:  Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` that the results are keyed by, as the autoscaler knows it"},
 	BatchSize:    Flag[string]{Name: "batch-size", Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
 	Rate:         Flag[float64]{Name: "rate", Usage: "instead of --batch-size, `REQUESTS` per second that arrive whatever becomes of those before them: no point of an estimate, but a check of one"},
 	Arrivals:     Flag[string]{Name: "arrivals", Default: sweep.Poisson, Usage: "how those arrive: poisson (at random) or constant (at even intervals)"},

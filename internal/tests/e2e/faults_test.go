@@ -288,7 +288,7 @@ func (n *namespace) neighbour() {
 			Volumes:         []corev1.Volume{{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
 			Containers: []corev1.Container{{
 				Name: "load", Image: stepImage, ImagePullPolicy: corev1.PullIfNotPresent,
-				Args: []string{"bench", "--target=http://vllm-neighbour:8000", "--model=" + n.model(), "--batch-size=64",
+				Args: []string{"bench", "--accelerator=A100", "--target=http://vllm-neighbour:8000", "--model=" + n.model(), "--batch-size=64",
 					"--output-tokens=512", "--max-seconds=3600", "--output=/tmp/out"},
 				Resources:       corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}},
 				VolumeMounts:    []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},

@@ -45,7 +45,7 @@ func TestNothingHangs(t *testing.T) {
 		"secret of the store": {[]string{"--s3-secret=absent"},
 			[]string{`secret "absent" not found`, "create it in namespace"}},
 		"bucket": {[]string{"--s3-bucket=absent-bucket"},
-			[]string{"absent-bucket"}},
+			[]string{"The specified bucket does not exist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

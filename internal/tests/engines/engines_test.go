@@ -108,7 +108,7 @@ func (p *point) run(t *testing.T, step string) {
 	directory := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, step, "bench", "--target", p.target, "--model", p.model, "--batch-size", strconv.Itoa(p.batch),
+	c := exec.CommandContext(ctx, step, "bench", "--accelerator", "CPU", "--target", p.target, "--model", p.model, "--batch-size", strconv.Itoa(p.batch),
 		"--prompt-tokens", strconv.Itoa(p.prompt), "--output-tokens", strconv.Itoa(p.out), "--max-seconds", "0",
 		"--max-requests", strconv.Itoa(10*p.batch), "--output", directory)
 	c.Env = append(os.Environ(), "SSL_CERT_FILE="+p.ca)

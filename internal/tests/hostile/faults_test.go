@@ -179,7 +179,7 @@ func makeFaults(t *testing.T) map[string]fault {
 	t.Cleanup(func() { full.Close(); gone.Close() })
 
 	bench := func(target string, more ...string) []string {
-		return append([]string{"bench", "--target", target, "--model", "m", "--batch-size", "1", "--prompt-tokens", "8", "--output-tokens", "8",
+		return append([]string{"bench", "--accelerator", "A100", "--target", target, "--model", "m", "--batch-size", "1", "--prompt-tokens", "8", "--output-tokens", "8",
 			"--max-seconds", "0", "--max-requests", "10", "--output", "OUT"}, more...)
 	}
 	key := "STEP_API_KEY=key-of-the-server"

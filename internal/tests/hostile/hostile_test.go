@@ -180,9 +180,9 @@ func TestCanaries(t *testing.T) {
 		codes := []int{
 			run("step", "wait", "--target", s.URL, "--model", "another", "--timeout", "1s", "--accelerator", "A100", "--output", out+"/wait"),
 			run("step", "preflight", "--target", s.URL, "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
-			run("step", "bench", "--target", s.URL, "--model", "m", "--batch-size", "1", "--prompt-tokens", "8", "--output-tokens", "8", "--max-seconds", "1", "--output", out+"/native"),
-			run("step", "bench", "--target", s.URL, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--margin", "5s", "--driver", "guidellm", "--guidellm", fake, "--output", out+"/guidellm"),
-			run("step", "bench", "--target", "http://"+url+"@"+s.Listener.Addr().String()+"/?token="+query, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--output", out+"/url"),
+			run("step", "bench", "--accelerator", "A100", "--target", s.URL, "--model", "m", "--batch-size", "1", "--prompt-tokens", "8", "--output-tokens", "8", "--max-seconds", "1", "--output", out+"/native"),
+			run("step", "bench", "--accelerator", "A100", "--target", s.URL, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--margin", "5s", "--driver", "guidellm", "--guidellm", fake, "--output", out+"/guidellm"),
+			run("step", "bench", "--accelerator", "A100", "--target", "http://"+url+"@"+s.Listener.Addr().String()+"/?token="+query, "--model", "m", "--batch-size", "1", "--max-seconds", "1", "--output", out+"/url"),
 			run("step", "wait", "--target", "http://"+url+"@"+s.Listener.Addr().String(), "--model", "m", "--timeout", "1s", "--output", out+"/url-wait"),
 			run("step", "preflight", "--target", "http://x:"+url+"@[::", "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
 		}
