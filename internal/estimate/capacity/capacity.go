@@ -236,6 +236,9 @@ func priceOf(prices map[string]float64, accelerator string) *float64 {
 	return nil
 }
 
+// mostMS is above every latency that is one: eleven days.
+const mostMS = 1e9
+
 // measuredOf is what an estimate says of a server, or why that is not enough. Where ITL is
 // no line over the batch, what was measured at each batch counts.
 func measuredOf(p *parameters.Parameters, joint []parameters.Joint, srv server) (measured, *reason.Reason) {
@@ -250,6 +253,11 @@ func measuredOf(p *parameters.Parameters, joint []parameters.Joint, srv server) 
 	}
 	itls := len(m.itl)
 	idle, sigma := idleTTFT(p)
+	for _, ms := range append(slices.Clone(m.itl), idle) {
+		if !(ms >= 0 && ms <= mostMS) { // nor would its simulation end
+			return measured{}, ptr(reason.New(reason.Void, "a latency of %.3g ms is none that a server can have", ms))
+		}
+	}
 	m.idle, m.noise = idle, noiseOf(p)
 	if m.covariance != nil && idle > 0 {
 		m.covariance.SetSym(itls, itls, sigma*sigma+square(fit.BetweenRuns*idle))

@@ -12,7 +12,10 @@ import (
 // FuzzRender: whatever parameters can be read, each format of a consumer is written from
 // them, or refused with a code.
 func FuzzRender(f *testing.F) {
-	data, err := sample("A100", 7).Encode()
+	p := sample("A100", 7)
+	p.Fit.Model, p.ITLSynchronous, p.ITLThroughput, p.BatchSize = parameters.Linear4, new(7.0), new(8.7), 64
+	p.TTFTSynchronous, p.TTFTThroughput, p.InputTokens = new(15.0), new(26.0), 128
+	data, err := p.Encode()
 	if err != nil {
 		f.Fatal(err)
 	}
