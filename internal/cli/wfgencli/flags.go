@@ -89,6 +89,11 @@ func without(flags []cli.Flag, names ...string) []cli.Flag {
 	return slices.DeleteFunc(flags, func(f cli.Flag) bool { return slices.Contains(names, f.Names()[0]) })
 }
 
+// only are the flags of these names.
+func only(flags []cli.Flag, names ...string) []cli.Flag {
+	return slices.DeleteFunc(flags, func(f cli.Flag) bool { return !slices.Contains(names, f.Names()[0]) })
+}
+
 // alias gives a flag a shorter name.
 func alias(flags []cli.Flag, name, short string) []cli.Flag {
 	for _, f := range flags {

@@ -454,3 +454,19 @@ func TestInit(t *testing.T) {
 		t.Errorf("exit %d for an argument that it does not take", code)
 	}
 }
+
+// A newcomer's nodes are too small as often as not: the plan says what they must offer.
+func TestPlanSaysWhatNodesMustOffer(t *testing.T) {
+	code, stdout, stderr := wfgen(t, "plan", "--accelerators", "A100", "--deploy", "--driver", "native", "--batch-sizes", "1,8", "--load-generator-memory", "3Gi")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	for _, want := range []string{`server of A100 +3 +12Gi +1 nvidia.com/gpu +nvidia.com/gpu.product=`, `each point +148m +3Gi +- +-`, `all others +50m +64Mi`} {
+		if !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("no %q in:\n%s", want, stdout)
+		}
+	}
+	if _, stdout, _ := wfgen(t, "plan", "--accelerators", "A100", "--local"); strings.Contains(stdout, "a node must offer") {
+		t.Error("a run on this machine has no nodes")
+	}
+}

@@ -10,18 +10,20 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/estimate/budget"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 func planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
-		Usage: "print the points in their order, and the time and money they are expected to take",
+		Usage: "print the points in their order, the time and money they are expected to take, and what nodes must offer",
 		Description: `Nothing is started and no server is asked. The time of a point is what was asked
 for, plus what the driver and a pod of a workflow cost: typical figures, or those of
 an earlier run, whose summary also tells how long requests take.
@@ -30,12 +32,12 @@ Examples:
   wfgen plan --accelerators A100,H100 --gpu-cost A100=2.5 --gpu-cost H100=4.1
   wfgen plan --config sweep.yaml --from runs/last-week/summary.json`,
 		Flags: append(without(sweepFlags(), "target-url", "tokenizer", "method"),
-			parallelAcceleratorsFlag(), guidellmImageFlag(),
-			&cli.StringSliceFlag{Name: "gpu-cost", Usage: "`NAME=MONEY` per GPU and hour, repeatable; MONEY alone for all"},
-			&cli.StringFlag{Name: "from", Usage: "`FILE` or s3://bucket/key of the summary.json of an earlier run"},
-			shareProcessFlag(),
-			&cli.BoolFlag{Name: "local", Usage: "for wfgen run: no pods, accelerators one after another"},
-		),
+			append(only(clusterFlags(), "deploy", "load-generator-cpu", "load-generator-memory"), parallelAcceleratorsFlag(), guidellmImageFlag(),
+				&cli.StringSliceFlag{Name: "gpu-cost", Usage: "`NAME=MONEY` per GPU and hour, repeatable; MONEY alone for all"},
+				&cli.StringFlag{Name: "from", Usage: "`FILE` or s3://bucket/key of the summary.json of an earlier run"},
+				shareProcessFlag(),
+				&cli.BoolFlag{Name: "local", Usage: "for wfgen run: no pods, accelerators one after another"},
+			)...),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {
 				return err
@@ -46,6 +48,11 @@ Examples:
 			}
 			setInt(c, "parallel-accelerators", &cfg.ParallelAccelerators)
 			setString(c, "guidellm-image", &cfg.GuidellmImage)
+			setString(c, "load-generator-cpu", &cfg.LoadGeneratorCPU)
+			setString(c, "load-generator-memory", &cfg.LoadGeneratorMemory)
+			if c.IsSet("deploy") {
+				cfg.Deploy = c.Bool("deploy")
+			}
 			o := budget.Options{PerNode: budget.PodOverhead, Parallel: cfg.ParallelAccelerators, RequestSeconds: requestSeconds}
 			if c.Bool("local") {
 				o.PerNode, o.Parallel = 0, 1
@@ -71,7 +78,13 @@ Examples:
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
-			return budget.Expect(s, o).Write(c.App.Writer)
+			if err := budget.Expect(s, o).Write(c.App.Writer); err != nil || c.Bool("local") {
+				return err
+			}
+			if err := cfg.ValidateCluster(); err != nil {
+				return exit.With(exit.Usage, err)
+			}
+			return pods.WriteNeeds(c.App.Writer, pods.Needs(plan.Of(cfg)))
 		},
 	}
 }
