@@ -136,14 +136,11 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		ProgressFile: os.Getenv("ARGO_PROGRESS_FILE"),
 		Stderr:       c.App.ErrWriter,
 	}
-	var err error
-	var errs []error
-	o.APIKey, err = keyOf(c, o.Target)
-	errs = append(errs, err)
-	o.Provenance.Instance, err = instance(steps.Bench.Server.In(c))
-	errs = append(errs, err)
-	errs = append(errs, checkEndpoint(o.Endpoint))
 	var sizes []int
+	var errKey, err error
+	o.APIKey, errKey = keyOf(c, o.Target)
+	o.Provenance.Instance, err = instance(steps.Bench.Server.In(c))
+	errs := []error{errKey, err, checkEndpoint(o.Endpoint)}
 	smallest := 1.0
 	o.Rate, o.Arrivals = steps.Bench.Rate.In(c), steps.Bench.Arrivals.In(c)
 	if !steps.Bench.Rate.Given(c) {
