@@ -344,6 +344,11 @@ func TestOneAcceleratorThatFailsDoesNotLoseTheOther(t *testing.T) {
 	if len(failures) != 1 || !strings.Contains(failures[0], "DEAD") || !strings.Contains(failures[0], "not ready") {
 		t.Errorf("failures %q", failures)
 	}
+	for _, call := range w.calls {
+		if target := value(call, steps.Bench.Target); call.Name == steps.Bench.Name && target != "http://a100:1" {
+			t.Errorf("a point of %s is measured at %s", value(call, steps.Bench.Accelerator), target)
+		}
+	}
 	if err := r.Aggregate(t.Context()); exit.Code(err) != exit.Refused {
 		t.Errorf("an accelerator without parameters, yet exit %d: %v", exit.Code(err), err)
 	}

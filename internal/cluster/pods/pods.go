@@ -163,7 +163,7 @@ const RunID = "JOB_UID"
 
 // literal keeps the kubelet from expanding anything in an argument but the run.
 func literal(arg string) string {
-	escaped := strings.ReplaceAll(arg, "$(", "$$(")
+	escaped := strings.ReplaceAll(arg, "$", "$$") // which it undoes
 	return strings.ReplaceAll(escaped, "$"+Reference(RunID), Reference(RunID))
 }
 

@@ -25,6 +25,11 @@ type Finding struct {
 	Events   bool          // events of the pod say more
 }
 
+// Hopeless says that waiting cannot help, once the finding has lasted so long.
+func (f *Finding) Hopeless(lasted time.Duration) bool {
+	return f.Remedy != "" && lasted >= f.Patience
+}
+
 const (
 	patienceImage  = time.Minute      // a tag may be pushed late; the kubelet tries at 10, 20, 40 s
 	patienceConfig = 30 * time.Second // a Secret may be applied just after the pod

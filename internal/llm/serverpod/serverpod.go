@@ -102,7 +102,7 @@ func (w *watch) run(ctx context.Context) (Found, error) {
 			return found, err
 		}
 		w.report(f)
-		if f.Remedy != "" && time.Since(w.since) >= f.Patience {
+		if f.Hopeless(time.Since(w.since)) {
 			return Found{}, exit.Errorf(exit.Unusable, "%s; %s", f.Text, f.Remedy)
 		}
 		select {

@@ -122,7 +122,7 @@ func TestWhatCannotHealIsGivenUpAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := replay(t, name)
-			_, said, err := a.wait(t, t.Context(), Options{Timeout: time.Minute, EndPod: true})
+			_, said, err := a.wait(t, t.Context(), Options{Timeout: 5 * time.Second, EndPod: true})
 			if exit.Code(err) != exit.Unusable {
 				t.Fatalf("exit %d, %v", exit.Code(err), err)
 			}
@@ -175,6 +175,13 @@ func TestPatienceEnds(t *testing.T) {
 		f := diagnose(pod(t, read(t, name+".json")), 8000)
 		if f == nil || f.Patience != want.patience || f.Remedy != want.remedy {
 			t.Errorf("%s: %+v", name, f)
+			continue
+		}
+		if f.Hopeless(want.patience-1) || !f.Hopeless(want.patience) {
+			t.Errorf("%s is given up after %s: %v, a moment before: %v", name, want.patience, f.Hopeless(want.patience), f.Hopeless(want.patience-1))
+		}
+		if f.Remedy = ""; f.Hopeless(24 * time.Hour) {
+			t.Errorf("%s is given up although it may heal", name)
 		}
 	}
 }
