@@ -9,7 +9,7 @@ TOOLS    := $(CURDIR)/bin/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.15.0
 
-.PHONY: fuzz all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser picture race lint vulnerabilities generate bench argolint clean
+.PHONY: fuzz mutants all images image-archive load-image release test-release e2e test test-guidellm compare-drivers test-vllm test-loadtools test-browser picture race lint vulnerabilities generate bench argolint clean
 
 all: bin/wfgen bin/step
 
@@ -44,6 +44,12 @@ test-release:
 
 test:
 	go test ./...
+
+# one slip of the hand after another at the seam of wfgen and step, each of which a test
+# must notice; MUTANT=retry tries those whose name holds that
+MUTANT ?=
+mutants:
+	go run ./hack/mutants -only '$(MUTANT)'
 
 race:
 	go test -race -short ./...

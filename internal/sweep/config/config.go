@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -240,14 +241,10 @@ func (c Config) Sweep() sweep.Sweep {
 		if target == "" && !c.Deploy {
 			target = c.TargetURL
 		}
-		limit := a.MaxNumSeqs
-		if limit == 0 {
-			limit = c.MaxNumSeqs
-		}
 		s.Accelerators = append(s.Accelerators, sweep.Accelerator{
 			Name:       a.Name,
 			TargetURL:  strings.ReplaceAll(target, "{accelerator}", sweep.Slug(a.Name)),
-			MaxNumSeqs: limit,
+			MaxNumSeqs: cmp.Or(a.MaxNumSeqs, c.MaxNumSeqs),
 			GPUCost:    a.GPUCost,
 			Count:      max(1, a.Count),
 		})

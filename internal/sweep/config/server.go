@@ -76,11 +76,7 @@ func (c Config) Servers() [][]Accelerator {
 	var groups [][]Accelerator
 	index := map[string]int{}
 	for _, a := range c.Deployed() {
-		limit := a.MaxNumSeqs
-		if limit == 0 {
-			limit = c.MaxNumSeqs
-		}
-		data, err := json.Marshal([]any{c.ServerOf(a), slices.Sorted(maps.Keys(a.Nodes())), a.GPU(), a.DeviceClass, a.DeviceSelectors, max(1, a.Count), limit})
+		data, err := json.Marshal([]any{c.ServerOf(a), slices.Sorted(maps.Keys(a.Nodes())), a.GPU(), a.DeviceClass, a.DeviceSelectors, max(1, a.Count), cmp.Or(a.MaxNumSeqs, c.MaxNumSeqs)})
 		if err != nil {
 			panic(err) // it was read from JSON
 		}

@@ -151,7 +151,7 @@ func (p Plan) Targets() []string {
 			urls = append(urls, fmt.Sprintf("http://*.%s:%d", p.Name, config.ServerPort), a.ServiceURL())
 			continue
 		}
-		urls = append(urls, strings.ReplaceAll(cmp.Or(a.TargetURL, p.TargetURL), "{accelerator}", a.Slug))
+		urls = append(urls, a.TargetURL)
 	}
 	slices.Sort(urls)
 	return slices.Compact(urls)
