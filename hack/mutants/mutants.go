@@ -41,7 +41,7 @@ var mutants = []mutant{
 		killers: []string{"templates.TestTheDeadlineOfAPointFollowsItsLength"}},
 	{name: "a longer point at submit is ended early", file: "internal/sweep/plan/plan.go", old: `{{=%s == 0 ? %d : 2 * %s + %d}}`, new: `{{=%s == 0 ? %d : 0 * %s + %d}}`,
 		killers: []string{"templates.TestTheDeadlineOfAPointFollowsItsLength"}},
-	{name: "an accelerator's own limit is ignored", file: "internal/sweep/config/config.go", old: `MaxNumSeqs: cmp.Or(a.MaxNumSeqs, c.MaxNumSeqs)`, new: `MaxNumSeqs: c.MaxNumSeqs`,
+	{name: "an accelerator's own limit is ignored", file: "internal/sweep/config/config.go", old: `MaxNumSeqs: cmp.Or(a.MaxNumSeqs, c.MaxNumSeqs)`, new: `MaxNumSeqs: cmp.Or(0, c.MaxNumSeqs)`,
 		killers: []string{"internal/sweep/plan.TestAcceleratorsAreResolved"}},
 	{name: "a secret stands before what is submitted", file: "internal/cluster/pods/server.go", old: `append(env, serverEnv(p, s)...)`, new: `append(serverEnv(p, s), env...)`,
 		killers: []string{"templates.TestWhoMaySubmitDoesNotSeeSecrets"}},

@@ -124,7 +124,7 @@ func (g Guard) see(ctx context.Context, p kube.Pod, seen map[string]*watched, kn
 	waited := time.Since(w.first)
 	var message string
 	switch {
-	case f.Remedy != "" && (known[cause] || time.Since(w.hopeless) >= f.Patience):
+	case f.Remedy != "" && known[cause], f.Hopeless(time.Since(w.hopeless)):
 		message = f.Text + "; " + f.Remedy
 	case !pulls && (known[cause] || waited >= g.Patience):
 		message = fmt.Sprintf("not begun within %s: %s", g.Patience, f.Text)
