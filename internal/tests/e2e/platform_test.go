@@ -108,7 +108,8 @@ func TestDrift(t *testing.T) {
 	n.receive()
 	before := law{alpha: 100, beta: 4, gamma: 200, delta: 0.3} // beside which a busy node's own delays are little
 	n.serve("A10", before)
-	n.install("--accelerators=A10", "--batch-sizes=2,4,8,12,16", "--max-seconds=15", "--drift-band=5%", "--fail-on-drift", "--notify-secret-name=hooks")
+	n.install("--accelerators=A10", "--batch-sizes=2,4,8,12,16", "--max-seconds=15", "--drift-band=5%", "--fail-on-drift", "--notify-secret-name=hooks",
+		"--publish=configmap", "--publish-formats=csv")
 	latest := layout.LatestOf(n.model(), "A10", shape)
 	for _, name := range []string{"first", "same"} {
 		w := n.run(name)
@@ -123,6 +124,15 @@ func TestDrift(t *testing.T) {
 		t.Errorf("told of what is as it was: %+v", told)
 	}
 	kept := n.object(latest)
+	published := func() (parameters, table string) {
+		var c corev1.ConfigMap
+		n.get(&c, "configmap", template+"-results")
+		return c.Data["A10."+layout.ParametersFile(shape)], c.Data["parameters.csv"]
+	}
+	parametersBefore, tableBefore := published()
+	if parametersBefore != string(kept) || !strings.Contains(tableBefore, "A10") {
+		t.Errorf("published: %s\n%s", parametersBefore, tableBefore)
+	}
 
 	n.serve("A10", law{1.08 * before.alpha, 1.08 * before.beta, 1.08 * before.gamma, 1.08 * before.delta})
 	n.submit("slower", "--wait")
@@ -133,6 +143,9 @@ func TestDrift(t *testing.T) {
 	t.Log(output(w, "drift"))
 	if !bytes.Equal(kept, n.object(latest)) {
 		t.Error("latest was moved by what drifted")
+	}
+	if parameters, table := published(); parameters != parametersBefore || table != tableBefore {
+		t.Error("what drifted was published")
 	}
 	told := n.told()
 	if len(told) != 1 {
