@@ -80,6 +80,10 @@ func runAggregate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	raw, err := rawReports(c)
+	if err != nil {
+		return exit.With(exit.Usage, err)
+	}
 	var latest store.Store
 	if location := steps.Aggregate.Latest.In(c); location != "" {
 		if latest, err = store.New(c.Context, location); err != nil {
@@ -96,7 +100,7 @@ func runAggregate(c *cli.Context) error {
 		return err
 	}
 
-	in, skipped, err := aggregate.Load(c.Context, paths, steps.Aggregate.Output.In(c), &report.Options{Model: steps.Aggregate.Model.In(c), Accelerator: steps.Aggregate.Accelerator.In(c)})
+	in, skipped, err := aggregate.Load(c.Context, paths, steps.Aggregate.Output.In(c), raw)
 	if err != nil {
 		return err
 	}
@@ -332,6 +336,24 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 	}
 	errs = append(errs, publishMistakes(c))
 	return o, errors.Join(errs...)
+}
+
+// rawReports are what raw reports among the inputs do not say.
+func rawReports(c *cli.Context) (*report.Options, error) {
+	a := steps.Aggregate
+	o := report.Options{Model: a.Model.In(c), Accelerator: a.Accelerator.In(c), BatchSize: a.BatchSize.In(c)}
+	var errs []error
+	if text := a.Shape.In(c); text != "" {
+		shape, err := sweep.ParseShape(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--shape: %w", err))
+		}
+		o.Shape = shape
+	}
+	if a.BatchSize.Given(c) && o.BatchSize < 1 {
+		errs = append(errs, fmt.Errorf("--batch-size: %d is below 1", o.BatchSize))
+	}
+	return &o, errors.Join(errs...)
 }
 
 // batches reads a range of batches, 16..128.

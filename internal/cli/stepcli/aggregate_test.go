@@ -2,8 +2,10 @@ package stepcli
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -180,6 +182,40 @@ func TestAggregateOverARange(t *testing.T) {
 	}
 	code, _, stderr = step("aggregate", dir, "--output", t.TempDir(), "--range", "four..2")
 	if code != exit.Usage || !strings.Contains(stderr, `--range: found "four..2"`) {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+}
+
+// What a raw report does not say is asked for, and given as step measure takes it.
+func TestAggregateOfReportsThatSayLittle(t *testing.T) {
+	packed, err := os.Open("../../point/report/testdata/tools/aiperf-0.13.0/concurrency_4/profile_export_aiperf.csv.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	unpacked, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(unpacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := filepath.Join(t.TempDir(), "profile_export_aiperf.csv")
+	if err := os.WriteFile(report, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, stderr := step("aggregate", report, "--accelerator", "CPU", "--output", t.TempDir())
+	if !strings.Contains(stderr, "--model") {
+		t.Errorf("without: %s", stderr)
+	}
+	out := t.TempDir()
+	step("aggregate", report, "--accelerator", "CPU", "--model", "m", "--batch-size", "4", "--shape", "64/32", "--output", out)
+	summary, err := os.ReadFile(out + "/summary.json")
+	if err != nil || !strings.Contains(string(summary), `"prompt_tokens": 64`) {
+		t.Errorf("with all of them: %v\n%s", err, summary)
+	}
+	if code, _, stderr := step("aggregate", report, "--batch-size", "0", "--shape", "64", "--output", out); code != exit.Usage || !strings.Contains(stderr, "--batch-size: 0") || !strings.Contains(stderr, "--shape: ") {
 		t.Errorf("code %d: %s", code, stderr)
 	}
 }

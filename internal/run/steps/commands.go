@@ -152,6 +152,8 @@ var Aggregate = define(struct {
 	Expect, Shapes, Latest              Flag[string]
 	ConfigMap, Namespace                Flag[string]
 	Model, Accelerator, Evidence        Flag[string]
+	Shape                               Flag[string]
+	BatchSize                           Flag[int]
 	DriftBand, Previous, History        Flag[string]
 	FailOnDrift, Verbose                Flag[bool]
 
@@ -177,6 +179,8 @@ var Aggregate = define(struct {
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
 	Model:       Flag[string]{Name: "model", Usage: "the model's name, for raw reports, which often hold a path or an alias"},
 	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
+	Shape:       Flag[string]{Name: "shape", Usage: "`PROMPT/OUTPUT` tokens, such as 128/128, for raw reports that do not state them"},
+	BatchSize:   Flag[int]{Name: "batch-size", Usage: "requests in flight, for raw reports that do not state them"},
 	Evidence:    Flag[string]{Name: "evidence", Usage: "`PATH` of measurements and capacities for the report alone; no estimate is made of them"},
 	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
 	DriftBand:   Flag[string]{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%; off: compare nothing. What moved beyond it does not become latest"},

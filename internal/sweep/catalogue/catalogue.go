@@ -28,9 +28,11 @@ type Accelerator struct {
 // feature discovery, the AMD node labeller, and for Gaudi the label that llm-d's
 // autoscaler discovers capacity by. GPU feature discovery makes its value of the name
 // that nvidia-smi shows, with dashes for spaces. Memory, bandwidth and compute are the
-// vendors' data sheets. The labels of GB300, L20 and the TPUs follow the rules by which
-// such labels are made; they were not seen on a node. Products come in variants (PCIe, memory size): whoever has
-// another one writes its label into the configuration.
+// vendors' data sheets. GB300 and L20 are the names that vLLM and SGLang see of these
+// devices (their files of Triton settings are named after it), the TPUs' are those of GKE's
+// documentation; MI355X follows MI300X and MI325X, and was not seen on a node. Products come
+// in variants (PCIe, memory size): whoever has another one writes its label into the
+// configuration.
 var accelerators = []Accelerator{
 	nvidia("A100", "NVIDIA-A100-SXM4-80GB", 80, 2.04, 312),
 	nvidia("H100", "NVIDIA-H100-80GB-HBM3", 80, 3.35, 989),
@@ -50,6 +52,7 @@ var accelerators = []Accelerator{
 	nvidia("V100", "Tesla-V100-SXM2-32GB", 32, 0.900, 125),
 	amd("MI300X", "AMD_Instinct_MI300X_OAM", 192, 5.3, 1307),
 	amd("MI325X", "AMD_Instinct_MI325X_OAM", 256, 6.0, 1307),
+	amd("MI355X", "AMD_Instinct_MI355X_OAM", 288, 8.0, 2500),
 	tpu("TPU-v5e", "tpu-v5-lite-podslice", 16, 0.819, 197),
 	tpu("TPU-v5p", "tpu-v5p-slice", 95, 2.765, 459),
 	tpu("TPU-v6e", "tpu-v6e-slice", 32, 1.64, 918),

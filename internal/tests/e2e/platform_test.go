@@ -271,7 +271,7 @@ func TestNetworkPolicy(t *testing.T) {
 }
 
 // TestKueue: with Kueue's controller each pod of a sweep waits in the queue, one at a time
-// here, and is admitted. make e2e-kueue brings the controller.
+// here, and is admitted. It is skipped where the controller does not run.
 func TestKueue(t *testing.T) {
 	if out, err := command(t.Context(), "", "kubectl", "-n", "kueue-system", "rollout", "status", "deployment/kueue-controller-manager", "--timeout=5s"); err != nil {
 		t.Skip("skipped: no Kueue: ", firstLine(out, err))
