@@ -29,6 +29,7 @@ var examples = map[string]string{
 	"cluster-load-generator": "--config cluster-load-generator/wfgen.yaml --format dir --output cluster-load-generator",
 	"deploy":                 "--config deploy/wfgen.yaml --format dir --output deploy",
 	"claims":                 "--config claims/wfgen.yaml --format dir --output claims",
+	"precision":              "--config precision/wfgen.yaml --format dir --output precision",
 	"s3-irsa":                "--config s3-irsa/wfgen.yaml --format dir --output s3-irsa",
 }
 

@@ -52,6 +52,10 @@ func accelerator(p plan.Plan) wfv1.Template {
 			},
 		},
 	}
+	if p.Precision != "" {
+		t.DAG.Tasks[1] = firstRound(p, target, parameter(pResults, results))
+		t.DAG.Tasks[2].Depends = finished(roundTemplate)
+	}
 	if p.SLO != "" {
 		t.DAG.Tasks = append(t.DAG.Tasks, wfv1.DAGTask{
 			Name:     checkTemplate,

@@ -21,6 +21,9 @@ func aggregate(p plan.Plan) wfv1.Template {
 		a.Shapes.Is(shapeList(p)),
 		a.Expect.Is(input(pAccelerator)),
 	).On(measurements)
+	if p.Precision != "" {
+		call = call.And(a.Precision.Is(global(pPrecision)))
+	}
 	if p.DriftBand == "" {
 		call = call.And(a.Latest.Set(outDir))
 	}

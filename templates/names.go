@@ -17,6 +17,8 @@ const (
 	fleetTemplate       = "fleet" // fleet-1 …, when a DAG cannot hold all accelerators
 	acceleratorTemplate = "accelerator"
 	shapeTemplate       = "shape"
+	roundTemplate       = "round"
+	nextTemplate        = "next"
 	waitTemplate        = "wait"
 	awaitTemplate       = "await"
 	pointTemplate       = "point"
@@ -43,6 +45,11 @@ var (
 	pTokenizer    = steps.Bench.Tokenizer.Name
 	pMethod       = steps.Aggregate.Method.Name
 	pSLO          = steps.Check.SLO.Name
+
+	pPrecision = steps.Next.Precision.Name
+	pMinutes   = steps.Next.MaxGPUMinutes.Name
+	pGPUs      = steps.Next.GPUs.Name
+	pRound     = steps.Next.Round.Name
 
 	pDriftBand = steps.Aggregate.DriftBand.Name
 

@@ -22,25 +22,9 @@ var (
 // batch sizes (sweep.Order), and then the first of them again: what has changed
 // meanwhile is measured rather than supposed.
 func shape(p plan.Plan) wfv1.Template {
-	args := []wfv1.Parameter{parameter(pModel, global(pModel)), parameter(pBatchSizes, global(pBatchSizes))}
-	args = append(args, forward(pTargetURL, pAccelerator, pPromptTokens, pOutputTokens)...)
-	args = append(args, parameter(pMaxSeconds, global(pMaxSeconds)), parameter(pMaxRequests, global(pMaxRequests)))
-	if p.Driver == sweep.Guidellm {
-		args = append(args, parameter(pTokenizer, global(pTokenizer)))
-	}
-	args = append(args, forward(pMaxNumSeqs, pResults, pServer)...)
-
-	if p.LoadGenerator == config.Cluster {
-		args = append(args, parameter(pSweep, p.Name))
-	}
+	args := pointArguments(p, append(forward(pPromptTokens, pOutputTokens), parameter(pMaxSeconds, global(pMaxSeconds)))...)
 	task := func(name string, more ...wfv1.Parameter) wfv1.DAGTask {
-		t := wfv1.DAGTask{Name: name, Arguments: arguments(slices.Concat(args, more)...)}
-		if p.LoadGenerator == config.Cluster {
-			t.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}
-		} else {
-			t.Template = pointTemplate
-		}
-		return t
+		return pointTask(p, name, slices.Concat(args, more)...)
 	}
 	// The nodes of points are batch(0:1), batch(1:2), ...
 	once := task("batch", parameter(pBatchSize, "{{item}}"))
@@ -59,4 +43,31 @@ func shape(p plan.Plan) wfv1.Template {
 			Target: once.Name + " " + again.Name,
 		},
 	}
+}
+
+// pointArguments are what every point gets: what it has in common with the others of its
+// accelerator, and its length in tokens and seconds.
+func pointArguments(p plan.Plan, length ...wfv1.Parameter) []wfv1.Parameter {
+	args := []wfv1.Parameter{parameter(pModel, global(pModel)), parameter(pBatchSizes, global(pBatchSizes))}
+	args = append(args, forward(pTargetURL, pAccelerator)...)
+	args = append(append(args, length...), parameter(pMaxRequests, global(pMaxRequests)))
+	if p.Driver == sweep.Guidellm {
+		args = append(args, parameter(pTokenizer, global(pTokenizer)))
+	}
+	args = append(args, forward(pMaxNumSeqs, pResults, pServer)...)
+	if p.LoadGenerator == config.Cluster {
+		args = append(args, parameter(pSweep, p.Name))
+	}
+	return args
+}
+
+// pointTask runs a point, from wherever its template is.
+func pointTask(p plan.Plan, name string, args ...wfv1.Parameter) wfv1.DAGTask {
+	t := wfv1.DAGTask{Name: name, Arguments: arguments(args...)}
+	if p.LoadGenerator == config.Cluster {
+		t.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}
+	} else {
+		t.Template = pointTemplate
+	}
+	return t
 }

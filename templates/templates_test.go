@@ -560,7 +560,7 @@ func checkReferences(t fataler, objects []manifest.Object) {
 			if err != nil {
 				t.Fatalf("%v", err)
 			}
-			used = used || strings.Contains(string(text), "{{workflow.parameters."+p.Name+"}}")
+			used = used || strings.Contains(string(text), "{{workflow.parameters."+p.Name+"}}") || strings.Contains(string(text), `workflow.parameters[\"`+p.Name+`\"]`)
 		}
 		if !used {
 			t.Errorf("parameter %s of the workflow is not used", p.Name)

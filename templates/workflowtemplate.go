@@ -34,7 +34,13 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 	if len(servers) > 0 {
 		templates = append(templates, await(p))
 	}
-	templates = append(templates, accelerator(p), shape(p), wait(p))
+	templates = append(templates, accelerator(p))
+	if p.Precision != "" {
+		templates = append(templates, round(p), next(p))
+	} else {
+		templates = append(templates, shape(p))
+	}
+	templates = append(templates, wait(p))
 	if p.LoadGenerator == config.Inline {
 		templates = append(templates, point(p))
 	}
@@ -164,6 +170,11 @@ func parameters(p plan.Plan) []wfv1.Parameter {
 		describe(pMaxSeconds, strconv.Itoa(p.MaxSeconds), "Length of a point in seconds; 0 when max-requests limits it."),
 		describe(pMaxRequests, strconv.Itoa(p.MaxRequests), "Requests of a point, all streams together; 0 for as many as max-seconds allow."),
 	)
+	if p.Precision != "" {
+		list = append(list,
+			describe(pPrecision, p.Precision, "How well the parameters are wanted, half widths of 95 % intervals: 5% for all, or alpha=1%,beta=5%. Points are chosen in rounds until they are; max-seconds is the longest."),
+			describe(pMinutes, strconv.FormatFloat(p.MaxGPUMinutes, 'g', -1, 64), "The most GPU-minutes that the points of all accelerators together may take; 0: no limit but that of the rounds."))
+	}
 	if p.Driver == sweep.Guidellm {
 		list = append(list, describe(pTokenizer, p.Tokenizer, "Directory or model id of the tokenizer that prompts are made with; empty for the model's own."))
 	}

@@ -4,6 +4,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/plan"
+	"wfgen.dev/internal/sweep/precision"
 )
 
 // Runner runs the points of a sweep.
@@ -40,6 +42,7 @@ type Runner struct {
 
 	mu       sync.Mutex
 	failures []string
+	ended    map[string]precision.Round         // by accelerator: the round without points
 	servers  map[string]measurement.Measurement // by accelerator: one that later ones must be alike
 }
 
@@ -83,6 +86,9 @@ func (r *Runner) Pending(ctx context.Context) (map[string][]sweep.Point, error) 
 		return nil, err
 	}
 	pending := map[string][]sweep.Point{}
+	if r.Plan.Precision != "" { // step next chooses them
+		return pending, nil
+	}
 	for _, a := range r.Plan.Accelerators {
 		for _, p := range a.Points {
 			if r.Force || !have[layout.MeasurementOf(r.Run, p)] {
@@ -102,7 +108,7 @@ func (r *Runner) Measure(ctx context.Context, pending map[string][]sweep.Point) 
 	errs := make([]error, len(r.Plan.Accelerators))
 	var all sync.WaitGroup
 	for i, a := range r.Plan.Accelerators {
-		if len(pending[a.Name]) == 0 {
+		if len(pending[a.Name]) == 0 && r.Plan.Precision == "" {
 			continue
 		}
 		slots <- struct{}{}
@@ -140,6 +146,9 @@ func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []s
 		return nil
 	case err != nil:
 		return err
+	}
+	if r.Plan.Precision != "" {
+		return r.rounds(ctx, a, server)
 	}
 	for len(points) > 0 {
 		n := 1 // points of one shape
@@ -248,7 +257,7 @@ func (r *Runner) bench(a plan.Accelerator, server, work string, points ...sweep.
 	call := b.With(b.Target.Set(a.TargetURL), b.Model.Set(p.Model), b.Accelerator.Set(a.Name),
 		b.BatchSize.Set(steps.List(sizes)), b.BatchSizes.Set(steps.List(p.BatchSizes)),
 		b.PromptTokens.Set(shape.PromptTokens), b.OutputTokens.Set(shape.OutputTokens),
-		b.MaxSeconds.Set(float64(p.MaxSeconds)), b.MaxRequests.Set(p.MaxRequests), b.MaxNumSeqs.Set(a.MaxNumSeqs),
+		b.MaxSeconds.Set(float64(cmp.Or(points[0].Seconds, p.MaxSeconds))), b.MaxRequests.Set(p.MaxRequests), b.MaxNumSeqs.Set(a.MaxNumSeqs),
 		b.Server.Set(server), b.Driver.Set(p.Driver), b.Output.Set(work))
 	if p.Tokenizer != "" {
 		call = call.And(b.Tokenizer.Set(p.Tokenizer))
@@ -293,8 +302,12 @@ func (r *Runner) publish(ctx context.Context, work string, p sweep.Point, counts
 func (r *Runner) Aggregate(ctx context.Context) error {
 	run := r.Location()
 	a := steps.Aggregate
-	result, err := r.Step(ctx, a.With(a.Output.Set(run), a.Method.Set(r.Plan.Method), a.Latest.Set(r.Out.String()),
-		a.Expect.Set(steps.List(r.Plan.Names())), a.Shapes.Set(steps.List(r.Plan.Shapes))).On(run))
+	call := a.With(a.Output.Set(run), a.Method.Set(r.Plan.Method), a.Latest.Set(r.Out.String()),
+		a.Expect.Set(steps.List(r.Plan.Names())), a.Shapes.Set(steps.List(r.Plan.Shapes))).On(run)
+	if r.Plan.Precision != "" {
+		call = call.And(a.Precision.Set(r.Plan.Precision))
+	}
+	result, err := r.Step(ctx, call)
 	fmt.Fprintln(r.Stdout, result.Data)
 	if err == nil {
 		r.tell("estimate", result)
@@ -338,9 +351,12 @@ func (r *Runner) Page(ctx context.Context) (location string, ok bool) {
 }
 
 // Location is where the run's files are.
-func (r *Runner) Location() string {
+func (r *Runner) Location() string { return r.at(layout.Run(r.Run)) }
+
+// at is where a key of the store is, as step names it.
+func (r *Runner) at(key string) string {
 	if store.IsRemote(r.Out.String()) {
-		return strings.TrimRight(r.Out.String(), "/") + "/" + layout.Run(r.Run)
+		return strings.TrimRight(r.Out.String(), "/") + "/" + key
 	}
-	return filepath.Join(r.Out.String(), filepath.FromSlash(layout.Run(r.Run)))
+	return filepath.Join(r.Out.String(), filepath.FromSlash(key))
 }

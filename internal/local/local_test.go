@@ -54,7 +54,9 @@ func (w *words) Done(p sweep.Point, line string, _ time.Duration) {
 // Wait and bench are played; aggregate is step's own.
 type world struct {
 	config  simulate.Config
-	seconds int // that a point measures
+	seconds int     // that a point measures; 0: as asked
+	clock   float64 // of the points that know when they were
+	benched []int   // batch sizes of the points that were measured, in their order
 	calls   []steps.Call
 	meet    func(call steps.Call) error // what happens to a call before it is done; nil: nothing
 	mu      sync.Mutex
@@ -110,8 +112,18 @@ func (w *world) bench(call steps.Call) (Result, error) {
 	n, prompt, output := number(value(call, b.BatchSize)), number(value(call, b.PromptTokens)), number(value(call, b.OutputTokens))
 	c := w.config
 	c.Seed += int64(n)
+	seconds, started := w.seconds, 0.0
+	if seconds == 0 {
+		seconds = number(value(call, b.MaxSeconds))
+		w.mu.Lock()
+		w.clock += float64(seconds) + 2
+		w.benched = append(w.benched, n)
+		started = 1e9 + w.clock
+		c.Seed += 1000 * int64(w.clock)
+		w.mu.Unlock()
+	}
 	rows, err := simulate.Closed(c, simulate.Loop{
-		Streams: n, PromptTokens: prompt, OutputTokens: output, Spread: sweep.OutputSpread, Duration: time.Duration(w.seconds) * time.Second, Ramp: time.Second,
+		Streams: n, PromptTokens: prompt, OutputTokens: output, Spread: sweep.OutputSpread, Duration: time.Duration(seconds) * time.Second, Ramp: time.Second,
 	})
 	if err != nil {
 		return Result{}, err
@@ -122,7 +134,7 @@ func (w *world) bench(call steps.Call) (Result, error) {
 	}
 	m := measurement.Measurement{
 		Schema: measurement.Schema, Model: value(call, b.Model), Accelerator: value(call, b.Accelerator),
-		Shape: sweep.Shape{PromptTokens: prompt, OutputTokens: output}, BatchSize: n, Seconds: float64(w.seconds),
+		Shape: sweep.Shape{PromptTokens: prompt, OutputTokens: output}, BatchSize: n, StartedAt: started, Seconds: float64(seconds),
 		Driver: measurement.Driver{Name: value(call, b.Driver)}, Requests: requests, Client: &witness,
 	}
 	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)

@@ -35,8 +35,10 @@ type record struct {
 	MaxSeconds   int               `json:"max_seconds"`
 	MaxRequests  int               `json:"max_requests"`
 	Driver       string            `json:"driver"`
-	Targets      map[string]string `json:"targets,omitempty"`      // by accelerator; empty: a simulated server
-	MaxNumSeqs   map[string]int    `json:"max_num_seqs,omitempty"` // by accelerator; 0: not known
+	Precision    string            `json:"precision,omitempty"`       // asked for; empty: the points are fixed
+	GPUMinutes   float64           `json:"max_gpu_minutes,omitempty"` // that rounds may take
+	Targets      map[string]string `json:"targets,omitempty"`         // by accelerator; empty: a simulated server
+	MaxNumSeqs   map[string]int    `json:"max_num_seqs,omitempty"`    // by accelerator; 0: not known
 	Tokenizer    *string           `json:"tokenizer,omitempty"`
 	Version      string            `json:"version,omitempty"` // of the program
 }
@@ -46,7 +48,7 @@ const planSchema = "wfgen.dev/plan/v1"
 func recordOf(p plan.Plan) record {
 	s := p.Sweep()
 	r := record{Schema: planSchema, Model: s.Model, Shapes: s.Shapes, BatchSizes: s.BatchSizes,
-		MaxSeconds: s.MaxSeconds, MaxRequests: s.MaxRequests, Driver: s.Driver,
+		MaxSeconds: s.MaxSeconds, MaxRequests: s.MaxRequests, Driver: s.Driver, Precision: p.Precision, GPUMinutes: p.MaxGPUMinutes,
 		Targets: map[string]string{}, MaxNumSeqs: map[string]int{}, Tokenizer: &p.Tokenizer, Version: version.Version()}
 	for _, a := range p.Accelerators {
 		r.Accelerators = append(r.Accelerators, a.Name)
@@ -71,6 +73,8 @@ func (r record) differences(wanted record) []string {
 	differ("model", r.Model, wanted.Model)
 	differ("driver", r.Driver, wanted.Driver)
 	differ("max-seconds", r.MaxSeconds, wanted.MaxSeconds)
+	differ("precision", fmt.Sprintf("%q", r.Precision), fmt.Sprintf("%q", wanted.Precision))
+	differ("max-gpu-minutes", r.GPUMinutes, wanted.GPUMinutes)
 	differ("max-requests", r.MaxRequests, wanted.MaxRequests)
 	for _, a := range r.Accelerators {
 		target, had := r.Targets[a]

@@ -61,7 +61,8 @@ type Point struct {
 	Accelerator string `json:"accelerator"`
 	Shape       Shape  `json:"shape"`
 	BatchSize   int    `json:"batch_size"`
-	Again       int    `json:"again,omitempty"` // how often it was measured before in the same sweep
+	Again       int    `json:"again,omitempty"`   // how often it was measured before in the same sweep
+	Seconds     int    `json:"seconds,omitempty"` // its length; 0: as of all points of the sweep
 }
 
 // AgainSuffix ends the name of a point that is measured once more.
@@ -74,14 +75,31 @@ const FewestForAgain = 3
 // Name is unique within one accelerator's part of a run: 128-128-b8, and
 // 128-128-b8-again for the same point measured once more.
 func (p Point) Name() string {
-	name := fmt.Sprintf("%s-b%d", p.Shape.Slug(), p.BatchSize)
+	return fmt.Sprintf("%s-b%d%s", p.Shape.Slug(), p.BatchSize, AgainEnd(p.Again))
+}
+
+// AgainEnd is what the name of a point ends with that was measured so often before.
+func AgainEnd(before int) string {
 	switch {
-	case p.Again == 1:
-		name += AgainSuffix
-	case p.Again > 1:
-		name += fmt.Sprintf("%s%d", AgainSuffix, p.Again)
+	case before == 0:
+		return ""
+	case before == 1:
+		return AgainSuffix
 	}
-	return name
+	return AgainSuffix + strconv.Itoa(before)
+}
+
+// AgainOf is how often a point was measured before, by its name, or by the end of it.
+func AgainOf(name string) int {
+	_, end, again := strings.Cut(name, AgainSuffix)
+	if !again {
+		return 0
+	}
+	before, err := strconv.Atoi(end)
+	if err != nil {
+		return 1
+	}
+	return before
 }
 
 // Sweep is everything measured for one model.

@@ -27,6 +27,7 @@ import (
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/precision"
 )
 
 func aggregateCommand() *cli.Command {
@@ -326,6 +327,12 @@ func aggregateOptions(c *cli.Context) (aggregate.Options, error) {
 			errs = append(errs, fmt.Errorf("--range: %w", err))
 		}
 		o.From, o.To = from, to
+	}
+	if text := steps.Aggregate.Precision.In(c); text != "" {
+		var err error
+		if o.Precision, err = precision.Parse(text); err != nil {
+			errs = append(errs, fmt.Errorf("--precision: %w", err))
+		}
 	}
 	for _, text := range sweep.Items(steps.Aggregate.Shapes.In(c)) {
 		shape, err := sweep.ParseShape(text)

@@ -39,7 +39,7 @@ type asked struct {
 var filled = map[string]string{
 	"model": "org/m", "target-url": "http://vllm-a100:8000", "prompt-tokens": "128", "output-tokens": "64", "batch-sizes": "[1,8,64]", "batch-size": "8",
 	"max-seconds": "120", "max-requests": "0", "tokenizer": "", "method": "wls", "accelerator": "A100", "max-num-seqs": "64", "server": `{"pod":"p"}`,
-	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%", "slo": "p90.ttft=500ms,itl=30ms",
+	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%", "slo": "p90.ttft=500ms,itl=30ms", "precision": "alpha=1%,beta=5%", "max-gpu-minutes": "12.5", "gpus": "1", "round": "1",
 }
 
 var reference = regexp.MustCompile(`\{\{(?:inputs|workflow)\.parameters\.([a-z-]+)\}\}|\{\{(workflow\.name)\}\}`)
@@ -140,6 +140,9 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 			case steps.Wait.Name:
 				_, err := intentOf(c)
 				return errors.Join(err, waitMistakes(c), clikit.NoArgs(c))
+			case steps.Next.Name:
+				_, err := nextOptions(c)
+				return err
 			case steps.Aggregate.Name:
 				_, err := aggregateOptions(c)
 				return err
@@ -176,7 +179,7 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 func written(command string) []string {
 	outputs := map[string][]layout.Output{
 		steps.Bench.Name: steps.Bench.Outputs, steps.Wait.Name: steps.Wait.Outputs, steps.Aggregate.Name: steps.Aggregate.Outputs,
-		steps.Check.Name: steps.Check.Outputs,
+		steps.Check.Name: steps.Check.Outputs, steps.Next.Name: steps.Next.Outputs,
 	}
 	var paths []string
 	for _, o := range outputs[command] {
@@ -214,6 +217,10 @@ func configurations(t *testing.T) map[string]config.Config {
 	c.Publish, c.PublishFormats, c.ScaleTarget, c.PrometheusURL = config.ConfigMap, []string{"keda", "csv"}, "vllm-{accelerator}", "http://prometheus:9090"
 	c.SLO, c.DriftBand = "itl=20ms", "5%"
 	all["native"] = c
+	precise := c
+	precise.Precision, precise.MaxGPUMinutes, precise.SLO = "alpha=1%,beta=5%", 10, "itl=20ms"
+	precise.Accelerators = []config.Accelerator{{Name: "A100", Count: 2}, {Name: "H100"}}
+	all["precise"] = precise
 	c.Deploy = true
 	c.S3Bucket = "b"
 	all["deployed"] = c
@@ -257,7 +264,7 @@ func TestStepTakesWhatIsAskedOfIt(t *testing.T) {
 			})
 		}
 	}
-	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Check.Name, steps.Notify.Name, steps.Guard.Name, steps.InstallTo.Name} {
+	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Check.Name, steps.Next.Name, steps.Notify.Name, steps.Guard.Name, steps.InstallTo.Name} {
 		if seen[name] == 0 {
 			t.Errorf("nothing asks for step %s", name)
 		}

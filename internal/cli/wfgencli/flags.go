@@ -54,6 +54,8 @@ func sweepFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "shapes", Usage: "`LIST` of promptTokens/outputTokens, instead of the two lists above"},
 		&cli.IntFlag{Name: "max-seconds", Usage: "length of a point; 0: --max-requests limits it", DefaultText: strconv.Itoa(defaults.MaxSeconds)},
 		&cli.IntFlag{Name: "max-requests", Usage: "requests of a point; 0: --max-seconds limits it", DefaultText: strconv.Itoa(defaults.MaxRequests)},
+		&cli.StringFlag{Name: "precision", Usage: "how well the parameters are wanted, half widths of 95 % intervals as `SHARE` such as 5% or alpha=1%,beta=5% or capacity=5%: points are chosen in rounds until they are, none longer than --max-seconds", DefaultText: "each batch size for --max-seconds"},
+		&cli.Float64Flag{Name: "max-gpu-minutes", Usage: "the most that those points may take, overhead included, all accelerators together", DefaultText: "no limit"},
 		&cli.IntFlag{Name: "max-num-seqs", Usage: "the most requests that a server runs at once; a batch size above it is refused", DefaultText: "not known"},
 		&cli.StringFlag{Name: "driver", Usage: "what makes the load: guidellm or native", DefaultText: "guidellm; run: native"},
 		&cli.StringFlag{Name: "tokenizer", Usage: "`DIR` or model id of the tokenizer for guidellm", DefaultText: "the model's own"},
@@ -174,6 +176,10 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	setInt(c, "max-seconds", &cfg.MaxSeconds)
 	setInt(c, "max-requests", &cfg.MaxRequests)
 	setInt(c, "max-num-seqs", &cfg.MaxNumSeqs)
+	setString(c, "precision", &cfg.Precision)
+	if c.IsSet("max-gpu-minutes") {
+		cfg.MaxGPUMinutes = c.Float64("max-gpu-minutes")
+	}
 
 	if c.IsSet("batch-sizes") {
 		sizes, err := sweep.ParseIntegers("batch-sizes", c.String("batch-sizes"))

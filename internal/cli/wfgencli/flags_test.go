@@ -18,6 +18,7 @@ var samples = map[string]string{
 	"accelerators": "L4", "model": "org/other", "target-url": "http://elsewhere-{accelerator}:9", "batch-sizes": "1,3", "prompt-tokens": "77",
 	"output-tokens": "77", "shapes": "77/88", "max-seconds": "33", "max-requests": "999", "max-num-seqs": "9", "driver": "native",
 	"tokenizer": "/other", "method": "two-point", "slo": "itl=7ms",
+	"precision": "7%", "max-gpu-minutes": "7",
 	"name": "other", "namespace": "other", "create-namespace": "", "step-image": "other:1", "image-registry": "registry.example/other", "guidellm-image": "other/guidellm:v0.3.1",
 	"hf-secret-name": "other", "hf-secret-key": "other", "api-key-secret-name": "other", "api-key-secret-key": "other", "service-account": "other",
 	"artifact-repository": "other", "s3-bucket": "other-bucket", "s3-endpoint": "other:9000", "s3-region": "other", "s3-prefix": "other", "s3-secret": "other",
@@ -37,7 +38,7 @@ var samples = map[string]string{
 // What a flag needs beside it to mean something.
 var needs = map[string][]string{
 	"api-key-secret-key": {"--api-key-secret-name", "x"}, "hf-secret-key": {"--hf-secret-name", "x"}, "timezone": {"--cron", "0 3 * * 0"},
-	"share-process": {"--local"}, "network-policy-ports": {"--network-policy"},
+	"share-process": {"--local"}, "max-gpu-minutes": {"--precision", "7%"}, "network-policy-ports": {"--network-policy"},
 	"notify-on":    {"--notify-secret-name", "n"},
 	"scale-target": {"--publish-formats", "csv"}, "target-namespace": {"--publish-formats", "csv"}, "prometheus-url": {"--publish-formats", "csv"},
 	"max-replicas": {"--publish-formats", "csv"}, "publish": {"--s3-bucket", "bucket"},

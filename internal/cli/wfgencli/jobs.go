@@ -22,7 +22,7 @@ writes them.
 
 Example:
   wfgen jobs --accelerators A100 --driver native | kubectl apply -f -`,
-		Flags: append(sweepFlags(), without(clusterFlags(), argoFlags...)...),
+		Flags: append(without(sweepFlags(), "precision", "max-gpu-minutes"), without(clusterFlags(), argoFlags...)...),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {
 				return err
@@ -62,7 +62,7 @@ Examples:
 }
 
 // loadFlags say what is measured where and how, which is nothing to a server.
-var loadFlags = []string{"target-url", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
+var loadFlags = []string{"target-url", "precision", "max-gpu-minutes", "max-seconds", "max-requests", "driver", "tokenizer", "method"}
 
 // argoFlags have no meaning without Argo.
 var argoFlags = []string{"argo", "publish-formats", "scale-target", "target-namespace", "prometheus-url", "max-replicas", "artifact-repository", "cron", "timezone", "parallel-accelerators", "load-generator", "notify-secret-name", "notify-on", "report-url", "links"}
@@ -87,6 +87,9 @@ func withoutArgo(c config.Config) error {
 	}
 	if len(c.Links) > 0 {
 		errs = append(errs, errors.New("links: are shown by Argo's interface"))
+	}
+	if c.Precision != "" {
+		errs = append(errs, errors.New("precision: the points of a Job are fixed; rounds of them need Argo, or wfgen run"))
 	}
 	if c.DriftBand != "" && c.S3Bucket == "" {
 		errs = append(errs, errors.New("drift-band: what was accepted last lies in a bucket; give s3-bucket, or compare two results by step compare"))

@@ -1,23 +1,29 @@
 package wfgencli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/estimate/budget"
+	"wfgen.dev/internal/estimate/design"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/sweep/plan"
+	"wfgen.dev/internal/sweep/precision"
 )
 
 func planCommand() *cli.Command {
@@ -75,10 +81,18 @@ Examples:
 			if err == nil && s.ShareProcess && !c.Bool("local") {
 				err = errors.New("--share-process: a workflow has a pod for each point; give --local too")
 			}
+			if cfg.ShareProcess = s.ShareProcess; err == nil {
+				err = cfg.Validate()
+			}
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
-			if err := budget.Expect(s, o).Write(c.App.Writer); err != nil || c.Bool("local") {
+			if cfg.Precision != "" {
+				err = planRounds(c.App.Writer, cfg, o)
+			} else {
+				err = budget.Expect(s, o).Write(c.App.Writer)
+			}
+			if err != nil || c.Bool("local") {
 				return err
 			}
 			if err := cfg.ValidateCluster(); err != nil {
@@ -87,6 +101,51 @@ Examples:
 			return pods.WriteNeeds(c.App.Writer, pods.Needs(plan.Of(cfg)))
 		},
 	}
+}
+
+// planRounds prints what a precision is expected to take, and what it takes at most.
+func planRounds(out io.Writer, cfg config.Config, o budget.Options) error {
+	goals, err := precision.Parse(cfg.Precision)
+	if err != nil {
+		return err
+	}
+	p := plan.Of(cfg)
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "accelerator\tshape\tpoints\tGPU-minutes\tmoney\t\n")
+	for _, a := range p.Accelerators {
+		left := math.Inf(1)
+		if minutes := p.GPUMinutes(); minutes > 0 {
+			left = 60 * minutes / float64(a.Count)
+		}
+		for _, shape := range cfg.Sweep().Shapes {
+			runs, seconds, reached := design.Expect(design.Wish{
+				Shape: shape, BatchSizes: cfg.BatchSizes, Goals: goals, MaxSeconds: float64(cfg.MaxSeconds), Overhead: o.Overhead + o.PerNode, Left: left,
+				Round: 1, MostRounds: precision.MostRounds,
+				Capacity: func() design.Capacity {
+					return design.Capacity{Share: math.NaN(), Batch: float64(p.LargestBatch()) / 2}
+				},
+			})
+			left -= seconds
+			note := ""
+			if !reached {
+				note = "not expected to reach " + cfg.Precision
+			}
+			minutes, money := seconds/60*float64(a.Count), "-"
+			if a.GPUCost > 0 {
+				money = fmt.Sprintf("%.2f", minutes/60*a.GPUCost)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\t%s\t%s\n", a.Name, shape, len(runs), minutes, money, note)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	most := fmt.Sprintf("%d rounds of each accelerator, whose points last at most %d s", precision.MostRounds, cmp.Or(cfg.MaxSeconds, int(design.LongestPoint)))
+	if cfg.MaxGPUMinutes > 0 {
+		most = fmt.Sprintf("%.1f GPU-minutes of points (max-gpu-minutes)", cfg.MaxGPUMinutes)
+	}
+	_, err = fmt.Fprintf(out, "\nexpected of a server of ordinary noise, for %s; at most %s\noverhead per point: %.0f s\n", cfg.Precision, most, o.Overhead+o.PerNode)
+	return err
 }
 
 func readSummary(ctx context.Context, name string) (parameters.Summary, error) {

@@ -35,14 +35,23 @@ func newProgress(w io.Writer, total int, expected time.Duration) *progress {
 // erase empties the line of the cursor, and puts the cursor at its beginning.
 const erase = "\r\x1b[K"
 
+// count is how many points are done, of how many where that is known.
+func (p *progress) count() string {
+	if p.total == 0 {
+		return fmt.Sprint(p.done)
+	}
+	return fmt.Sprintf("%d/%d", p.done, p.total)
+}
+
 // draw shows the bar in the line of the cursor. Points are few and long: what the plan
 // expects tells more about the time left than how many are done.
 func (p *progress) draw() {
 	const width = 30
-	full := 0
-	if p.total > 0 {
-		full = width * p.done / p.total
+	if p.total == 0 {
+		fmt.Fprintf(p.w, "%s%d points, %s", erase, p.done, time.Since(p.begin).Round(time.Second))
+		return
 	}
+	full := width * p.done / p.total
 	left := max(0, p.expected-time.Since(p.begin)).Round(time.Second)
 	fmt.Fprintf(p.w, "%s%d/%d points %s%s about %s left", erase, p.done, p.total, strings.Repeat("█", full), strings.Repeat("░", width-full), left)
 }
@@ -98,5 +107,5 @@ func (p *progress) Done(_ sweep.Point, text string, elapsed time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done++
-	p.line(fmt.Sprintf("[%d/%d] %s (%.1f s)", p.done, p.total, text, elapsed.Seconds()))
+	p.line(fmt.Sprintf("[%s] %s (%.1f s)", p.count(), text, elapsed.Seconds()))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -36,6 +37,8 @@ when the same command is given again.
 Examples:
   wfgen run --simulate --accelerators A100,H100
   wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model unsloth/Meta-Llama-3.1-8B
+  wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model unsloth/Meta-Llama-3.1-8B \
+    --precision alpha=1%,beta=5% --max-gpu-minutes 10
   wfgen run --target A100=http://10.0.0.7:8000 --target H100=http://10.0.0.8:8000 \
     --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B \
     --output s3://results/calibration`,
@@ -78,7 +81,11 @@ func runConfig(c *cli.Context) (config.Config, error) {
 	}
 	setString(c, "wait-timeout", &cfg.WaitTimeout)
 	setInt(c, "retries", &cfg.Retries)
+	cfg.ShareProcess = c.Bool("share-process")
 	errs := []error{checkTargets(c, cfg)}
+	if cfg.Precision != "" && c.Bool("force") {
+		errs = append(errs, errors.New("--force: a run that is asked for a precision adds to what it has measured; name another with --run"))
+	}
 	if n := c.Int("parallel"); n < 1 {
 		errs = append(errs, fmt.Errorf("--parallel: %d is below 1", n))
 	}
@@ -176,6 +183,9 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 			return errors.Join(err, terr)
 		}
 	}
+	if short := r.Imprecise(); len(short) > 0 && err == nil {
+		err = exit.Errorf(exit.Imprecise, "the precision that was asked for was not reached: %s", strings.Join(short, "; "))
+	}
 	say("results: " + r.Location())
 	if at, ok := r.Page(context.WithoutCancel(ctx)); ok {
 		say("report: " + at)
@@ -187,11 +197,6 @@ func runSweep(c *cli.Context, cfg config.Config) error {
 // be measured.
 func prepare(c *cli.Context, cfg config.Config, say func(string)) (*local.Runner, map[string][]sweep.Point, error) {
 	ctx := c.Context
-	cfg.ShareProcess = c.Bool("share-process")
-	s := cfg.Sweep()
-	if err := s.Validate(); err != nil {
-		return nil, nil, exit.With(exit.Usage, err)
-	}
 	out, err := store.New(ctx, c.String("output"))
 	if err != nil {
 		return nil, nil, err
@@ -217,6 +222,8 @@ func prepare(c *cli.Context, cfg config.Config, say func(string)) (*local.Runner
 		all += len(a.Points)
 	}
 	switch {
+	case cfg.Precision != "":
+		say(fmt.Sprintf("run %s: points until %s, in %s", run, cfg.Precision, r.Location()))
 	case resumed && left < all:
 		say(fmt.Sprintf("run %s: %d of %d points are measured already, %d to go (--force measures all again)", run, all-left, all, left))
 	default:

@@ -15,6 +15,7 @@ import (
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/linear4"
+	"wfgen.dev/internal/sweep/precision"
 )
 
 // Which batch size a fit is over.
@@ -35,6 +36,8 @@ type Options struct {
 	GPUs       int     // that share both (tensor parallelism); 0: one
 
 	From, To float64 // range of batches that the lines are for; 0: all that were measured
+
+	Precision precision.Goals // that were asked for; the verdict warns of those that were not reached
 
 	Expect []string      // accelerators that must end with parameters
 	Shapes []sweep.Shape // the order of shapes; others follow
@@ -263,6 +266,50 @@ func pointsOf(k key, ms []Source, o Options) []fit.Point {
 	return points
 }
 
+// Point is a measured point as an estimate takes it.
+type Point struct {
+	fit.Point
+	Source
+}
+
+// Points are those of an accelerator, by shape.
+func Points(in Inputs, accelerator string) map[sweep.Shape][]Point {
+	all := map[sweep.Shape][]Point{}
+	groups, _ := group(in.Measurements)
+	for k, ms := range groups {
+		if k.accelerator != accelerator {
+			continue
+		}
+		for i, p := range pointsOf(k, ms, Options{Source: measurement.Auto, TTFT: measurement.Auto, Batch: Measured}) {
+			all[k.shape] = append(all[k.shape], Point{p, ms[i]})
+		}
+	}
+	return all
+}
+
+// judgePrecision warns of what was asked for and was not reached.
+func judgePrecision(f *fit.Linear4, points []fit.Point, goals precision.Goals) {
+	if f.Verdict.Level == fit.Refused {
+		return
+	}
+	var wide []string
+	for _, g := range goals {
+		if g.Of == precision.Capacity {
+			continue
+		}
+		share := f.HalfWidth(g.Of, g.Effect, points)
+		switch {
+		case math.IsInf(share, 1):
+			wide = append(wide, g.Of+" has no interval")
+		case share > g.Share:
+			wide = append(wide, fmt.Sprintf("%s is told to ±%s, not ±%s", g.Of, precision.Percent(share), precision.Percent(g.Share)))
+		}
+	}
+	if len(wide) > 0 {
+		f.Verdict.Warn(reason.New(reason.Imprecise, "the precision that was asked for was not reached: %s", strings.Join(wide, ", ")).Cured("allow more GPU-minutes"))
+	}
+}
+
 // label is the point in sentences; one that was measured again has a number.
 func label(ms []Source, i int) string {
 	run := 1
@@ -324,6 +371,7 @@ const labelCure = "name the shape that was measured, or let the server ignore th
 func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Parameters {
 	f := fit.FitLinear4(points, fit.Options{Method: o.Method, From: o.From, To: o.To})
 	judge(&f, ms)
+	judgePrecision(&f, points, o.Precision)
 	bandwidth := holdAgainstFloor(&f, k.accelerator, o)
 
 	p := parameters.Parameters{

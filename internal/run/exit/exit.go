@@ -14,13 +14,14 @@ import (
 
 // The exit codes of step and wfgen.
 const (
-	Done     = 0
-	Fault    = 1  // a fault of the program: an error that it did not foresee
-	Usage    = 2  // the command line or the configuration is wrong
-	Drift    = 3  // compare: a parameter moved beyond the band
-	Refused  = 65 // the data cannot be believed: bad report, refused verdict
-	Unusable = 69 // the server cannot do what was asked: wrong model, batch above max-num-seqs
-	TryAgain = 75 // a later attempt may succeed: server not ready, store unavailable, driver crashed
+	Done      = 0
+	Fault     = 1  // a fault of the program: an error that it did not foresee
+	Usage     = 2  // the command line or the configuration is wrong
+	Drift     = 3  // compare: a parameter moved beyond the band
+	Imprecise = 4  // run: the precision that was asked for was not reached; what was is written
+	Refused   = 65 // the data cannot be believed: bad report, refused verdict
+	Unusable  = 69 // the server cannot do what was asked: wrong model, batch above max-num-seqs
+	TryAgain  = 75 // a later attempt may succeed: server not ready, store unavailable, driver crashed
 )
 
 // Error is an error with the exit code that the process ends with.

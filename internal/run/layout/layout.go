@@ -9,6 +9,7 @@
 //	runs/<run>/<accelerator>/check/<shape>-<rate>/...
 //	runs/<run>/report/index.html
 //	runs/<run>/summaries/<accelerator>.json
+//	runs/<run>/<accelerator>/rounds/<number>.json
 //	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
 //	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN|shared>{.json,-log.txt,-server.json,-probe.json}
 //	runs/<run>/<accelerator>/parameters/<shape>.json
@@ -18,6 +19,7 @@ package layout
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"wfgen.dev/internal/sweep"
@@ -41,6 +43,7 @@ const (
 	Summaries    = "summaries"         // directory: <accelerator>.json, small, what the summary of a run is made of
 	Latest       = "latest"
 	Plan         = "plan.json" // what a run on one machine was begun with
+	rounds       = "rounds"    // directory: <number>.json, what a run that is asked for a precision chose to measure
 	claims       = "claims"    // directory: a file of each process that holds or held the run
 
 	// OneParameters is the name that a user of the two-run recipe looks for, where
@@ -65,6 +68,9 @@ const (
 	OutTTFT  Output = "ttft"  // ms
 	OutBatch Output = "batch" // requests decoded together, measured
 	OutCount Output = "requests"
+
+	OutPoints Output = "points" // of the next round: JSON; an empty list ends the sweep
+	OutEnded  Output = "ended"  // why there is none; empty: there is one
 
 	OutCapacity    Output = "capacity"    // requests per second that one replica bears, the safe end of the interval
 	OutConcurrency Output = "concurrency" // mean requests in flight at that rate, the safe end
@@ -100,7 +106,8 @@ func ClaimsOf(run string) string { return path.Join(Run(run), claims) }
 
 // Ours tells the files of a run, by their keys in it, that hold no results.
 func Ours(key string) bool {
-	return path.Base(key) == Plan || path.Base(path.Dir(key)) == claims
+	in := path.Base(path.Dir(key))
+	return path.Base(key) == Plan || in == claims || in == rounds
 }
 
 // Accelerator is the prefix of one accelerator in a run.
@@ -112,6 +119,20 @@ func AcceleratorInRun(accelerator string) string { return segment(accelerator) }
 // MeasurementOf is the key of a point's measurement.
 func MeasurementOf(run string, p sweep.Point) string {
 	return path.Join(Accelerator(run, p.Accelerator), Measurements, p.Name()+".json")
+}
+
+// MeasurementsOf are the keys of an accelerator's measurements among those of a run, in
+// order.
+func MeasurementsOf(run, accelerator string, keys map[string]bool) []string {
+	prefix := path.Join(Accelerator(run, accelerator), Measurements) + "/"
+	var all []string
+	for key := range keys {
+		if strings.HasPrefix(key, prefix) {
+			all = append(all, key)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // ReportsOf is the prefix of the raw reports of one shape.
@@ -127,6 +148,11 @@ func ReportsOfPoint(run string, p sweep.Point) string {
 		prefix = path.Join(prefix, p.Name())
 	}
 	return prefix
+}
+
+// RoundOf is the key of what an accelerator was given to measure in a round.
+func RoundOf(run, accelerator string, number int) string {
+	return path.Join(Accelerator(run, accelerator), rounds, fmt.Sprintf("%d.json", number))
 }
 
 // ParametersFile is the name of the parameters of one shape.

@@ -33,6 +33,7 @@ const (
 // What is wrong with the measurement or with the estimate.
 const (
 	Wide         Code = "wide"         // the interval of a prediction is wider than asked for
+	Imprecise    Code = "imprecise"    // the precision that was asked for was not reached
 	Few          Code = "few"          // too few points, batch sizes or shapes
 	Unidentified Code = "unidentified" // the points cannot tell the parameters apart
 	Zero         Code = "zero"         // a parameter cannot be told from zero

@@ -6,6 +6,7 @@ import (
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/linear4"
+	"wfgen.dev/internal/sweep/precision"
 	"wfgen.dev/internal/sweep/release"
 )
 
@@ -142,6 +143,36 @@ var Bench = define(struct {
 	Output:       output,
 })
 
+// Next chooses the points that an accelerator needs next for a precision.
+var Next = define(struct {
+	Command
+	Accelerator, Precision Flag[string]
+	BatchSizes, Shapes     Flag[string]
+	MaxSeconds             Flag[float64]
+	MaxGPUMinutes          Flag[float64]
+	GPUs                   Flag[int]
+	Round, MaxRounds       Flag[int]
+	NodeOverhead           Flag[float64]
+	SLO                    Flag[string]
+	MaxNumSeqs             Flag[int]
+	Output                 Flag[string]
+}{
+	Command:       Command{Name: "next", Again: true, Outputs: []layout.Output{layout.OutPoints, layout.OutEnded, layout.OutReasons}},
+	Accelerator:   Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` of the accelerator that is measured"},
+	Precision:     Flag[string]{Name: "precision", Required: true, Usage: "how well the parameters are wanted: half widths of their 95 % intervals, as `SHARE` such as 5% for all, or alpha=1%,beta=5%, or capacity=5%"},
+	BatchSizes:    Flag[string]{Name: "batch-sizes", Required: true, Usage: "batch sizes to choose from, as `LIST`"},
+	Shapes:        Flag[string]{Name: "shapes", Required: true, Usage: "shapes that are measured, as `LIST` such as 128/128,1024/256"},
+	MaxSeconds:    Flag[float64]{Name: "max-seconds", Default: 120, Usage: "longest point; 0: ten minutes"},
+	MaxGPUMinutes: Flag[float64]{Name: "max-gpu-minutes", Usage: "the most that the accelerator's points may take, overhead included; 0: no limit but that of the rounds"},
+	GPUs:          Flag[int]{Name: "gpus", Default: 1, Usage: "GPUs of the server (tensor parallelism), which are held together"},
+	Round:         Flag[int]{Name: "round", Default: 1, Usage: "number of the round that is chosen"},
+	MaxRounds:     Flag[int]{Name: "max-rounds", Default: precision.MostRounds, Usage: "the most rounds"},
+	NodeOverhead:  Flag[float64]{Name: "node-overhead", Usage: "what a point costs beyond what it knows itself, `SECONDS`: the start of its pod"},
+	SLO:           Flag[string]{Name: "slo", Usage: "objectives, where the capacity within them is wanted"},
+	MaxNumSeqs:    Flag[int]{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known"},
+	Output:        Flag[string]{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/points, outputs/ended and outputs/reasons"},
+})
+
 // Aggregate estimates parameters from what the points, or the accelerators, left.
 var Aggregate = define(struct {
 	Command
@@ -150,6 +181,7 @@ var Aggregate = define(struct {
 	WeightsGB, CacheBytes               Flag[float64]
 	GPUs                                Flag[int]
 	Expect, Shapes, Latest              Flag[string]
+	Precision                           Flag[string]
 	ConfigMap, Namespace                Flag[string]
 	Model, Accelerator, Evidence        Flag[string]
 	Shape                               Flag[string]
@@ -174,6 +206,7 @@ var Aggregate = define(struct {
 	GPUs:        Flag[int]{Name: "gpus", Default: 1, Usage: "GPUs that share the weights and the cache (tensor parallelism)"},
 	Expect:      Flag[string]{Name: "expect", Usage: "accelerators that must end with parameters, as `LIST`"},
 	Shapes:      Flag[string]{Name: "shapes", Usage: "the order of shapes, as `LIST` such as 128/128,1024/128; the first is that of the outputs alpha to delta"},
+	Precision:   Flag[string]{Name: "precision", Usage: "how well the parameters were wanted, as `SHARE` such as 5%, or alpha=1%,beta=5%: the verdict warns of what was not reached"},
 	Latest:      Flag[string]{Name: "latest", Usage: "directory or s3://bucket/prefix under which accepted parameters become latest/MODEL/ACCELERATOR/SHAPE.json"},
 	ConfigMap:   Flag[string]{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets the results, made where there is none"},
 	Namespace:   Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},

@@ -29,19 +29,21 @@ type Config struct {
 	Kind       string `json:"kind"`
 
 	// The sweep.
-	Model        string        `json:"model,omitempty"`
-	Accelerators []Accelerator `json:"accelerators,omitempty"`
-	TargetURL    string        `json:"target-url,omitempty"` // {accelerator} stands for the accelerator's slug
-	Shapes       []Shape       `json:"shapes,omitempty"`
-	BatchSizes   []int         `json:"batch-sizes,omitempty"`
-	MaxSeconds   int           `json:"max-seconds"`            // length of a point; 0: MaxRequests limits it
-	MaxRequests  int           `json:"max-requests,omitempty"` // requests of a point; 0: MaxSeconds limits it
-	MaxNumSeqs   int           `json:"max-num-seqs,omitempty"` // of every server; 0: not known
-	Driver       string        `json:"driver,omitempty"`
-	Tokenizer    string        `json:"tokenizer,omitempty"` // for guidellm; empty: the model's own
-	Method       string        `json:"method,omitempty"`    // of the estimate: wls or two-point
-	ShareProcess bool          `json:"-"`                   // of a run on one machine: all batch sizes of a shape in one guidellm process
-	SLO          string        `json:"slo,omitempty"`       // objectives that a replica's capacity is told for and checked by; empty: it is not
+	Model         string        `json:"model,omitempty"`
+	Accelerators  []Accelerator `json:"accelerators,omitempty"`
+	TargetURL     string        `json:"target-url,omitempty"` // {accelerator} stands for the accelerator's slug
+	Shapes        []Shape       `json:"shapes,omitempty"`
+	BatchSizes    []int         `json:"batch-sizes,omitempty"`
+	MaxSeconds    int           `json:"max-seconds"`            // length of a point; 0: MaxRequests limits it
+	MaxRequests   int           `json:"max-requests,omitempty"` // requests of a point; 0: MaxSeconds limits it
+	MaxNumSeqs    int           `json:"max-num-seqs,omitempty"` // of every server; 0: not known
+	Driver        string        `json:"driver,omitempty"`
+	Tokenizer     string        `json:"tokenizer,omitempty"`       // for guidellm; empty: the model's own
+	Method        string        `json:"method,omitempty"`          // of the estimate: wls or two-point
+	Precision     string        `json:"precision,omitempty"`       // that the parameters are wanted with; empty: the points are fixed
+	MaxGPUMinutes float64       `json:"max-gpu-minutes,omitempty"` // that the points of a precision may take, all accelerators together; 0: no limit
+	ShareProcess  bool          `json:"-"`                         // of a run on one machine: all batch sizes of a shape in one guidellm process
+	SLO           string        `json:"slo,omitempty"`             // objectives that a replica's capacity is told for and checked by; empty: it is not
 
 	// Where and how it runs in a cluster.
 	Name                      string              `json:"name,omitempty"`

@@ -42,7 +42,7 @@ func (c Config) SimulatedDefaults(unset func(field string) bool) Config {
 	if unset("model") {
 		c.Model = sweep.SimulatedModel
 	}
-	if unset("max-seconds") && unset("max-requests") {
+	if unset("max-seconds") && unset("max-requests") && c.Precision == "" { // rounds choose how long
 		c.MaxSeconds = simulatedSeconds
 	}
 	if unset("output-tokens") && unset("shapes") {

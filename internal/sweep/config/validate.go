@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"regexp"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/catalogue"
 	"wfgen.dev/internal/sweep/engine"
+	"wfgen.dev/internal/sweep/precision"
 	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/version"
 )
@@ -50,6 +52,7 @@ func (c Config) Validate() error {
 	if c.Method != sweep.WLS && c.Method != sweep.TwoPoint {
 		m.add("method: %q is neither %s nor %s", c.Method, sweep.WLS, sweep.TwoPoint)
 	}
+	c.checkPrecision(&m)
 	if c.Method == sweep.TwoPoint && len(c.BatchSizes) == 1 {
 		m.add("method: two-point needs two batch sizes, found %d alone", c.BatchSizes[0])
 	}
@@ -82,6 +85,35 @@ func (c Config) Validate() error {
 		c.checkServersDiffer(&m)
 	}
 	return errors.Join(m...)
+}
+
+// checkPrecision refuses what does not go with rounds of points.
+func (c Config) checkPrecision(m *mistakes) {
+	if !(c.MaxGPUMinutes >= 0) || math.IsInf(c.MaxGPUMinutes, 1) {
+		m.add("max-gpu-minutes: %v is not a number from 0 up", c.MaxGPUMinutes)
+	}
+	if c.Precision == "" {
+		if c.MaxGPUMinutes > 0 {
+			m.add("max-gpu-minutes: bounds a sweep that is asked for a precision; give precision, such as 5%%")
+		}
+		return
+	}
+	goals, err := precision.Parse(c.Precision)
+	if err != nil {
+		m.add("precision: %v", err)
+	}
+	if goals.Wants(precision.Capacity) && c.SLO == "" {
+		m.add("precision: a capacity is one within objectives; give slo")
+	}
+	if c.Method == sweep.TwoPoint {
+		m.add("precision: the method two-point has no intervals that could be narrow; leave method out")
+	}
+	if len(c.BatchSizes) == 1 {
+		m.add("precision: one batch size tells no line; give batch-sizes of two or more")
+	}
+	if c.ShareProcess {
+		m.add("precision: its points differ in length, and cannot share a process; leave share-process out")
+	}
 }
 
 // checkServersDiffer refuses one server for two accelerators: it has one GPU type,

@@ -15,6 +15,7 @@ import (
 
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
+	"wfgen.dev/internal/sweep/precision"
 )
 
 // Plan is a configuration with its accelerators resolved. What needs no resolving is
@@ -100,6 +101,10 @@ func (a Accelerator) Limit() string {
 // ServerLimit is the max-num-seqs that a server gets which the sweep starts: the
 // accelerator's, or the largest batch size.
 func (p Plan) ServerLimit(a Accelerator) int { return cmp.Or(a.MaxNumSeqs, p.LargestBatch()) }
+
+// GPUMinutes are what the points of one accelerator may take where a precision is asked
+// for; 0: no limit.
+func (p Plan) GPUMinutes() float64 { return p.MaxGPUMinutes / float64(max(1, len(p.Accelerators))) }
 
 // Prices are what a replica of each accelerator costs per hour, as step reads them: those
 // that are known.
@@ -211,6 +216,10 @@ func (p Plan) Names() []string {
 	return names
 }
 
+// NodeOverhead is what a node of a workflow costs, seconds: scheduling, start and saving
+// of artifacts.
+const NodeOverhead = 5
+
 // Deadlines. A pod that is over its own is ended.
 const (
 	pointStart       = 1800  // seconds to pull images and start a point's pod
@@ -250,6 +259,9 @@ func (p Plan) CheckDeadline() int { return 8*p.CheckSeconds() + pointStart }
 // for its server, and every retry used.
 func (p Plan) AcceleratorDeadline(waits int) int64 {
 	points := int64(len(p.Shapes) * len(p.BatchSizes))
+	if p.Precision != "" {
+		points = int64(len(p.Shapes) * precision.MostPoints)
+	}
 	check := int64(0)
 	if p.SLO != "" {
 		check = int64(p.CheckDeadline()) * int64(1+p.Retries)

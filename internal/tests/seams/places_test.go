@@ -35,6 +35,7 @@ var placesOfATarget = map[string]string{
 	"templates.acceleratorTask":          "gives it to the accelerator's template",
 	"templates.accelerator":              "passes it on",
 	"templates.shape":                    "passes it on",
+	"templates.pointArguments":           "passes it on to a point, of a shape or of a round",
 	"templates.point":                    "asks for a command",
 	"templates.checkCapacity":            "asks for a command",
 	"templates.wait":                     "asks for a command",

@@ -62,6 +62,10 @@ func Draw(most int) *rapid.Generator[config.Config] {
 		c.Driver = rapid.SampledFrom([]string{sweep.Guidellm, sweep.Native}).Draw(t, "driver")
 		c.SLO = rapid.SampledFrom([]string{"", "ttft=250ms,p90.itl=20ms"}).Draw(t, "slo")
 		c.Method = rapid.SampledFrom([]string{sweep.WLS, sweep.TwoPoint}).Draw(t, "method")
+		if c.Method == sweep.WLS && maybe("precision") {
+			c.Precision = rapid.SampledFrom([]string{"5%", "alpha=1%,beta=5%"}).Draw(t, "precision")
+			c.MaxGPUMinutes = rapid.Float64Range(0, 1e6).Draw(t, "max-gpu-minutes")
+		}
 		if maybe("tokenizer") {
 			c.Tokenizer = text(`[ -z|~]{0,30}`, "tokenizer")
 		}

@@ -1,0 +1,72 @@
+package precision
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"wfgen.dev/internal/sweep"
+)
+
+// Why a sweep that is asked for a precision ends.
+const (
+	Reached = "precision" // what was asked for is reached
+	Budget  = "budget"    // what may be spent is
+	Rounds  = "rounds"    // as many as there may be were made
+	Refused = "refused"   // more points would not help
+	Drift   = "drift"     // the intervals are as narrow as asked, of a server that changed meanwhile
+)
+
+// How many points there are.
+const (
+	MostRounds  = 20 // of one accelerator, where nobody says
+	FirstPoints = 6  // of a shape in the first round: five batch sizes, and the first again
+	NextPoints  = 2  // of a shape in each round after it, at most
+	MostPoints  = FirstPoints + NextPoints*(MostRounds-1)
+)
+
+// RoundSchema names the version of a round's file.
+const RoundSchema = "wfgen.dev/round/v1"
+
+// Round is what is to be measured next on one accelerator.
+type Round struct {
+	Schema string  `json:"schema"`
+	Number int     `json:"number"` // from 1
+	Points []Point `json:"points"` // in the order in which they are measured; none: the sweep ends
+
+	Ended   string   `json:"ended,omitempty"`   // why it does: precision, drift, budget, rounds or refused
+	Reasons []string `json:"reasons,omitempty"` // how far what was asked for is, a sentence for each shape
+}
+
+// Point is a point of a round. Its fields are named as the flags of step bench, and as
+// the inputs of a point's template.
+type Point struct {
+	PromptTokens int    `json:"prompt-tokens"`
+	OutputTokens int    `json:"output-tokens"`
+	BatchSize    int    `json:"batch-size"`
+	MaxSeconds   int    `json:"max-seconds"`
+	Again        string `json:"again"` // what its name ends with; empty: it is the first of its batch size
+}
+
+// Of is the point as the files of an accelerator name it.
+func (p Point) Of(accelerator string) sweep.Point {
+	return sweep.Point{
+		Accelerator: accelerator, Shape: sweep.Shape{PromptTokens: p.PromptTokens, OutputTokens: p.OutputTokens},
+		BatchSize: p.BatchSize, Again: sweep.AgainOf(p.Again), Seconds: p.MaxSeconds,
+	}
+}
+
+// Decode reads a round.
+func Decode(data []byte) (Round, error) {
+	var r Round
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("not a round of points: %w", err)
+	}
+	if r.Schema != RoundSchema {
+		return r, fmt.Errorf("schema: found %q, expected %q", r.Schema, RoundSchema)
+	}
+	return r, nil
+}
+
+// Reason is all of the reasons.
+func (r Round) Reason() string { return strings.Join(r.Reasons, "; ") }
