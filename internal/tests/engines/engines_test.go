@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -133,16 +135,15 @@ func (p *point) run(t *testing.T, step string) {
 var sample = regexp.MustCompile(`(?m)^([a-z]+:[a-z_]+)(?:\{[^}\n]*\})? ([0-9.e+-]+)`)
 
 // totals are the sums of a server's metrics by name, read without step's own reader.
-func totals(t *testing.T, url string) map[string]float64 {
-	t.Helper()
+func totals(url string) (map[string]float64, error) {
 	resp, err := http.Get(url + "/metrics")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	sums := map[string]float64{}
 	for _, m := range sample.FindAllSubmatch(text, -1) {
@@ -150,17 +151,106 @@ func totals(t *testing.T, url string) map[string]float64 {
 			sums[string(m[1])] += v
 		}
 	}
-	return sums
+	return sums, nil
 }
 
-// attempts of a point that is off: what the server says is of the whole point, what is
-// taken of its steady part, and a machine with other work changes its speed between.
+// moment is what a server's metrics said at some time.
+type moment struct {
+	at     float64 // Unix seconds
+	totals map[string]float64
+}
+
+// course is what they said during a point.
+type course []moment
+
+// watch reads a server's metrics over and over, until what it returns is called.
+func watch(t *testing.T, url string) (stop func() course) {
+	t.Helper()
+	const every = 200 * time.Millisecond
+	var seen course
+	read := func() error {
+		sums, err := totals(url)
+		if err == nil {
+			seen = append(seen, moment{float64(time.Now().UnixNano()) / 1e9, sums})
+		}
+		return err
+	}
+	if err := read(); err != nil {
+		t.Fatal(err)
+	}
+	done, end := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+				_ = read() // a busy server answers the next one
+			}
+		}
+	}()
+	return func() course {
+		close(end)
+		<-done
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
+		return seen
+	}
+}
+
+// grown is by how much a total grew in the point's steady window, which is what the
+// point's own numbers are of: at its begin a server fills its batch, and may compile.
+func (c course) grown(p *point, name string) float64 {
+	at := func(t float64) float64 {
+		value := c[0].totals[name]
+		for _, m := range c {
+			if m.at <= t {
+				value = m.totals[name]
+			}
+		}
+		return value
+	}
+	return at(p.Client.WindowStart+p.Client.WindowSeconds) - at(p.Client.WindowStart)
+}
+
+// attempts of a point that is off, for a machine with other work changes its speed.
 const attempts = 3
+
+var update = flag.Bool("update", false, "write the tables into docs/engines.md")
+
+// document logs a table, and writes it into the documentation between the markers of its
+// name where that is asked for.
+func document(t *testing.T, name string, table []string) {
+	t.Helper()
+	text := strings.Join(table, "\n")
+	t.Logf("%s\n%s", name, text)
+	if !*update || t.Failed() {
+		return
+	}
+	const page = "../../../docs/engines.md"
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- "+name+" -->\n", "\n<!-- end of "+name+" -->"
+	before, rest, found := strings.Cut(string(data), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no markers %q and %q", page, begin, end)
+	}
+	if err := os.WriteFile(page, []byte(before+begin+text+end+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // off is how far what was taken is off the truth, per cent.
 func off(got, want float64) float64 { return 100 * (got/want - 1) }
 
-func row(p *point, more string) string {
+func row(p *point, name, more string) string {
 	number := func(v *measurement.Value, void bool) string {
 		if v == nil || void {
 			return "void"
@@ -172,8 +262,8 @@ func row(p *point, more string) string {
 		codes = append(codes, string(f.Code))
 	}
 	void := len(p.Taken.Void) > 0
-	return fmt.Sprintf("| %s | %d | %d | %s | %s | %.2f | %s | %s |", p.target, p.batch, p.code, number(p.Taken.ITL, void),
-		number(p.Taken.TTFT, void || len(p.Taken.VoidTTFT) > 0), p.Taken.Batch, strings.Join(codes, ", "), more)
+	return fmt.Sprintf("| %s | %d | %d | %s | %s | %.2f | %s | %s |", name, p.batch, p.code, number(p.Taken.ITL, void),
+		number(p.Taken.TTFT, void || len(p.Taken.VoidTTFT) > 0), p.Taken.Batch, strings.Join(slices.Compact(codes), ", "), more)
 }
 
 // TestLlama: llama.cpp's server, alone and behind nginx.
@@ -205,8 +295,9 @@ func TestLlama(t *testing.T) {
 	ready(t, "http://127.0.0.1:8402", model, "")
 	ca := filepath.Join(proxy, "certs/ca.crt")
 
-	table := []string{"| target | streams | exit | ITL, ms | TTFT, ms | batch | findings | llama.cpp's own ITL |", "|---|---|---|---|---|---|---|---|"}
+	table := []string{"| reached by | streams | exit | ITL, ms | TTFT, ms | batch | codes | llama.cpp's own ITL |", "|---|---|---|---|---|---|---|---|"}
 	for _, tc := range []struct {
+		name    string
 		target  string
 		batch   int
 		ca      string
@@ -214,35 +305,38 @@ func TestLlama(t *testing.T) {
 		says    string      // in its words
 		finding reason.Code // that has to be there
 	}{
-		{target: urls[0], batch: 1}, {target: urls[0], batch: 4},
-		{target: urls[0], batch: 8, finding: reason.Queue},
-		{target: "http://127.0.0.1:8400", batch: 2},
-		{target: "http://127.0.0.1:8401", batch: 2},                        // no metrics
-		{target: "http://127.0.0.1:8401", batch: 8, finding: reason.Queue}, // which its answers tell
-		{target: "http://127.0.0.1:8402", batch: 2},
-		{target: "http://127.0.0.1:8403", batch: 2},
-		{target: "https://localhost:8404", batch: 2, ca: ca},
-		{target: "https://localhost:8404", batch: 2, refused: exit.Unusable, says: "SSL_CERT_FILE"},
-		{target: "http://127.0.0.1:8405", batch: 2},
-		{target: "http://127.0.0.1:8406/llm", batch: 2},
-		{target: "http://127.0.0.1:8407", batch: 2},
-		{target: "http://127.0.0.1:8408", batch: 2},
-		{target: "http://127.0.0.1:8409", batch: 2, refused: exit.Unusable, says: "it redirects to https://localhost:8404"},
-		{target: "http://127.0.0.1:8410", batch: 2, refused: exit.Refused, says: "two replicas"},
-		{target: "https://localhost:8411", batch: 2, ca: ca},
+		{name: "directly", target: urls[0], batch: 1},
+		{name: "directly", target: urls[0], batch: 4},
+		{name: "directly", target: urls[0], batch: 8, finding: reason.Queue},
+		{name: "nginx, nothing but proxy_pass", target: "http://127.0.0.1:8400", batch: 2},
+		{name: "nginx, no /metrics", target: "http://127.0.0.1:8401", batch: 2},                        // no metrics
+		{name: "nginx, no /metrics", target: "http://127.0.0.1:8401", batch: 8, finding: reason.Queue}, // which its answers tell
+		{name: "nginx, buffering off", target: "http://127.0.0.1:8402", batch: 2},
+		{name: "nginx, gzip on", target: "http://127.0.0.1:8403", batch: 2},
+		{name: "nginx, TLS and HTTP/2", target: "https://localhost:8404", batch: 2, ca: ca},
+		{name: "nginx, TLS of an unknown authority", target: "https://localhost:8404", batch: 2, refused: exit.Unusable, says: "SSL_CERT_FILE"},
+		{name: "nginx, no /tokenize", target: "http://127.0.0.1:8405", batch: 2},
+		{name: "nginx, below a path", target: "http://127.0.0.1:8406/llm", batch: 2},
+		{name: "nginx, read timeout of 1 s", target: "http://127.0.0.1:8407", batch: 2},
+		{name: "nginx, 5 requests a second", target: "http://127.0.0.1:8408", batch: 2},
+		{name: "nginx, 301 to TLS", target: "http://127.0.0.1:8409", batch: 2, refused: exit.Unusable, says: "it redirects to https://localhost:8404"},
+		{name: "nginx, two replicas in turn", target: "http://127.0.0.1:8410", batch: 2, refused: exit.Refused, says: "two replicas"},
+		{name: "nginx, 5 requests per connection", target: "https://localhost:8411", batch: 2, ca: ca},
 	} {
 		var p point
 		truth := 0.0
 		for range attempts {
 			p = point{target: tc.target, model: model, batch: tc.batch, prompt: 64, out: 48, ca: tc.ca}
-			before := totals(t, urls[0])
+			stop := watch(t, urls[0])
 			p.run(t, step)
-			after := totals(t, urls[0])
-			grown := func(name string) float64 { return after["llamacpp:"+name] - before["llamacpp:"+name] }
+			seen := stop()
 			if p.code != exit.Done {
 				break
 			}
-			truth = 1000 * grown("tokens_predicted_seconds_total") / (grown("tokens_predicted_total") - float64(p.Client.Requests))
+			// Each answer has a gap less than tokens; of answers it keeps no count.
+			const tokens = "llamacpp:tokens_predicted_total"
+			each := (seen[len(seen)-1].totals[tokens] - seen[0].totals[tokens]) / float64(p.Client.Requests)
+			truth = 1000 * seen.grown(&p, "llamacpp:tokens_predicted_seconds_total") / (seen.grown(&p, tokens) * (1 - 1/each))
 			if math.Abs(off(p.Taken.ITL.MS, truth)) <= 10 {
 				break
 			}
@@ -251,7 +345,7 @@ func TestLlama(t *testing.T) {
 			if p.code != tc.refused || !strings.Contains(p.words, tc.says) {
 				t.Errorf("%s: exit %d, want %d and %q\n%s", tc.target, p.code, tc.refused, tc.says, p.words)
 			}
-			table = append(table, row(&p, ""))
+			table = append(table, row(&p, tc.name, ""))
 			continue
 		}
 		if p.code != exit.Done {
@@ -269,9 +363,9 @@ func TestLlama(t *testing.T) {
 		if p.Taken.Batch > 4.3 {
 			t.Errorf("%s, %d streams: batch %.2f of a server with four slots", tc.target, tc.batch, p.Taken.Batch)
 		}
-		table = append(table, row(&p, fmt.Sprintf("%.2f", truth)))
+		table = append(table, row(&p, tc.name, fmt.Sprintf("%.2f", truth)))
 	}
-	t.Logf("llama.cpp\n%s", strings.Join(table, "\n"))
+	document(t, "TestLlama", table)
 
 	// a slot holds 2048 tokens, which its list of models says
 	long := point{target: urls[0], model: model, batch: 1, prompt: 2000, out: 100}
@@ -288,7 +382,7 @@ func TestHeldBack(t *testing.T) {
 	}
 	step := program(t)
 	const itl, ttft = 6.973 + 0.027*4, 14.825 + 0.001364*128*4
-	table := []string{"| target | streams | exit | ITL, ms | TTFT, ms | batch | findings | law: ITL, TTFT |", "|---|---|---|---|---|---|---|---|"}
+	table := []string{"| answers | streams | exit | ITL, ms | TTFT, ms | batch | codes | law: ITL, TTFT |", "|---|---|---|---|---|---|---|---|"}
 	for _, metrics := range []bool{true, false} {
 		port := freePort(t)
 		args := []string{"simulate", "--listen", "127.0.0.1:" + port, "--model", model}
@@ -311,8 +405,11 @@ func TestHeldBack(t *testing.T) {
 			}
 			p := point{target: target, model: model, batch: 4, prompt: 128, out: 64}
 			p.run(t, step)
-			p.target = fmt.Sprintf("%s, metrics %t", map[string]string{"": "direct", "4096": "blocks of 4096", "whole": "whole"}[block], metrics)
-			table = append(table, row(&p, fmt.Sprintf("%.2f, %.2f", itl, ttft)))
+			p.target = map[string]string{"": "as they come", "4096": "in blocks of 4 KiB", "whole": "whole"}[block]
+			if !metrics {
+				p.target += ", no /metrics"
+			}
+			table = append(table, row(&p, p.target, fmt.Sprintf("%.2f, %.2f", itl, ttft)))
 			if p.code != exit.Done {
 				if p.code != exit.Refused || !p.Taken.Has(reason.Buffered) || block == "" {
 					t.Errorf("%s: exit %d\n%s", p.target, p.code, p.words)
@@ -327,7 +424,7 @@ func TestHeldBack(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("answers held back\n%s", strings.Join(table, "\n"))
+	document(t, "TestHeldBack", table)
 }
 
 // TestVLLM: the real vLLM in the settings that make its numbers mean something else.
@@ -336,7 +433,7 @@ func TestVLLM(t *testing.T) {
 		t.Skipf("hack/vllm/install.sh: %v\n%s", err, out)
 	}
 	step := program(t)
-	table := []string{"| server, model | streams | exit | ITL, ms | TTFT, ms | batch | findings | vLLM's own ITL, TTFT, ms, batch |", "|---|---|---|---|---|---|---|---|"}
+	table := []string{"| server, model | streams | exit | ITL, ms | TTFT, ms | batch | codes | vLLM's own ITL, TTFT, ms, batch |", "|---|---|---|---|---|---|---|---|"}
 	for _, server := range []struct {
 		name   string
 		args   []string
@@ -357,25 +454,22 @@ func TestVLLM(t *testing.T) {
 			for _, name := range server.models {
 				for _, batch := range server.points {
 					var p point
-					var before, after map[string]float64
+					var seen course
 					truth := 0.0
 					for range attempts {
 						p = point{target: url, model: name, batch: batch, prompt: 64, out: 96}
-						before = totals(t, url)
+						stop := watch(t, url)
 						p.run(t, step)
-						after = totals(t, url)
+						seen = stop()
 						if p.code != exit.Done {
 							break
 						}
-						requests := after["vllm:request_success_total"] - before["vllm:request_success_total"]
-						truth = 1000 * (after["vllm:request_decode_time_seconds_sum"] - before["vllm:request_decode_time_seconds_sum"]) /
-							(after["vllm:generation_tokens_total"] - before["vllm:generation_tokens_total"] - requests)
+						// All three are told as a request ends.
+						truth = 1000 * seen.grown(&p, "vllm:request_decode_time_seconds_sum") /
+							(seen.grown(&p, "vllm:request_generation_tokens_sum") - seen.grown(&p, "vllm:request_success_total"))
 						if math.Abs(off(p.Taken.ITL.MS, truth)) <= 10 {
 							break
 						}
-					}
-					mean := func(sum, count string) float64 {
-						return (after["vllm:"+sum] - before["vllm:"+sum]) / (after["vllm:"+count] - before["vllm:"+count])
 					}
 					if p.code != exit.Done {
 						t.Errorf("%s, %d streams: exit %d\n%s", name, batch, p.code, p.words)
@@ -390,12 +484,12 @@ func TestVLLM(t *testing.T) {
 					if p.Taken.Batch > 1.02*float64(server.places) {
 						t.Errorf("%s, %d streams: batch %.2f in %d places", name, batch, p.Taken.Batch, server.places)
 					}
-					own := fmt.Sprintf("%.2f, %.1f, %.2f", truth, 1000*mean("time_to_first_token_seconds_sum", "time_to_first_token_seconds_count"), p.Server.Batch)
-					p.target = server.name + ", " + name
-					table = append(table, row(&p, own))
+					own := fmt.Sprintf("%.2f, %.1f, %.2f", truth,
+						1000*seen.grown(&p, "vllm:time_to_first_token_seconds_sum")/seen.grown(&p, "vllm:time_to_first_token_seconds_count"), p.Server.Batch)
+					table = append(table, row(&p, server.name+", "+name, own))
 				}
 			}
 		})
 	}
-	t.Logf("vLLM\n%s", strings.Join(table, "\n"))
+	document(t, "TestVLLM", table)
 }
