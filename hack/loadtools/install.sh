@@ -3,11 +3,11 @@
 # from the Python package index, each into a virtual environment in the cache of
 # this user. Prints for each the path of its environment's Python.
 #
-#   hack/loadtools/install.sh                # all: aiperf inference-perf sglang llm-d-planner
+#   hack/loadtools/install.sh                # all: aiperf inference-perf sglang, and consumers
 #   hack/loadtools/install.sh aiperf
 #
-# Of sglang only the load generator: its server wants a GPU. llm-d-planner is no load
-# generator: its loader reads what step render writes.
+# Of sglang only the load generator: its server wants a GPU. llm-d-planner, aibrix and
+# ai-dynamo are consumers: their code reads what step render writes.
 # guidellm and vllm have installers of their own beside this directory.
 #
 # WFGEN_CACHE   where (default: $XDG_CACHE_HOME/wfgen, or ~/.cache/wfgen)
@@ -41,7 +41,7 @@ if command -v flock >/dev/null; then flock 9; fi # one installation at a time
 : >"$log"
 uv=$("$here/../uv.sh" 2>>"$log") || fail "no uv, which makes the environments"
 
-[ $# -gt 0 ] || set -- aiperf inference-perf sglang llm-d-planner
+[ $# -gt 0 ] || set -- aiperf inference-perf sglang llm-d-planner aibrix ai-dynamo
 for tool in "$@"; do
   check=
   case $tool in
@@ -49,7 +49,9 @@ for tool in "$@"; do
     inference-perf) version=0.7.0 check='import inference_perf' ;;
     sglang) version=0.5.6 ;; # the last whose load generator is one file
     llm-d-planner) version=0.3.3 ;;
-    *) fail "$tool: expected aiperf, inference-perf, sglang or llm-d-planner" ;;
+    aibrix) version=0.8.0 ;;
+    ai-dynamo) version=1.6.1 check='import msgspec, numpy, pydantic' ;;
+    *) fail "$tool: expected aiperf, inference-perf, sglang, llm-d-planner, aibrix or ai-dynamo" ;;
   esac
   venv=$root/$tool-$version
   if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins again
@@ -60,7 +62,11 @@ for tool in "$@"; do
         install --no-deps "sglang==$version"
         install aiohttp numpy requests tqdm transformers pybase64 pillow datasets
         ;;
-      llm-d-planner) install --no-deps "llm-d-planner==$version" ;;
+      llm-d-planner | aibrix) install --no-deps "$tool==$version" ;;
+      ai-dynamo)
+        install --no-deps "ai-dynamo==$version"
+        install msgspec numpy pydantic
+        ;;
       *) install "$tool==$version" ;;
     esac
     "$venv/bin/python" -c "${check:-pass}" >>"$log" 2>&1 || fail "$tool $version is installed and cannot be imported"

@@ -257,3 +257,39 @@ func TestConsumers(t *testing.T) {
 		}
 	}
 }
+
+// TestConsumersOfMatrices: those that take many shapes, of a table that follows the law.
+func TestConsumersOfMatrices(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	table := "accelerator,model,prompt_tokens,output_tokens,concurrency,itl_ms,ttft_ms,itl_error_ms,ttft_error_ms,requests\n"
+	for _, in := range []int{128, 512, 1024, 2048} {
+		for _, out := range []int{64, 256} {
+			for _, n := range []int{1, 2, 4, 8, 16, 32} {
+				table += fmt.Sprintf("CPU,sim,%d,%d,%d,%g,%g,0.01,0.05,1000\n", in, out, n, alpha+beta*float64(n)+1e-3*float64(in*n)/64, gamma+delta*float64(in*n)/10)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "table.csv"), []byte(table), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	run(t, dir, w.step, "aggregate", filepath.Join(dir, "table.csv"), "--source", "client", "--output", out)
+	for format, test := range map[string]struct {
+		tool string
+		asks []string
+		want string
+	}{
+		"aibrix": {"aibrix", []string{"--slo", "itl=30ms,ttft=1s"}, "2 x 4 rates of CPU"},
+		"dynamo": {"ai-dynamo", []string{"--kv-tokens", "200000"}, "4 prompts, 48 points of decode, 1 2 4 8 16 32 requests"},
+	} {
+		file := filepath.Join(out, format)
+		text := run(t, dir, w.step, append([]string{"render", "--format", format, filepath.Join(out, "summary.json")}, test.asks...)...)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, dir, w.python(t, "loadtools", test.tool), filepath.Join(w.root, "hack/consumers/read-back.py"), format, file); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%s: %s, want %s", format, got, test.want)
+		}
+	}
+}
