@@ -48,10 +48,10 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
-// simulatedServer starts a server that works as an engine does, about as fast as vLLM is here.
+// simulatedServer starts a server that works as an engine does, slow enough for a machine that has other work to do.
 func simulatedServer(t *testing.T, w *world) (url string) {
 	t.Helper()
-	c := exec.Command(w.step, "simulate", "--listen=127.0.0.1:0", "--model="+model, "--latency=engine", "--base=8", "--seq=0.8", "--ctx=2e-4", "--pre=0.07", "--pre2=0",
+	c := exec.Command(w.step, "simulate", "--listen=127.0.0.1:0", "--model="+model, "--latency=engine", "--base=30", "--seq=2.5", "--ctx=5e-4", "--pre=0.2", "--pre2=0",
 		"--jitter=0.05", "--max-num-seqs="+strconv.Itoa(maxNumSeqs), "--max-model-len="+strconv.Itoa(maxModelLen))
 	stdout, err := c.StdoutPipe()
 	if err != nil {
