@@ -55,9 +55,11 @@ func (n *namespace) serve(accelerator string, truth law, flags ...string) {
 func (n *namespace) deploy(accelerator string, truth law, flags ...string) string {
 	n.t.Helper()
 	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
-	args := append([]string{"simulate", "--listen=0.0.0.0:8000", "--model=" + n.model(),
-		"--alpha=" + number(truth.alpha), "--beta=" + number(truth.beta), "--gamma=" + number(truth.gamma), "--delta=" + number(truth.delta),
-		"--max-num-seqs=64"}, flags...)
+	args := []string{"simulate", "--listen=0.0.0.0:8000", "--model=" + n.model(), "--max-num-seqs=64"}
+	if truth != (law{}) { // otherwise the flags say it
+		args = append(args, "--alpha="+number(truth.alpha), "--beta="+number(truth.beta), "--gamma="+number(truth.gamma), "--delta="+number(truth.delta))
+	}
+	args = append(args, flags...)
 	name := "vllm-" + sweep.Slug(accelerator)
 	labels := map[string]string{"app": name}
 	n.apply(appsv1.Deployment{
