@@ -103,7 +103,7 @@ func one(p *parameters.Parameters, joint []parameters.Joint, o Options) Capacity
 	for _, d := range m.directions() {
 		replicas = append(replicas, ptr(replicaOf(l.shift(d, srv), srv)))
 	}
-	c.solve(problem{slos: o.SLOs, longest: c.Assumed.LargestBatch}, &r, replicas, []share{{p.Shape, 1}})
+	c.solve(problem{slos: o.SLOs, longest: c.Assumed.LargestBatch, unexplained: l.unexplained}, &r, replicas, []share{{p.Shape, 1}})
 	return c
 }
 
@@ -171,6 +171,12 @@ func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []sh
 		inFlight = interval(flight, flights)
 		s = lay(closed, p, r, most, atMost, otherClosed, replicas)
 		mostInFlight = interval(mostInFlight.Value, s.limits(len(p.slos), closed.most())).apply(func(n float64) float64 { return math.Floor(n + 1e-6) })
+	}
+	if p.unexplained > 0 {
+		// What passes outside of the engine keeps requests in flight for longer, and so the rate
+		// lower, by that share at most.
+		perSecond = Estimate{Value: perSecond.Value, Low: new(perSecond.Safe() * (1 - p.unexplained)), High: new(*cmp.Or(perSecond.High, &perSecond.Value))}
+		c.Verdict.Warn(reason.New(reason.Misfit, "in the closed loop a request took up to %.3g %% longer than an engine with these times has reason to; the rate may be that much lower, and its low end is", 100*p.unexplained).Cured("look for a wait outside of the engine, such as a slow tokenizer or proxy, and believe the check"))
 	}
 	c.Rate, c.InFlight, c.MostInFlight = &perSecond, &inFlight, &mostInFlight
 	in, out := 0.0, 0.0
@@ -259,6 +265,9 @@ func measuredOf(p *parameters.Parameters, joint []parameters.Joint, srv server) 
 		}
 	}
 	m.idle, m.noise = idle, noiseOf(p)
+	if p.Curve != nil {
+		m.waits = p.Curve.TTFT
+	}
 	if m.covariance != nil && idle > 0 {
 		m.covariance.SetSym(itls, itls, sigma*sigma+square(fit.BetweenRuns*idle))
 	}

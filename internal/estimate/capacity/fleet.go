@@ -147,7 +147,11 @@ func mixed(ps []*parameters.Parameters, joint []parameters.Joint, o Options) Cap
 			replicas = append(replicas, &other)
 		}
 	}
-	c.solve(problem{slos: o.SLOs, longest: longest}, &r, replicas, shares)
+	unexplained := 0.0
+	for _, l := range laws {
+		unexplained = max(unexplained, l.unexplained)
+	}
+	c.solve(problem{slos: o.SLOs, longest: longest, unexplained: unexplained}, &r, replicas, shares)
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
+	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -18,6 +19,8 @@ type measured struct {
 	itl     []float64 // ms
 
 	idle float64 // TTFT of a request that has the server for itself, ms; 0: not known
+
+	waits []parameters.Step // TTFT at numbers of streams, ascending; empty: not known
 
 	noise noise // of requests that have the server for themselves
 
@@ -69,6 +72,7 @@ type law struct {
 	pre, pre2, overheadMS float64
 	room                  float64 // most that a prompt's work can be, ms
 	anchors, times        []float64
+	unexplained           float64 // share of a request's time that the closed loop lacks; 0: next to nothing
 }
 
 // initial follows from the meaning of the terms. ITL at n streams is an iteration of
@@ -156,14 +160,18 @@ func (l *law) at(n float64) float64 {
 // rounds of the calibration, after which the closed loop gives back what was measured.
 const rounds = 3
 
+// explained is the share of a request's time that may be missing from the closed loop: so
+// much is made by streams that pause, or march in step.
+const explained = 0.03
+
 // calibrate makes the law such that a closed loop in virtual time has the ITL that was
 // measured at every number of streams, and the TTFT of an idle server.
 func (m measured) calibrate(s server) law {
 	l := m.initial(s)
 	for range rounds {
 		before := l
-		l.anchors, l.times = slices.Clone(l.anchors), slices.Clone(l.times)
-		r := replica{classes: []class{l.class(s)}, chunk: s.chunk, maxInFlight: s.maxInFlight, spread: s.spread}
+		l.anchors, l.times, l.unexplained = slices.Clone(l.anchors), slices.Clone(l.times), 0
+		r := replicaOf(l, s)
 		for i, n := range l.streams {
 			if n < 1.5 { // nobody else is there: no need to look
 				l.anchors[i], l.times[i] = 1, l.itl[i]
@@ -174,10 +182,28 @@ func (m measured) calibrate(s server) law {
 			want := l.itlAt(float64(streams))
 			l.anchors[i] = seen.decoding
 			l.times[i] = max(before.at(seen.decoding)+want-seen.meanITL, l.itl[i]/10)
+			wait := l.waitAt(float64(streams))
+			l.unexplained = max(l.unexplained, (wait-mean(seen.ttft))/(wait+float64(l.shape.OutputTokens-1)*want))
 		}
 		l.share(float64(chunks(l.shape.PromptTokens, s.chunk)) * l.at(0))
 	}
+	if l.unexplained < explained {
+		l.unexplained = 0
+	}
 	return l
+}
+
+// waitAt is the measured TTFT at a number of streams, straight between those measured, ms;
+// 0: it was not measured as far as that.
+func (m measured) waitAt(n float64) float64 {
+	if len(m.waits) == 0 || n > 1.05*m.waits[len(m.waits)-1].Batch {
+		return 0
+	}
+	var line law
+	for _, s := range m.waits {
+		line.anchors, line.times = append(line.anchors, s.Batch), append(line.times, s.MS)
+	}
+	return line.at(n)
 }
 
 // itlAt is the measured ITL at a number of streams, straight between those measured.

@@ -22,6 +22,8 @@ const (
 type problem struct {
 	slos    []slo.Objective
 	longest float64 // most in flight that was measured
+
+	unexplained float64 // share of a request's time that the engine has no reason for
 }
 
 // names of the bounds, in the order of ratios.

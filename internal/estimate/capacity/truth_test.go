@@ -302,3 +302,24 @@ func TestDrawsAreTypical(t *testing.T) {
 func statistics(o *observed) []float64 {
 	return []float64{o.inFlight, o.meanITL, quantile(o.itl, 0.9), quantile(o.ttft, 0.9)}
 }
+
+// A server whose first token takes longer than its engine has reason to, such as one behind
+// a slow tokenizer, is claimed too much of, and the interval knows it.
+func TestTheTimeOutsideIsKnown(t *testing.T) {
+	formula := reality{Latency: simulate.Linear4, Alpha: 24, Beta: 1, Gamma: 90, Delta: 0.15, MaxNumSeqs: 64, Jitter: 0.02}
+	shape := sweep.Shape{PromptTokens: 64, OutputTokens: 16}
+	s, err := formula.swept([]sweep.Shape{shape}, 30*time.Second, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rate := range []float64{8, 17.5, 25} {
+		o, err := formula.served(shape, rate, 50_000, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := truth{shape: shape, slo: slo.Objective{Metric: slo.ITL, Statistic: slo.Mean, MS: o.meanITL}, rate: rate}
+		if c := x.claimed(s); c.low > 1 || c.high < 1 || c.low < 0.6 {
+			t.Errorf("an ITL of %.2f ms: claimed %+.1f %% [%.2f, %.2f] of %v/s", o.meanITL, 100*c.off, c.low, c.high, rate)
+		}
+	}
+}
