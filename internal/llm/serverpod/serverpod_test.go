@@ -34,6 +34,7 @@ type api struct {
 	labels    string
 	forbidden []string // parts of paths that may not be read
 	ended     []string
+	looked    func() // what happens once the pods were read for the first time
 }
 
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,13 +63,11 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"metadata":{"labels":`+a.labels+`}}`)
 	default:
 		_ = json.NewEncoder(w).Encode(map[string]any{"items": a.pods})
+		if a.looked != nil {
+			a.looked()
+			a.looked = nil
+		}
 	}
-}
-
-func (a *api) set(change func()) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	change()
 }
 
 func read(t *testing.T, name string) string {
@@ -264,11 +263,8 @@ func TestAReadyServerIsDescribed(t *testing.T) {
 func TestAReplacedPodIsFollowed(t *testing.T) {
 	target, port := serving(t)
 	a := replay(t, "unschedulable")
-	go func() {
-		time.Sleep(100 * time.Millisecond)
-		next := ready(t, port)
-		a.set(func() { a.pods = append(a.pods, next) })
-	}()
+	next := ready(t, port)
+	a.looked = func() { a.pods = append(a.pods, next) } // after the first look
 	found, said, err := a.wait(t, t.Context(), Options{Port: port, Timeout: time.Minute})
 	if err != nil || found.Target != target || found.Instance.Pod != "slow" {
 		t.Errorf("%+v, %v; said %q", found, err, said)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wfgen.dev/internal/point/driver"
@@ -103,9 +104,11 @@ func TestTail(t *testing.T) {
 func TestProgress(t *testing.T) {
 	type step struct{ done, total float64 }
 	var steps []step
-	stop := progress(driver.Options{MaxSeconds: 1, Progress: func(done, total float64) { steps = append(steps, step{done, total}) }})
-	time.Sleep(2500 * time.Millisecond)
-	stop()
+	synctest.Test(t, func(*testing.T) {
+		stop := progress(driver.Options{MaxSeconds: 1, Progress: func(done, total float64) { steps = append(steps, step{done, total}) }})
+		time.Sleep(2500 * time.Millisecond)
+		stop()
+	})
 	if len(steps) < 3 || steps[0].total != 1 || steps[len(steps)-1] != (step{1, 1}) {
 		t.Errorf("%v", steps)
 	}

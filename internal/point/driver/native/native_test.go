@@ -109,6 +109,7 @@ func TestAPoint(t *testing.T) {
 }
 
 func TestASecondsLimitStillMakesEnoughRequests(t *testing.T) {
+	t.Parallel()
 	o := options(t, serve(t, law()))
 	o.MaxRequests, o.MaxSeconds = 0, 0.01
 	if err := (Driver{}).Run(context.Background(), o); err != nil {
@@ -122,6 +123,7 @@ func TestASecondsLimitStillMakesEnoughRequests(t *testing.T) {
 // A point ends as soon as its means are told as well as wanted, and not before its
 // fewest requests; where that is out of reach, when its time is over. It says which.
 func TestAPointEndsWhenItsMeansAreToldWellEnough(t *testing.T) {
+	t.Parallel()
 	target := serve(t, law())
 	for _, c := range []struct {
 		want        measurement.Wanted
@@ -270,6 +272,7 @@ func TestFailures(t *testing.T) {
 }
 
 func TestASilentServerIsGivenUp(t *testing.T) {
+	t.Parallel()
 	cfg := law()
 	cfg.Hang = true
 	o := options(t, serve(t, cfg))
@@ -280,6 +283,7 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 }
 
 func TestSomeFailuresAreCountedAndTheRestIsMeasured(t *testing.T) {
+	t.Parallel()
 	cfg := law()
 	cfg.FailRate, cfg.Seed = 0.2, 3
 	o := options(t, serve(t, cfg))
@@ -299,6 +303,7 @@ func TestSomeFailuresAreCountedAndTheRestIsMeasured(t *testing.T) {
 }
 
 func TestInterruptionLeavesAReport(t *testing.T) {
+	t.Parallel()
 	o := options(t, serve(t, law()))
 	o.MaxRequests, o.MaxSeconds = 0, 60
 	ctx, cancel := context.WithCancel(context.Background())

@@ -60,6 +60,7 @@ func TestPrefill(t *testing.T) {
 
 // A short request of somebody else, between two looks at the gauges, is seen in the counts.
 func TestPrefillSeesOthers(t *testing.T) {
+	t.Parallel()
 	client := idleServer(t, simulate.Config{Alpha: 0.1, Gamma: 3})
 	busy, stop := context.WithCancel(context.Background())
 	defer stop()
