@@ -125,7 +125,7 @@ func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []sh
 	unloaded := p.unloaded(r)
 	for i, s := range p.slos {
 		c.Objectives = append(c.Objectives, Objective{Objective: s, Name: s.Name(), AloneMS: unloaded[i] * s.MS})
-		if unloaded[i] >= 1 {
+		if slackOf(unloaded[i]) <= 0 {
 			c.Unmet = append(c.Unmet, fmt.Sprintf("%s: a request that has the server for itself takes %s ms, %.3g %% more", s, parameters.Format(unloaded[i]*s.MS), 100*(unloaded[i]-1)))
 		}
 	}
@@ -242,8 +242,11 @@ func priceOf(prices map[string]float64, accelerator string) *float64 {
 	return nil
 }
 
-// mostMS is above every latency that is one: eleven days.
-const mostMS = 1e9
+// Between these is every latency that is one, ms: a nanosecond and eleven days.
+const (
+	leastMS = 1e-6
+	mostMS  = 1e9
+)
 
 // measuredOf is what an estimate says of a server, or why that is not enough. Where ITL is
 // no line over the batch, what was measured at each batch counts.
@@ -259,8 +262,8 @@ func measuredOf(p *parameters.Parameters, joint []parameters.Joint, srv server) 
 	}
 	itls := len(m.itl)
 	idle, sigma := idleTTFT(p)
-	for _, ms := range append(slices.Clone(m.itl), idle) {
-		if !(ms >= 0 && ms <= mostMS) { // nor would its simulation end
+	for _, ms := range append(slices.Clone(m.itl), cmp.Or(idle, leastMS)) { // 0: not known
+		if !(ms >= leastMS && ms <= mostMS) { // nor would its simulation end
 			return measured{}, ptr(reason.New(reason.Void, "a latency of %.3g ms is none that a server can have", ms))
 		}
 	}

@@ -135,8 +135,12 @@ func slackOf(most float64) float64 {
 	if math.Abs(most-1) < 1e-9 {
 		return 0 // rounding is not a bound
 	}
-	return 1/most - 1
+	return min(1/most-1, mostSlack)
 }
+
+// mostSlack is that of a bound to which nothing comes near: one without end would leave no
+// line to follow.
+const mostSlack = 1e9
 
 // limit is the largest load at which every bound holds, and the ratios there. Those of a
 // server without load must be below 1.
