@@ -274,6 +274,7 @@ type aiperfInput struct {
 		} `json:"prompt"`
 		// of GenAI-Perf
 		Synthetic aiperfLength `json:"synthetic_tokens"`
+		Output    aiperfLength `json:"output_tokens"`
 	} `json:"input"`
 	Load struct {
 		Concurrency float64 `json:"concurrency"`
@@ -328,7 +329,7 @@ func (e *aiperfExport) facts(r *run) {
 		r.note("the run was cancelled: it is shorter than asked for")
 	}
 
-	in, out := cmp.Or(a.Prompt.Prompt.Input, a.Prompt.Synthetic), a.Prompt.Prompt.Output
+	in, out := cmp.Or(a.Prompt.Prompt.Input, a.Prompt.Synthetic), cmp.Or(a.Prompt.Prompt.Output, a.Prompt.Output)
 	if len(a.Datasets) == 1 {
 		in, out = cmp.Or(in, a.Datasets[0].Prompts.Input), cmp.Or(out, a.Datasets[0].Prompts.Output)
 	}

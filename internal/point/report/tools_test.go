@@ -61,19 +61,21 @@ func TestTools(t *testing.T) {
 		batches []int
 		basis   string
 	}{
-		"aiperf-0.13.0/concurrency_1/profile_export.jsonl":         {given, []int{1}, measurement.BasisRows},
-		"aiperf-0.13.0/concurrency_4/profile_export.jsonl":         {given, []int{4}, measurement.BasisRows},
-		"aiperf-0.13.0/concurrency_8/profile_export_aiperf.json":   {given, []int{8}, measurement.BasisRows},
-		"aiperf-0.13.0/concurrency_4/profile_export_aiperf.csv":    {batch(named, 4), []int{4}, measurement.BasisSummary},
-		"vllm-0.32.0/det-1.json":                                   {given, []int{1}, measurement.BasisRows},
-		"vllm-0.32.0/det-4.json":                                   {given, []int{4}, measurement.BasisRows},
-		"sglang-0.5.6/sgl-det.jsonl":                               {named, []int{1, 4, 8}, measurement.BasisRows},
-		"inference-perf-0.7.0/per_request_lifecycle_metrics.json":  {given, []int{1, 4, 8}, measurement.BasisRows},
-		"inference-perf-0.7.0/stage_1_lifecycle_metrics.json":      {given, []int{4}, measurement.BasisSummary},
-		"inference-perf-0.7.0/inference-perf.partial.stage_2.yaml": {batch(named, 8), []int{8}, measurement.BasisSummary},
-		"guidellm-0.8.1/r.json":                                    {given, []int{1, 4, 8}, measurement.BasisSummary},
-		"guidellm-0.8.1/r.yaml":                                    {given, []int{1, 4, 8}, measurement.BasisSummary},
-		"guidellm-0.8.1/r.csv":                                     {given, []int{1, 4, 8}, measurement.BasisSummary},
+		"aiperf-0.13.0/concurrency_1/profile_export.jsonl":              {given, []int{1}, measurement.BasisRows},
+		"aiperf-0.13.0/concurrency_4/profile_export.jsonl":              {given, []int{4}, measurement.BasisRows},
+		"aiperf-0.13.0/concurrency_8/profile_export_aiperf.json":        {given, []int{8}, measurement.BasisRows},
+		"aiperf-0.13.0/concurrency_4/profile_export_aiperf.csv":         {batch(named, 4), []int{4}, measurement.BasisSummary},
+		"genai-perf-0.0.16/concurrency4/profile_export_genai_perf.json": {given, []int{4}, measurement.BasisSummary},
+		"genai-perf-0.0.16/concurrency4/profile_export_genai_perf.csv":  {batch(named, 4), []int{4}, measurement.BasisSummary},
+		"vllm-0.32.0/det-1.json":                                        {given, []int{1}, measurement.BasisRows},
+		"vllm-0.32.0/det-4.json":                                        {given, []int{4}, measurement.BasisRows},
+		"sglang-0.5.6/sgl-det.jsonl":                                    {named, []int{1, 4, 8}, measurement.BasisRows},
+		"inference-perf-0.7.0/per_request_lifecycle_metrics.json":       {given, []int{1, 4, 8}, measurement.BasisRows},
+		"inference-perf-0.7.0/stage_1_lifecycle_metrics.json":           {given, []int{4}, measurement.BasisSummary},
+		"inference-perf-0.7.0/inference-perf.partial.stage_2.yaml":      {batch(named, 8), []int{8}, measurement.BasisSummary},
+		"guidellm-0.8.1/r.json":                                         {given, []int{1, 4, 8}, measurement.BasisSummary},
+		"guidellm-0.8.1/r.yaml":                                         {given, []int{1, 4, 8}, measurement.BasisSummary},
+		"guidellm-0.8.1/r.csv":                                          {given, []int{1, 4, 8}, measurement.BasisSummary},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, err := readTool(t, name, tt.o)
