@@ -150,11 +150,15 @@ func (n *namespace) scales(t *testing.T, scaled string, perReplica float64) {
 	}
 	n.kubectl("wait", "--for=condition=Ready", "scaledobject/a100", "--timeout=60s")
 	address := strings.TrimSpace(n.kubectl("get", "service", "vllm-a100", "-o", "jsonpath={.spec.clusterIP}"))
+	program := filepath.Join(t.TempDir(), "step")
+	if out, err := command(t.Context(), "", "go", "build", "-o", program, "wfgen.dev/cmd/step"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = command(ctx, "", "go", "run", "wfgen.dev/cmd/step", "bench", "--target=http://"+address+":8000", "--model="+n.model(), "--accelerator=A100",
+		_, _ = command(ctx, "", program, "bench", "--target=http://"+address+":8000", "--model="+n.model(), "--accelerator=A100",
 			"--batch-size="+strconv.Itoa(int(math.Ceil(2.5*perReplica))), "--prompt-tokens=64", "--output-tokens=64", "--max-seconds=240", "--output="+n.t.TempDir())
 	}()
 	defer func() { stop(); <-done }()
