@@ -86,7 +86,7 @@ func (w *world) compare(t *testing.T, name, guidellm string) {
 	shape := sweep.Shape{PromptTokens: 64, OutputTokens: 32}
 	for _, b := range []int{6, 2, 8, 1, 4} {
 		w.must(t, []int{exit.Done}, "bench", "--accelerator=CPU", "--batch-size="+strconv.Itoa(b), "--prompt-tokens=64", "--output-tokens=32",
-			"--max-seconds=25", "--output="+filepath.Join(dir, "points", fmt.Sprintf("b%d", b)))
+			"--max-seconds=15", "--output="+filepath.Join(dir, "points", fmt.Sprintf("b%d", b)))
 	}
 	run := filepath.Join(dir, "run")
 	w.must(t, []int{exit.Done, exit.Refused}, "aggregate", filepath.Join(dir, "points"), "--output="+run)
@@ -103,7 +103,7 @@ func (w *world) compare(t *testing.T, name, guidellm string) {
 	bound := at(s.Parameters[0].Curve.ITL, 5)
 	slos := fmt.Sprintf("itl=%.4gms", bound)
 	w.must(t, []int{exit.Done, exit.Refused}, "check", filepath.Join(run, "summary.json"), "--accelerator=CPU", "--slo="+slos, "--max-num-seqs="+strconv.Itoa(maxNumSeqs),
-		"--max-seconds=40", "--output="+filepath.Join(run, "CPU"))
+		"--max-seconds=30", "--output="+filepath.Join(run, "CPU"))
 	c := checked(t, filepath.Join(run, "CPU", "capacity.json"))
 	claimed := c.Rate
 	if c.Check != nil && c.Check.Claimed != nil {
@@ -115,7 +115,7 @@ func (w *world) compare(t *testing.T, name, guidellm string) {
 	report := filepath.Join(dir, "guidellm.json")
 	begin := time.Now()
 	g := exec.Command(guidellm, "benchmark", "run", "--target", w.url, "--model", model, "--request-format", "/v1/completions",
-		"--profile", "constant", "--rate", strconv.FormatFloat(claimed.Safe(), 'f', 4, 64), "--max-seconds", "40",
+		"--profile", "constant", "--rate", strconv.FormatFloat(claimed.Safe(), 'f', 4, 64), "--max-seconds", "30",
 		"--data", fmt.Sprintf(`{"prompt_tokens":%d,"output_tokens":%d}`, shape.PromptTokens, shape.OutputTokens), "--processor", filepath.Join(filepath.Dir(guidellm), "../../tokenizer"),
 		"--sample-requests", "0", "--output-dir", dir, "--outputs", filepath.Base(report), "--disable-console-interactive")
 	g.Env = append(os.Environ(), "HF_HUB_OFFLINE=1", "COLUMNS=250", "PYTHONUNBUFFERED=1", markName+"="+t.Name())
