@@ -25,9 +25,9 @@ func predictCommand() *cli.Command {
 two shapes or more and predicts what a closed loop of --batch requests would see at
 --shape, by the model of all shapes that predicts best, with the 95 % interval of what
 would be measured: what is not known of the terms, and how far the model is off shapes
-that it has not seen. Also prints the linear4 that follows for that shape between --from and --batch,
-with 95 % intervals. With --fit linear4 it predicts from the lines of a shape that
-was measured.
+that it has not seen. Also prints the linear4 that follows for that shape between --from
+and --batch, with 95 % intervals. With --fit linear4 it predicts from the lines of a
+shape that was measured.
 
 What lies beyond the prompts, contexts and batches that were measured is refused with
 65 unless --extrapolate is given.

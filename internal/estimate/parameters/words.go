@@ -72,7 +72,7 @@ func (l *Line) Words() string {
 		} else {
 			text += ","
 		}
-		text += fmt.Sprintf(" at batch %.4g within %s", p.Batch, Within(p.MS, p.Low, p.High))
+		text += fmt.Sprintf(" at batch %.3g within %s", p.Batch, Within(p.MS, p.Low, p.High))
 	}
 	return text + "."
 }
