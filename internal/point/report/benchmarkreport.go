@@ -30,6 +30,9 @@ type benchmarkReport struct {
 
 		// 0.2
 		Stack []struct {
+			Metadata struct {
+				Kind text `json:"kind"` // in the first reports of 0.2; later below
+			} `json:"metadata"`
 			Standardized struct {
 				Kind  text `json:"kind"`
 				Model struct {
@@ -68,9 +71,10 @@ type benchmarkReport struct {
 }
 
 type brTime struct {
-	Start scalar `json:"start"`
-	End   scalar `json:"end"`
-	Stop  scalar `json:"stop"` // 0.1
+	Start    scalar `json:"start"`
+	End      scalar `json:"end"`
+	Stop     scalar `json:"stop"`     // 0.1
+	Duration scalar `json:"duration"` // of the stage, where start and end are those of all; seconds, or as ISO 8601 has it
 }
 
 type brLength struct {
@@ -133,7 +137,7 @@ func readBenchmarkReport(in *input) ([]measurement.Measurement, error) {
 	}
 	engines := 0.0
 	for _, s := range b.Scenario.Stack {
-		if c := &s.Standardized; c.Kind == "inference_engine" {
+		if c := &s.Standardized; cmp.Or(c.Kind, s.Metadata.Kind) == "inference_engine" {
 			engines += max(1, c.Replicas)
 			r.model = cmp.Or(r.model, string(c.Model.Name))
 			r.acceleratorOf(c.Accelerator.Model)
@@ -166,9 +170,9 @@ func readBenchmarkReport(in *input) ([]measurement.Measurement, error) {
 		}
 	}
 	r.measured = positive(cmp.Or(a.Throughput.Request.Mean, a.Throughput.Old) * a.Latency.Request.metric().distribution().Mean / 1e3)
-	start, end := instant(at.Start), instant(cmp.Or(at.End, at.Stop))
-	if start > 0 {
-		r.startedAt, r.seconds = start, max(0, end-start)
+	r.seconds = duration(at.Duration)
+	if start := instant(at.Start); start > 0 {
+		r.startedAt, r.seconds = start, cmp.Or(r.seconds, max(0, instant(cmp.Or(at.End, at.Stop))-start))
 	}
 	var streams int
 	if _, err := fmt.Sscan(string(load.Concurrency), &streams); err == nil && streams > 0 {
@@ -185,6 +189,19 @@ func (r *run) acceleratorOf(model text) {
 		r.voided("the report is of %s and %s together; measure one accelerator at a time", r.accelerator, model)
 	}
 	r.accelerator = cmp.Or(r.accelerator, string(model))
+}
+
+// duration is a time in seconds, written so, or as ISO 8601 has it (PT49.9S); 0 where it is
+// neither.
+func duration(s scalar) float64 {
+	if rest, iso := strings.CutPrefix(string(s), "PT"); iso {
+		d, err := time.ParseDuration(strings.ToLower(rest))
+		if err != nil {
+			return 0
+		}
+		return positive(d.Seconds())
+	}
+	return instant(s)
 }
 
 // instant is a moment as Unix seconds: written so, or as ISO 8601 has it; 0 where it

@@ -121,6 +121,35 @@ metrics:
 	if m := all[0]; len(m.Taken.Void) > 0 || m.Model != "llama" || m.Accelerator != "H100" || m.Shape != (sweep.Shape{PromptTokens: 128, OutputTokens: 64}) || m.Taken.ITL.MS != 8.1 || m.StartedAt != 1760000000 {
 		t.Errorf("0.1: %+v, %+v", m, m.Taken)
 	}
+	// 0.1 need not say when it began, and in the first of 0.2 a part's kind stands elsewhere
+	// and the time is that of all stages.
+	all, err = Read(strings.NewReader(strings.Replace(v01, "start: 1760000000, stop: 1760000060, ", "", 1)), "r.yaml", Options{BatchSize: 1})
+	if err != nil || all[0].Seconds != 60 || all[0].StartedAt != 0 {
+		t.Errorf("0.1 without a start: %+v, %v", all, err)
+	}
+	const early = `
+version: '0.2'
+run: {uid: a, time: {start: 2025-11-05T18:00:42Z, end: 2025-11-05T18:17:03Z, duration: PT49.97206788184121S}}
+scenario:
+  stack:
+  - metadata: {kind: inference_engine, schema_version: 0.0.1, label: vllm-svc-0}
+    standardized: {tool: llm-d, tool_version: x, role: aggregate, model: {name: llama}, accelerator: {model: H100, count: 8}}
+  - metadata: {kind: generic, schema_version: 0.0.1, label: epp-0}
+    standardized: {tool: llm-d-inference-scheduler, tool_version: x}
+  load: {standardized: {tool: inference-perf, tool_version: 0.3.0, stage: 3, concurrency: 4}}
+results:
+  request_performance:
+    aggregate:
+      requests: {total: 500, failures: 0, input_length: {units: count, mean: 64, min: 64, max: 64}, output_length: {units: count, mean: 32, min: 32, max: 32}}
+      latency: {time_to_first_token: {units: s, mean: 0.03, stddev: 0.001}, time_per_output_token: {units: s/token, mean: 0.012, stddev: 0.001}, request_latency: {units: s, mean: 0.4}}
+`
+	all, err = Read(strings.NewReader(early), "r.yaml", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := all[0]; len(m.Taken.Void) > 0 || m.Model != "llama" || m.Accelerator != "H100" || m.BatchSize != 4 || round(m.Seconds) != 49.972 {
+		t.Errorf("early 0.2: %+v, %+v", m, m.Taken)
+	}
 	for name, tt := range map[string]struct{ old, to, want string }{
 		"replicas": {"replicas: 1", "replicas: 3", "3 servers together"},
 		"units":    {"units: s/token, mean: 0.0121", "units: furlong, mean: 0.0121", "no unit of time"},
