@@ -137,10 +137,12 @@ func chooseNext(c *cli.Context, a nextAsked, in aggregate.Inputs) precision.Roun
 	n := steps.Next
 	r := precision.Round{Schema: precision.RoundSchema, Number: n.Round.In(c), Points: []precision.Point{}}
 	measured := aggregate.Points(in, n.Accelerator.In(c))
-	left, spent := math.Inf(1), 0.0
+	left, spent, overhead, count := math.Inf(1), 0.0, 0.0, 0.0
 	for _, points := range measured {
 		for _, p := range points {
 			spent += p.Seconds + p.OverheadSeconds + a.overhead
+			overhead += p.OverheadSeconds + a.overhead
+			count++
 		}
 	}
 	if a.minutes > 0 {
@@ -182,7 +184,8 @@ func chooseNext(c *cli.Context, a nextAsked, in aggregate.Inputs) precision.Roun
 		}
 	}
 	if spent > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "ended by %s after %.1f GPU-minutes\n", r.Ended, spent/60*float64(a.gpus))
+		fmt.Fprintf(c.App.ErrWriter, "ended by %s after %.1f GPU-minutes; overhead per point: %.2g s, %.0f %% of it\n",
+			r.Ended, spent/60*float64(a.gpus), overhead/count, 100*overhead/spent)
 	}
 	for _, line := range append(slices.Clone(r.Reasons), saved...) {
 		fmt.Fprintln(c.App.ErrWriter, line)

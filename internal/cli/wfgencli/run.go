@@ -34,6 +34,9 @@ accelerator wait, then every shape and batch size, then the estimate. Results li
 under OUTPUT/runs/RUN; the table goes to stdout. A run that was interrupted goes on
 when the same command is given again.
 
+With --precision points are chosen in rounds until the intervals are as narrow; the run
+exits with 4 when that is not reached, after writing what was.
+
 Examples:
   wfgen run --simulate --accelerators A100,H100
   wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model unsloth/Meta-Llama-3.1-8B
