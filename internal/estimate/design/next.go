@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/stat/distuv"
 
@@ -70,6 +71,10 @@ type State struct {
 	// Expected is the half width that so many points have in the mean. An interval can be
 	// narrower by chance, and who stops there stops when it is wrong.
 	Expected float64
+
+	// Floor is what no further point takes off Share: a capacity is as uncertain as the
+	// small engine that tells it.
+	Floor float64
 }
 
 func (s State) ratio() float64 { return max(s.Share, s.Expected) / s.Goal.Share }
@@ -213,8 +218,13 @@ func (w Wish) state(points []Measured) Decision {
 		if of := d.States[i].Of; of == "gamma" || of == "delta" {
 			freedom = s.ttft.freedom
 		}
-		if d.States[i].Of != precision.Capacity {
-			d.States[i].Expected = e * distuv.StudentsT{Sigma: 1, Nu: freedom}.Quantile(0.975)
+		g, own := &d.States[i], e*distuv.StudentsT{Sigma: 1, Nu: freedom}.Quantile(0.975)
+		if g.Of != precision.Capacity {
+			g.Expected = own
+			continue
+		}
+		if g.Floor = math.Sqrt(max(0, g.Share*g.Share-own*own)); g.Floor > g.Goal.Share && !math.IsInf(g.Share, 1) && len(points) >= fewestPoints {
+			d.Why, d.Detail = precision.Refused, fmt.Sprintf("no further point tells the capacity to ±%s: ±%s are what the model of the server may be off by", precision.Percent(g.Goal.Share), precision.Percent(g.Floor))
 		}
 	}
 	return d
@@ -370,6 +380,10 @@ func (w Wish) runs(points []Measured, d Decision) []Run {
 		widths := modelled(m, functionals)
 		for i, g := range d.States {
 			r := widths[i] / now[i] * g.ratio()
+			if g.Floor > 0 {
+				own := widths[i] / now[i]
+				r = math.Sqrt(g.Floor*g.Floor+own*own*(g.Share*g.Share-g.Floor*g.Floor)) / g.Goal.Share
+			}
 			if math.IsInf(g.Share, 1) {
 				r = 2 * widths[i] / g.Goal.Share
 			}
@@ -456,7 +470,11 @@ func (w Wish) functionals(s server) [][][]float64 {
 	var all [][][]float64
 	for _, g := range w.Goals {
 		if g.Of == precision.Capacity {
-			x, y := s.rows(max(1, w.Capacity().Batch))
+			// The load at which a latency is met moves by so much more than the latency.
+			n := max(1, w.Capacity().Batch)
+			x, y := s.rows(n)
+			floats.Scale(1/max(0.05, x[1]), x)
+			floats.Scale(1/max(0.05, y[3]), y)
 			all = append(all, [][]float64{x, y})
 			continue
 		}
@@ -544,8 +562,8 @@ func Alternatives(points []Measured, w Wish, seconds float64) (fixed, recipe Alt
 			s.add(m, float64(b), seconds, true, true)
 			a.Seconds += seconds + overhead
 		}
-		for _, e := range modelled(m, w.functionals(s)) {
-			a.Widths = append(a.Widths, e*quantile(len(sizes)))
+		for i, e := range modelled(m, w.functionals(s)) {
+			a.Widths = append(a.Widths, math.Hypot(e*quantile(len(sizes)), d.States[i].Floor))
 		}
 		return a
 	}
