@@ -128,7 +128,7 @@ func clusterFlags() []cli.Flag {
 	}
 }
 
-func applyClusterFlags(c *cli.Context, cfg *config.Config) {
+func applyClusterFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	for name, to := range map[string]*string{
 		"name": &cfg.Name, "namespace": &cfg.Namespace, "step-image": &cfg.StepImage, "image-registry": &cfg.ImageRegistry, "guidellm-image": &cfg.GuidellmImage,
 		"hf-secret-name": &cfg.HFSecretName, "hf-secret-key": &cfg.HFSecretKey,
@@ -146,7 +146,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	for name, to := range map[string]*map[string]string{
 		"load-generator-node-selector": &cfg.LoadGeneratorNodeSelector, "links": &cfg.Links, "pod-labels": &cfg.PodLabels, "pod-annotations": &cfg.PodAnnotations,
 	} {
-		setPairs(c, name, to)
+		mistakes = append(mistakes, setPairs(c, name, to))
 	}
 	if c.IsSet("image-pull-secrets") {
 		cfg.ImagePullSecrets = items(c.StringSlice("image-pull-secrets"))
@@ -167,7 +167,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	if c.IsSet("network-policy-ports") {
 		cfg.NetworkPolicyPorts = c.IntSlice("network-policy-ports")
 	}
-	applyServerFlags(c, &cfg.Server)
+	mistakes = append(mistakes, applyServerFlags(c, &cfg.Server))
 	if c.IsSet("deploy") {
 		cfg.Deploy = c.Bool("deploy")
 	}
@@ -179,11 +179,12 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) {
 	if c.IsSet("cron") {
 		cfg.Cron = *c.Generic("cron").(*repeated)
 	}
+	return mistakes
 }
 
 // applyServerFlags sets what all servers have in common. Tolerations, affinities and
 // what differs between accelerators need a configuration file.
-func applyServerFlags(c *cli.Context, s *config.Server) {
+func applyServerFlags(c *cli.Context, s *config.Server) error {
 	for name, to := range map[string]*string{
 		"server-image": &s.Image, "server-model-path": &s.ModelPath, "server-dtype": &s.DType, "server-cpu": &s.CPU, "server-memory": &s.Memory,
 		"server-shm": &s.Shm, "server-cache-pvc": &s.CachePVC, "server-cache-size": &s.CacheSize,
@@ -200,19 +201,25 @@ func applyServerFlags(c *cli.Context, s *config.Server) {
 	if c.IsSet("server-args") {
 		s.Args = *c.Generic("server-args").(*repeated)
 	}
-	setPairs(c, "server-env", &s.Env)
+	return setPairs(c, "server-env", &s.Env)
 }
 
 // setPairs reads NAME=VALUE, each occurrence one.
-func setPairs(c *cli.Context, name string, to *map[string]string) {
-	if !c.IsSet(name) {
-		return
+func setPairs(c *cli.Context, flag string, to *map[string]string) error {
+	if !c.IsSet(flag) {
+		return nil
 	}
+	var errs []error
 	*to = map[string]string{}
-	for _, text := range *c.Generic(name).(*repeated) {
-		key, value, _ := strings.Cut(text, "=")
-		(*to)[key] = value
+	for _, text := range *c.Generic(flag).(*repeated) {
+		name, value, found := strings.Cut(text, "=")
+		if !found || name == "" {
+			errs = append(errs, fmt.Errorf("%s: %q is not NAME=VALUE", flag, text))
+			continue
+		}
+		(*to)[name] = value
 	}
+	return errors.Join(errs...)
 }
 
 func generate(c *cli.Context) error {
@@ -228,7 +235,7 @@ func generate(c *cli.Context) error {
 // deployed, and checks are further mistakes.
 func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object, then func(config.Config) string, checks ...func(config.Config) error) error {
 	cfg, mistakes := readConfig(c)
-	applyClusterFlags(c, &cfg)
+	mistakes = append(mistakes, applyClusterFlags(c, &cfg)...)
 	if c.Bool("simulate") {
 		mistakes = append(mistakes, checkSimulate(c, cfg))
 		cfg = cfg.SimulatedDefaults(func(field string) bool { return unset(c, field) }).SimulatedServers()

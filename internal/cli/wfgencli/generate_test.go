@@ -355,6 +355,7 @@ func TestMistakes(t *testing.T) {
 		{"--accelerators A100 --batch-sizes 0,8", []string{"batch-sizes: 0 is below 1"}},
 		{"--accelerators A100 --batch-sizes 8,8", []string{"batch-sizes: 8 is given twice"}},
 		{"--accelerators A100 --batch-sizes many", []string{`batch-sizes: "many" in "many" is not an integer`}},
+		{"--accelerators A100 --deploy --server-env HOME --pod-labels =x", []string{`server-env: "HOME" is not NAME=VALUE`, `pod-labels: "=x" is not NAME=VALUE`}},
 		{"--accelerators A100 --batch-sizes []", []string{"batch-sizes: the list is empty"}},
 		{"--accelerators A100 --max-num-seqs 32", []string{"batch-sizes: 64 is above max-num-seqs 32 of A100's server"}},
 		{"--accelerators A100 --prompt-tokens 1,2,3 --output-tokens 4,5", []string{"3 and 2 lengths cannot be paired"}},
