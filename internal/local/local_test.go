@@ -550,9 +550,9 @@ func TestARunIsNotMixedWithAnother(t *testing.T) {
 			t.Errorf("%s: %s is resumed, %v", what, name, err)
 		}
 	}
-	old := recordOf(r.Plan)
+	old := begunWith(r.Plan)
 	old.Targets, old.MaxNumSeqs, old.Tokenizer, old.Version = nil, nil, nil, ""
-	if list := old.differences(recordOf(r.Plan)); len(list) > 0 {
+	if list := old.differences(begunWith(r.Plan)); len(list) > 0 {
 		t.Errorf("a plan of the version before: %q", list)
 	}
 }

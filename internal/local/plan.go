@@ -24,9 +24,9 @@ import (
 	"wfgen.dev/internal/version"
 )
 
-// record is what a run was started with; a run is resumed only with the same. What is
+// begun is what a run was started with; a run is resumed only with the same. What is
 // absent was not recorded by the version that began the run.
-type record struct {
+type begun struct {
 	Schema       string            `json:"schema"`
 	Model        string            `json:"model"`
 	Accelerators []string          `json:"accelerators"`
@@ -45,9 +45,9 @@ type record struct {
 
 const planSchema = "wfgen.dev/plan/v1"
 
-func recordOf(p plan.Plan) record {
+func begunWith(p plan.Plan) begun {
 	s := p.Sweep()
-	r := record{Schema: planSchema, Model: s.Model, Shapes: s.Shapes, BatchSizes: s.BatchSizes,
+	r := begun{Schema: planSchema, Model: s.Model, Shapes: s.Shapes, BatchSizes: s.BatchSizes,
 		MaxSeconds: s.MaxSeconds, MaxRequests: s.MaxRequests, Driver: s.Driver, Precision: p.Precision, GPUMinutes: p.MaxGPUMinutes,
 		Targets: map[string]string{}, MaxNumSeqs: map[string]int{}, Tokenizer: &p.Tokenizer, Version: version.Version()}
 	for _, a := range p.Accelerators {
@@ -59,38 +59,38 @@ func recordOf(p plan.Plan) record {
 
 // differences names what a run was begun with and is not wanted now. Points may be added
 // to a run, which then has more of the same; what has been measured cannot be left out.
-func (r record) differences(wanted record) []string {
-	list := append(missing("accelerator", r.Accelerators, wanted.Accelerators), missing("shape", r.Shapes, wanted.Shapes)...)
-	list = append(list, missing("batch size", r.BatchSizes, wanted.BatchSizes)...)
-	if had, wants := slices.Max(append([]int{0}, r.BatchSizes...)), slices.Max(append([]int{0}, wanted.BatchSizes...)); wants > had {
-		list = append(list, fmt.Sprintf("batch sizes up to %d, whose report is named %s, not %d", had, layout.ReportName(had, r.BatchSizes), wants))
+func (b begun) differences(wanted begun) []string {
+	list := append(missing("accelerator", b.Accelerators, wanted.Accelerators), missing("shape", b.Shapes, wanted.Shapes)...)
+	list = append(list, missing("batch size", b.BatchSizes, wanted.BatchSizes)...)
+	if had, wants := slices.Max(append([]int{0}, b.BatchSizes...)), slices.Max(append([]int{0}, wanted.BatchSizes...)); wants > had {
+		list = append(list, fmt.Sprintf("batch sizes up to %d, whose report is named %s, not %d", had, layout.ReportName(had, b.BatchSizes), wants))
 	}
 	differ := func(what string, had, wants any) {
 		if !reflect.DeepEqual(had, wants) {
 			list = append(list, fmt.Sprintf("%s %v, not %v", what, had, wants))
 		}
 	}
-	differ("model", r.Model, wanted.Model)
-	differ("driver", r.Driver, wanted.Driver)
-	differ("max-seconds", r.MaxSeconds, wanted.MaxSeconds)
-	differ("precision", fmt.Sprintf("%q", r.Precision), fmt.Sprintf("%q", wanted.Precision))
-	differ("max-gpu-minutes", r.GPUMinutes, wanted.GPUMinutes)
-	differ("max-requests", r.MaxRequests, wanted.MaxRequests)
-	for _, a := range r.Accelerators {
-		target, had := r.Targets[a]
+	differ("model", b.Model, wanted.Model)
+	differ("driver", b.Driver, wanted.Driver)
+	differ("max-seconds", b.MaxSeconds, wanted.MaxSeconds)
+	differ("precision", fmt.Sprintf("%q", b.Precision), fmt.Sprintf("%q", wanted.Precision))
+	differ("max-gpu-minutes", b.GPUMinutes, wanted.GPUMinutes)
+	differ("max-requests", b.MaxRequests, wanted.MaxRequests)
+	for _, a := range b.Accelerators {
+		target, had := b.Targets[a]
 		if wants, has := wanted.Targets[a]; had && has {
 			differ("target of "+a, target, wants)
 		}
-		limit, had := r.MaxNumSeqs[a]
+		limit, had := b.MaxNumSeqs[a]
 		if wants, has := wanted.MaxNumSeqs[a]; had && has {
 			differ("max-num-seqs of "+a, limit, wants)
 		}
 	}
-	if r.Tokenizer != nil && wanted.Tokenizer != nil {
-		differ("tokenizer", fmt.Sprintf("%q", *r.Tokenizer), fmt.Sprintf("%q", *wanted.Tokenizer))
+	if b.Tokenizer != nil && wanted.Tokenizer != nil {
+		differ("tokenizer", fmt.Sprintf("%q", *b.Tokenizer), fmt.Sprintf("%q", *wanted.Tokenizer))
 	}
-	if r.Version != "" && wanted.Version != "" {
-		differ("version", r.Version, wanted.Version)
+	if b.Version != "" && wanted.Version != "" {
+		differ("version", b.Version, wanted.Version)
 	}
 	return list
 }
@@ -99,19 +99,19 @@ func (r record) differences(wanted record) []string {
 func missing[T comparable](what string, had, wants []T) (list []string) {
 	for _, one := range had {
 		if !slices.Contains(wants, one) {
-			list = append(list, fmt.Sprintf("%s %v, which is not among those of now", what, one))
+			list = append(list, fmt.Sprintf("%s %v, which is no longer asked for", what, one))
 		}
 	}
 	return list
 }
 
-// same tells a record of the same points.
-func (r record) same(wanted record) bool {
-	return len(r.differences(wanted)) == 0 && len(wanted.differences(r)) == 0
+// same tells a run of the same points.
+func (b begun) same(wanted begun) bool {
+	return len(b.differences(wanted)) == 0 && len(wanted.differences(b)) == 0
 }
 
 func (r *Runner) writePlan(ctx context.Context) error {
-	data, err := json.MarshalIndent(recordOf(r.Plan), "", "  ")
+	data, err := json.MarshalIndent(begunWith(r.Plan), "", "  ")
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (r *Runner) writePlan(ctx context.Context) error {
 // begun with anything else. Otherwise the newest run of the same plan that has no summary
 // yet and that nobody holds is resumed; else a new one begins.
 func NameRun(ctx context.Context, out store.Store, p plan.Plan, given string, now time.Time) (name string, resumed bool, err error) {
-	wanted := recordOf(p)
+	wanted := begunWith(p)
 	if given != "" {
 		if strings.ContainsAny(given, "/\\ ") || given == "." || given == ".." || !redact.Plain(given) || len(given) > 200 {
 			return "", false, exit.Errorf(exit.Usage, "--run: %q cannot name a directory", given)
@@ -170,8 +170,8 @@ func NameRun(ctx context.Context, out store.Store, p plan.Plan, given string, no
 	return now.UTC().Format("20060102-150405"), false, nil
 }
 
-func readPlan(ctx context.Context, out store.Store, run string) (record, error) {
-	var p record
+func readPlan(ctx context.Context, out store.Store, run string) (begun, error) {
+	var p begun
 	key := path.Join(layout.Run(run), layout.Plan)
 	f, err := out.Open(ctx, key)
 	if err != nil {

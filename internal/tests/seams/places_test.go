@@ -27,7 +27,7 @@ var placesOfATarget = map[string]string{
 	"internal/local.Runner.wait":  "asks for a command",
 	"internal/local.Runner.bench": "asks for a command",
 	"internal/local.Runner.Check": "asks for a command",
-	"internal/local.recordOf":     "keeps it with the run",
+	"internal/local.begunWith":    "keeps it with the run",
 
 	"internal/cluster/plain.underTestOf": "asks for commands",
 	"internal/cluster/pods.outsidePorts": "opens its port",
