@@ -32,8 +32,9 @@ type spec41 struct {
 	Templates []template41 `json:"templates"` // instead of the specification's own
 }
 
-// behindGuard is how much later than the guard, which says why, Argo itself gives a pod up
-// that does not begin: the guard may be the one.
+// behindGuard is how much later than the guard, and than who waits for a server, both of
+// which say why, Argo itself gives a pod up that does not begin: it counts the time that an
+// image takes, too.
 const behindGuard = time.Minute
 
 // ofLine is an object for the line of Argo that is written for: as it is, or with what
@@ -50,7 +51,7 @@ func ofLine(p plan.Plan, kind metav1.TypeMeta, meta metav1.ObjectMeta, spec wfv1
 	for _, t := range spec.Templates {
 		with := template41{Template: t, ResourceClaims: claims[t.Name]}
 		if t.Container != nil && p.PendingTimeout > 0 {
-			with.PendingTimeout = (p.PendingTimeout + behindGuard).String()
+			with.PendingTimeout = (max(p.PendingTimeout, p.WaitTimeout) + behindGuard).String()
 		}
 		o.Spec.Templates = append(o.Spec.Templates, with)
 	}

@@ -67,7 +67,12 @@ func TestLinesOfArgo(t *testing.T) {
 			for name, template := range now {
 				_, pod := template["container"]
 				pending, limited := template["pendingTimeout"]
-				if wait, _ := time.ParseDuration(c.PendingTimeout); limited != (pod && wait > 0) || limited && pending != (wait+time.Minute).String() {
+				wait, _ := time.ParseDuration(c.PendingTimeout)
+				if wait > 0 {
+					server, _ := time.ParseDuration(c.WaitTimeout)
+					wait = max(wait, server)
+				}
+				if limited != (pod && wait > 0) || limited && pending != (wait+time.Minute).String() {
 					t.Fatalf("%s: pendingTimeout %v where %s is asked for", name, pending, c.PendingTimeout)
 				}
 				claims, claimed := template["resourceClaims"]
