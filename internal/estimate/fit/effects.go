@@ -81,7 +81,7 @@ func solveEffects(design *mat.Dense, samples []Sample, own []float64) (*effects,
 	}
 	if squares > freedom { // they fall as the variance grows
 		high := float64(mostBetween)
-		for high-low > 1e-3*high {
+		for high-low > 1e-3*high && high > negligible {
 			middle := (low + high) / 2
 			if _, _, squares, err = at(middle); err != nil {
 				return nil, err
