@@ -82,13 +82,16 @@ func (f File) Encode() ([]byte, error) {
 	if err := f.validate(); err != nil {
 		return nil, fmt.Errorf("capacity: %w", err)
 	}
-	return layout.JSON(f)
+	return layout.JSONWithin(f, "capacity", mostBytes)
 }
+
+// mostBytes is the most that a capacity file may hold.
+const mostBytes = 64 << 20
 
 // Decode reads a capacity file; name is what errors call it. Unknown fields are ignored.
 func Decode(r io.Reader, name string) (File, error) {
 	var f File
-	if err := layout.ReadJSON(r, name, "capacity file", &f, 64<<20); err != nil {
+	if err := layout.ReadJSON(r, name, "capacity file", &f, mostBytes); err != nil {
 		return f, err
 	}
 	if err := f.validate(); err != nil {

@@ -339,14 +339,20 @@ func (p Parameters) Encode() ([]byte, error) {
 	if err := p.validate(); err != nil {
 		return nil, fmt.Errorf("parameters of %s on %s, %s: %w", p.Model, p.Accelerator, p.Shape, err)
 	}
-	return layout.JSON(p)
+	return layout.JSONWithin(p, "parameters", mostBytes)
 }
+
+// The most that files may hold, bytes, for those who write them and those who read them.
+const (
+	mostBytes        = 4 << 20
+	mostSummaryBytes = 256 << 20
+)
 
 // Decode reads a parameters file; name is what its errors call it. Unknown fields
 // are ignored. An error names every mistake and has the code of refused data.
 func Decode(r io.Reader, name string) (Parameters, error) {
 	var p Parameters
-	if err := layout.ReadJSON(r, name, "parameters file", &p, 4<<20); err != nil {
+	if err := layout.ReadJSON(r, name, "parameters file", &p, mostBytes); err != nil {
 		return p, err
 	}
 	if err := p.validate(); err != nil {

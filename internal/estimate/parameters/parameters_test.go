@@ -263,3 +263,19 @@ func TestFormat(t *testing.T) {
 		}
 	})
 }
+
+// What a reader takes for too large is not written either.
+func TestWritersKeepToTheReadersLimits(t *testing.T) {
+	p := sample()
+	p.Provenance.ServerVersion = Values{strings.Repeat("9", mostBytes)}
+	if _, err := p.Encode(); exit.Code(err) != exit.Refused || !strings.Contains(err.Error(), "may be read again") {
+		t.Errorf("exit %d, %v", exit.Code(err), err)
+	}
+	data, err := Summary{Parameters: []Parameters{p}, Verdict: fit.Accepted}.Encode()
+	if err != nil { // a summary may be larger
+		t.Fatal(err)
+	}
+	if _, err := DecodeSummary(bytes.NewReader(data), "s"); err != nil {
+		t.Error(err)
+	}
+}

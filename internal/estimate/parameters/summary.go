@@ -149,13 +149,13 @@ func (s Summary) Encode() ([]byte, error) {
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("summary: %w", err)
 	}
-	return layout.JSON(s)
+	return layout.JSONWithin(s, "summary", mostSummaryBytes)
 }
 
 // DecodeSummary reads a summary file; see Decode.
 func DecodeSummary(r io.Reader, name string) (Summary, error) {
 	var s Summary
-	if err := layout.ReadJSON(r, name, "summary", &s, 256<<20); err != nil {
+	if err := layout.ReadJSON(r, name, "summary", &s, mostSummaryBytes); err != nil {
 		return s, err
 	}
 	if err := s.validate(); err != nil {

@@ -26,14 +26,7 @@ func Encode(m Measurement) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
-	data, err := layout.JSON(m)
-	if err != nil {
-		return nil, fmt.Errorf("measurement: %w", err)
-	}
-	if len(data) > MaxFileSize {
-		return nil, exit.Errorf(exit.Refused, "measurement: %d bytes, more than the %d that may be read again", len(data), MaxFileSize)
-	}
-	return data, nil
+	return layout.JSONWithin(m, "measurement", MaxFileSize)
 }
 
 // Decode reads a measurement; name is what its errors call the file. Unknown

@@ -19,6 +19,20 @@ func JSON(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// JSONWithin is JSON of at most so many bytes, those of its ReadJSON: what could not be
+// read again is not written. what is what errors call it; they have the exit code of
+// refused data.
+func JSONWithin(v any, what string, most int64) ([]byte, error) {
+	data, err := JSON(v)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if int64(len(data)) > most {
+		return nil, exit.Errorf(exit.Refused, "%s: %d bytes, more than the %d that may be read again", what, len(data), most)
+	}
+	return data, nil
+}
+
 // ReadJSON reads a file of at most so many bytes into v; unknown fields are ignored.
 // name is what errors call the file, and what what it should be. What is no such file has
 // the exit code of refused data.
