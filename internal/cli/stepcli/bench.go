@@ -51,8 +51,8 @@ Examples:
   step bench --target http://vllm:8000 --model unsloth/Meta-Llama-3.1-8B --accelerator A100 \
     --batch-size 64 --prompt-tokens 1024 --output-tokens 256 --max-seconds 120 \
     --driver guidellm --output s3://results/a100-b64
-  step bench --target http://vllm:8000 --model llama --accelerator A100 --batch-size 8 --precision 1% \
-    --max-seconds 300 --output out
+  step bench --target http://vllm:8000 --model llama --accelerator A100 \
+    --batch-size 8 --precision 1% --max-seconds 300 --output out
   step bench --target http://vllm:8000 --model llama --accelerator A100 --rate 3.2 \
     --slo p90.ttft=250ms,itl=20ms --output out
   step bench --target "$(cat out/outputs/target)" --server "$(cat out/outputs/server)" \

@@ -36,8 +36,8 @@ func checkCommand() *cli.Command {
 that is claimed for the first shape, the low end of its interval, and 10 % above; up to
 three at the claimed rate, where one does not tell whether the objectives hold. Writes
 into --output: capacity.json with what was attained, outputs/ and check/ with the
-measurements; with --configmap capacity.json goes into that, too. A claim that its measurement contradicts is lowered or refused; exits with
-65 when it is refused.
+measurements; with --configmap capacity.json goes into that, too. A claim that its
+measurement contradicts is lowered or refused; exits with 65 when it is refused.
 
 Example:
   step check runs/monday/summary.json --accelerator A100 --slo itl=20ms \

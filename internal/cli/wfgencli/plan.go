@@ -29,7 +29,7 @@ import (
 func planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
-		Usage: "print the points in their order, the time and money they are expected to take, and what nodes must offer",
+		Usage: "print the points, the time and money that they take, and what nodes must offer",
 		Description: `Nothing is started and no server is asked. The time of a point is what was asked
 for, plus what the driver and a pod of a workflow cost: typical figures, or those of
 an earlier run, whose summary also tells how long requests take.

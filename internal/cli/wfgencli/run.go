@@ -40,7 +40,7 @@ exits with 4 when that is not reached, after writing what was.
 Examples:
   wfgen run --simulate --accelerators A100,H100
   wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model unsloth/Meta-Llama-3.1-8B
-  wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model unsloth/Meta-Llama-3.1-8B \
+  wfgen run --accelerators A100 --target http://127.0.0.1:8000 --model llama \
     --precision alpha=1%,beta=5% --max-gpu-minutes 10
   wfgen run --target A100=http://10.0.0.7:8000 --target H100=http://10.0.0.8:8000 \
     --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B \
