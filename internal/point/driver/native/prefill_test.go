@@ -51,7 +51,15 @@ func TestPrefill(t *testing.T) {
 			_, _ = completion.Stream(busy, client, completion.Dialect{Endpoint: "completions"}, completion.Ask{Model: o.Model, Prompt: "the of", Tokens: 200}, time.Minute)
 		}
 	}()
-	time.Sleep(20 * time.Millisecond)
+	for {
+		s, err := client.Scrape(busy, o.Model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Running > 0 {
+			break
+		}
+	}
 	o.Patience = 100 * time.Millisecond
 	if _, err := Prefill(context.Background(), client, o); exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "not idle") {
 		t.Errorf("a server that is busy: %v", err)
