@@ -59,15 +59,15 @@ func runWait(c *cli.Context) error {
 	if err := clikit.NoArgs(c); err != nil {
 		return err
 	}
-	plan, err := intentOf(c)
+	intent, err := intentOf(c)
 	if err := errors.Join(waitMistakes(c), err); err != nil {
 		return exit.With(exit.Usage, err)
 	}
 	check := func(ctx context.Context, client *llm.Client, args []string) error {
-		if plan == nil {
+		if intent == nil {
 			return nil
 		}
-		p := *plan
+		p := *intent
 		p.Args = args
 		return runPreflight(ctx, c, client, p, c.App.ErrWriter)
 	}

