@@ -82,8 +82,31 @@ func (g Guard) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			g.settle(context.WithoutCancel(ctx), seen)
 			return nil
 		case <-time.After(pace):
+		}
+	}
+}
+
+// settleTime is how long the guard sees to it that what it ended stays ended, when it is
+// ended itself: a workflow is over as soon as its last pod has failed.
+const settleTime = 10 * time.Second
+
+func (g Guard) settle(ctx context.Context, seen map[string]*watched) {
+	for begin := time.Now(); time.Since(begin) < settleTime; time.Sleep(pace) {
+		pods, err := g.pods(ctx)
+		ours := false
+		for _, p := range pods {
+			if w := seen[p.Metadata.UID]; w != nil && w.ended != "" {
+				ours = true
+				if p.Status.Phase == "Pending" {
+					_ = g.end(ctx, p, w) // nobody is left to be told
+				}
+			}
+		}
+		if err == nil && !ours {
+			return
 		}
 	}
 }

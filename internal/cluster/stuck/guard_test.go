@@ -183,6 +183,19 @@ func TestAPodStaysEnded(t *testing.T) {
 	})
 }
 
+// A workflow whose last pod is ended is over at once, and its guard with it.
+func TestTheLastPodStaysEndedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pods(t, "badname")
+		c.reverts = 1
+		ctx, cancel := context.WithTimeout(t.Context(), pace/2)
+		defer cancel()
+		if _, err := c.guard(ctx, Guard{}); err != nil || c.times != 2 || c.pods[0].Status.Phase != "Failed" {
+			t.Errorf("%v; ended %d times, now %s", err, c.times, c.pods[0].Status.Phase)
+		}
+	})
+}
+
 // What goes well, what a queue holds back and what is being pulled is left alone.
 func TestOthersAreLeftAlone(t *testing.T) {
 	gated := pods(t, "unschedulable")

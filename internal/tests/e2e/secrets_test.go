@@ -70,7 +70,7 @@ func (n *namespace) revealsNothing() {
 // keepPods leaves a workflow's pods there to be looked at.
 func (n *namespace) keepPods() {
 	n.t.Helper()
-	n.kubectl("patch", "workflowtemplate", template, "--type=merge", "-p", `{"spec":{"podGC":{"strategy":"OnWorkflowDeletion"}}}`)
+	n.kubectl("patch", "workflowtemplate", template, "--type=merge", "-p", `{"spec":{"podGC":null}}`)
 }
 
 // A sweep of a server that wants a key shows it nowhere.
