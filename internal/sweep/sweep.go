@@ -80,10 +80,10 @@ func (p Point) Name() string {
 
 // AgainEnd is what the name of a point ends with that was measured so often before.
 func AgainEnd(before int) string {
-	switch {
-	case before == 0:
+	switch before {
+	case 0:
 		return ""
-	case before == 1:
+	case 1:
 		return AgainSuffix
 	}
 	return AgainSuffix + strconv.Itoa(before)

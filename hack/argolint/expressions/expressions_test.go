@@ -39,6 +39,49 @@ func TestServersFollowTheSubmission(t *testing.T) {
 		"inputs.parameters.target-url":      "http://a100:8000",
 		"inputs.parameters.max-seconds":     "120",
 	}
+	found := evaluated(t, c, submitted)
+	for _, want := range []string{
+		"200",      // max-num-seqs
+		"4436",     // max-model-len: 4000 + 1.2 * 257 + 128
+		"./--flag", // a model that looks like an argument is none
+		"/" + sweep.Point{Shape: sweep.Shape{PromptTokens: 4000, OutputTokens: 257}, BatchSize: 1, Again: 1}.Name(), // its reports' folder
+		"true", // three batch sizes: the first is measured again
+		"1",    // which is this one
+	} {
+		if !found[want] {
+			t.Errorf("no expression gives %s: %v", want, found)
+		}
+	}
+}
+
+// Each accelerator gets its share of the GPU-minutes, the GPUs of its own server, and a
+// round the number after the last.
+func TestRoundsFollowTheSubmission(t *testing.T) {
+	c := config.Default()
+	c.Accelerators = []config.Accelerator{{Name: "A100"}, {Name: "MI300X", Count: 8}}
+	c.Precision, c.MaxGPUMinutes = "5%", 20
+	found := evaluated(t, c, map[string]any{
+		"workflow.parameters.max-gpu-minutes": "25",
+		"inputs.parameters.accelerator":       "MI300X",
+		"inputs.parameters.round":             "3",
+		"inputs.parameters.prompt-tokens":     "128",
+		"inputs.parameters.output-tokens":     "128",
+		"inputs.parameters.batch-size":        "1",
+		"inputs.parameters.again":             "",
+		"inputs.parameters.slug":              "mi300x",
+		"inputs.parameters.target-url":        "http://{accelerator}:8000",
+		"inputs.parameters.max-seconds":       "12",
+	})
+	for _, want := range []string{"12.5", "8", "4"} {
+		if !found[want] {
+			t.Errorf("no expression gives %s: %v", want, found)
+		}
+	}
+}
+
+// evaluated are the values of all expressions of a sweep's objects.
+func evaluated(t *testing.T, c config.Config, submitted map[string]any) map[string]bool {
+	t.Helper()
 	found := map[string]bool{}
 	for _, o := range templates.Objects(c.InCluster()) {
 		data, err := json.Marshal(o.Value)
@@ -63,16 +106,5 @@ func TestServersFollowTheSubmission(t *testing.T) {
 			found[fmt.Sprint(value)] = true
 		}
 	}
-	for _, want := range []string{
-		"200",      // max-num-seqs
-		"4436",     // max-model-len: 4000 + 1.2 * 257 + 128
-		"./--flag", // a model that looks like an argument is none
-		"/" + sweep.Point{Shape: sweep.Shape{PromptTokens: 4000, OutputTokens: 257}, BatchSize: 1, Again: 1}.Name(), // its reports' folder
-		"true", // three batch sizes: the first is measured again
-		"1",    // which is this one
-	} {
-		if !found[want] {
-			t.Errorf("no expression gives %s: %v", want, found)
-		}
-	}
+	return found
 }
