@@ -140,13 +140,13 @@ func Choose(candidates []Candidate, names []string, precision, overhead float64,
 	}
 	best, closest := Selection{Cost: math.Inf(1)}, Selection{}
 	for times := 1; times <= most && math.IsInf(best.Cost, 1); times++ {
+		closest = everything(candidates, len(names), length{slices.Max(Seconds), times})
+		if worst(closest) > precision {
+			continue // and so is less than that
+		}
 		for _, seconds := range Seconds {
-			p := greedy(candidates, len(names), length{seconds, times}, precision, overhead, least)
-			if worst(p) <= precision && p.Cost < best.Cost {
+			if p := greedy(candidates, len(names), length{seconds, times}, precision, overhead, least); worst(p) <= precision && p.Cost < best.Cost {
 				best = p
-			}
-			if closest.Points == nil || worst(p) < worst(closest) {
-				closest = p
 			}
 		}
 	}
@@ -159,6 +159,15 @@ func Choose(candidates []Candidate, names []string, precision, overhead float64,
 	}
 	return Selection{}, fmt.Errorf("%.2g %% is out of reach: all %d points at %.0f s each, %d times, give %s; allow larger batches, or ask for less",
 		100*precision, len(closest.Points), closest.Seconds, closest.Times, strings.Join(reached, ", "))
+}
+
+// everything is the selection of all candidates.
+func everything(candidates []Candidate, parameters int, l length) Selection {
+	chosen := make([]int, len(candidates))
+	for i := range chosen {
+		chosen[i] = i
+	}
+	return Selection{Points: candidates, Seconds: l.seconds, Times: l.times, Precision: halfWidths(candidates, chosen, parameters, l)}
 }
 
 func worst(p Selection) float64 { return slices.Max(p.Precision) }
