@@ -84,11 +84,12 @@ func TestPlacesOfATarget(t *testing.T) {
 			t.Errorf("%s names no target any longer: take it out of placesOfATarget", place)
 		}
 	}
+	t.Logf("%d in all", len(found))
 	for way, places := range map[string][]string{
 		"a run on this machine": {"internal/sweep/config.Config.Sweep", "internal/sweep/plan.Of", "internal/local.Runner.bench"},
 		"a Job":                 {"internal/sweep/config.Config.Sweep", "internal/sweep/plan.Of", "internal/cluster/plain.underTestOf"},
 		"a pod of a workflow": {"internal/sweep/config.Config.Sweep", "internal/sweep/plan.Of", "templates.parameters", "templates.acceleratorTask",
-			"templates.accelerator", "templates.shape", "templates.point"},
+			"templates.accelerator", "templates.shape", "templates.pointArguments", "templates.point"},
 	} {
 		var names []string
 		for _, place := range places {
