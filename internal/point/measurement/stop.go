@@ -60,7 +60,7 @@ func (w Wanted) Any() bool { return w.ITL > 0 || w.TTFT > 0 }
 // its means are narrow enough. Who looks often enough sees an interval that is narrow by
 // chance, and stops when it is wrong. So the first look is at a window of fewestLook
 // requests one after another, where the error is made of as many blocks as ever; the
-// looks are few, each at a window longer by a third than the last; and the noise that an
+// looks are few, each at a window half as long again as the last; and the noise that an
 // interval is made of is the largest that was seen at any of them.
 type Stop struct {
 	Wanted
