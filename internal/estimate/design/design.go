@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"gonum.org/v1/gonum/mat"
 	"gonum.org/v1/gonum/stat/distuv"
@@ -26,9 +27,18 @@ const kept = 0.93
 // give in that share of the sweeps: Student's t, of a scatter that came out large. Fewer
 // than three the fit fills up.
 func width(freedom int) float64 {
-	k := float64(max(3, freedom))
-	return distuv.StudentsT{Sigma: 1, Nu: k}.Quantile((1+fit.Confidence)/2) * math.Sqrt(distuv.ChiSquared{K: k}.Quantile(kept)/k)
+	freedom = max(3, freedom)
+	if w, known := widths.Load(freedom); known {
+		return w.(float64)
+	}
+	k := float64(freedom)
+	w := distuv.StudentsT{Sigma: 1, Nu: k}.Quantile((1+fit.Confidence)/2) * math.Sqrt(distuv.ChiSquared{K: k}.Quantile(kept)/k)
+	widths.Store(freedom, w)
+	return w
 }
+
+// widths are those that were asked for: a search asks for few, many thousand times.
+var widths sync.Map
 
 // Noise is the relative standard error of a point's mean after one second; it falls
 // with the square root of the seconds.
@@ -122,7 +132,8 @@ type Selection struct {
 	Cost      float64     // seconds, overhead and the first point's second run included
 }
 
-// most is how often a sweep is run at most: each time costs as much as the first.
+// most is how often a sweep is run at most: each time costs as much as the first, and adds
+// degrees of freedom.
 const most = 4
 
 // Seconds are the lengths of a point that are tried.
@@ -139,14 +150,17 @@ func Choose(candidates []Candidate, names []string, precision, overhead float64,
 		return Selection{}, fmt.Errorf("%d points to choose from, and %d are needed: allow more batch sizes or shapes", len(candidates), least)
 	}
 	best, closest := Selection{Cost: math.Inf(1)}, Selection{}
-	for times := 1; times <= most && math.IsInf(best.Cost, 1); times++ {
+	for times := 1; times <= most; times++ {
 		closest = everything(candidates, len(names), length{slices.Max(Seconds), times})
 		if worst(closest) > precision {
 			continue // and so is less than that
 		}
 		for _, seconds := range Seconds {
-			if p := greedy(candidates, len(names), length{seconds, times}, precision, overhead, least); worst(p) <= precision && p.Cost < best.Cost {
-				best = p
+			// What is added after the precision is reached can make more of the rest needless.
+			for _, until := range []float64{precision, precision / 2} {
+				if p := greedy(candidates, len(names), length{seconds, times}, until, precision, overhead, least); worst(p) <= precision && p.Cost < best.Cost {
+					best = p
+				}
 			}
 		}
 	}
@@ -178,14 +192,16 @@ type length struct {
 	times   int
 }
 
-func greedy(candidates []Candidate, parameters int, l length, precision, overhead float64, least int) Selection {
+// greedy adds points until the precision is one, and takes out what is not needed for the
+// other.
+func greedy(candidates []Candidate, parameters int, l length, until, precision, overhead float64, least int) Selection {
 	var chosen []int
 	left := make([]int, len(candidates))
 	for i := range left {
 		left[i] = i
 	}
 	reached := halfWidths(candidates, chosen, parameters, l)
-	for len(left) > 0 && (len(chosen) < least || slices.Max(reached) > precision) {
+	for len(left) > 0 && (len(chosen) < least || slices.Max(reached) > until) {
 		at, most := 0, math.Inf(-1)
 		for i, c := range left {
 			if d := volume(candidates, append(slices.Clone(chosen), c), parameters, l); d > most {
