@@ -80,7 +80,7 @@ func TestRounds(t *testing.T) {
 	if rounds < 2 || !slices.Contains([]string{precision.Reached, precision.Drift, precision.Budget}, why) || !strings.Contains(reasons, "alpha ±") {
 		t.Errorf("%d rounds, ended by %q: %q", rounds, why, reasons)
 	}
-	n.whole("run", "A100", slow)
+	honest(t, decode(n, layout.Run("run")+"/"+layout.ParametersOf("A100", shape), parameters.Decode), slow)
 }
 
 // With guidellm, too, whose points cost more than the budget allows for a second round:
