@@ -118,7 +118,7 @@ E2E ?=
 E2E_PARALLEL ?= 4
 e2e: GUIDELLM = 0.3.1
 e2e:
-	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 30m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/tests/e2e
+	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 60m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/tests/e2e
 
 # the same linter everywhere: where it cannot be installed, lint fails; and actionlint
 # over the forge's workflows

@@ -39,6 +39,7 @@ func ended(w wfv1.Workflow) (rounds int, why, reasons string) {
 // the middle of a round and retried, it measures what that round still lacks, and
 // nothing twice.
 func TestRounds(t *testing.T) {
+	t.Parallel()
 	n := newNamespace(t, "rounds")
 	n.serve("A100", slow)
 	n.install("--accelerators=A100", "--batch-sizes="+batches(roundSizes...), "--precision=alpha=8%,beta=40%", "--max-gpu-minutes=12")

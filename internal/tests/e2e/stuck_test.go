@@ -27,6 +27,7 @@ func messages(w wfv1.Workflow) string {
 // Whatever keeps a pod from running ends the workflow, with the reason and what to do.
 // The seconds until somebody can read it are in docs/cluster.md.
 func TestNothingHangs(t *testing.T) {
+	t.Parallel()
 	const patience = "--pending-timeout=1m"
 	for name, test := range map[string]struct {
 		flags []string
