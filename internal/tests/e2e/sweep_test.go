@@ -102,6 +102,7 @@ func TestSweep(t *testing.T) {
 			want = append(want,
 				layout.Run(run)+"/"+layout.Summaries+"/"+name+".json",
 				layout.Accelerator(run, name)+"/"+layout.Page,
+				layout.Accelerator(run, name)+"/"+layout.Server,
 				layout.Run(run)+"/"+layout.ParametersOf(name, shape))
 			for _, p := range pointsOf(name, sizes) {
 				want = append(want, layout.MeasurementOf(run, p))
@@ -196,7 +197,9 @@ func TestSweep(t *testing.T) {
 			}
 		}
 		t.Logf("nodes: %v, %d shared", own, shared)
-		if own["a100"] == 0 || shared > 3 { // the workflow, the summary and its retry
+		// The workflow, the first pod and what says that it did not start, the guard, the
+		// summary and its retry.
+		if own["a100"] == 0 || shared > 6 {
 			t.Errorf("nodes: %v, %d shared", own, shared)
 		}
 	})
