@@ -59,8 +59,9 @@ func guardTasks(p plan.Plan) []wfv1.DAGTask {
 		{Name: guardTemplate, Template: guardTemplate, Depends: startTemplate},
 		{
 			Name: notStartedTask, Template: startTemplate, Depends: startTemplate + ".Failed",
-			When: fmt.Sprintf(`"start" == "If start says timeout or deadline: the image %s cannot be pulled, or no node has room for a pod of 50m CPU and 64Mi; `+
-				`kubectl describe pod tells which. Correct step-image, image-pull-secrets or the nodes, then argo retry."`, p.StepImage),
+			When: fmt.Sprintf(`"start" == "If start says timeout or deadline: the image %s cannot be pulled, or no node has room for a pod of %s CPU and %s; `+
+				`kubectl describe pod tells which. Correct step-image, image-pull-secrets or the nodes, then argo retry."`,
+				p.StepImage, pods.Small.Requests.Cpu(), pods.Small.Requests.Memory()),
 		},
 	}
 }

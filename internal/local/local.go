@@ -134,18 +134,25 @@ func (r *Runner) failed(format string, args ...any) {
 	r.mu.Unlock()
 }
 
-// accelerator waits for the server, asks it whether it can run the points, and runs
-// them in order.
-func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []sweep.Point) error {
-	server, err := r.wait(ctx, a)
+// without goes on without an accelerator for which a step failed, which is said. The error
+// is what ends the run: that it was interrupted, or what no step said.
+func (r *Runner) without(ctx context.Context, a plan.Accelerator, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case failedStep(err):
 		r.failed("%s: %v", a.Name, err)
 		return nil
-	case err != nil:
-		return err
+	}
+	return err
+}
+
+// accelerator waits for the server, asks it whether it can run the points, and runs
+// them in order.
+func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []sweep.Point) error {
+	server, err := r.wait(ctx, a)
+	if err != nil || ctx.Err() != nil {
+		return r.without(ctx, a, err)
 	}
 	if r.Plan.Precision != "" {
 		return r.rounds(ctx, a, server)

@@ -111,11 +111,11 @@ func (b begun) same(wanted begun) bool {
 }
 
 func (r *Runner) writePlan(ctx context.Context) error {
-	data, err := json.MarshalIndent(begunWith(r.Plan), "", "  ")
+	data, err := layout.JSON(begunWith(r.Plan))
 	if err != nil {
 		return err
 	}
-	return r.Out.Put(ctx, path.Join(layout.Run(r.Run), layout.Plan), bytes.NewReader(append(data, '\n')))
+	return r.Out.Put(ctx, path.Join(layout.Run(r.Run), layout.Plan), bytes.NewReader(data))
 }
 
 // NameRun decides which run this is. A name that was given is taken, unless that run was

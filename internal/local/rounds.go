@@ -3,7 +3,6 @@ package local
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,14 +26,8 @@ func (r *Runner) rounds(ctx context.Context, a plan.Accelerator, server string) 
 			return err
 		}
 		round, err := r.round(ctx, a, number, have)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case failedStep(err):
-			r.failed("%s: %v", a.Name, err)
-			return nil
-		case err != nil:
-			return err
+		if err != nil || ctx.Err() != nil {
+			return r.without(ctx, a, err)
 		}
 		if len(round.Points) == 0 {
 			r.mu.Lock()
@@ -74,7 +67,10 @@ func (r *Runner) round(ctx context.Context, a plan.Accelerator, number int, have
 			return precision.Round{}, err
 		}
 		round, err := precision.Decode(data)
-		return round, exit.With(exit.Refused, err)
+		if err != nil {
+			err = exit.Errorf(exit.Refused, "%s: %w; begin another run, or remove it to have the round chosen again", r.at(key), err)
+		}
+		return round, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return precision.Round{}, err
@@ -94,12 +90,12 @@ func (r *Runner) round(ctx context.Context, a plan.Accelerator, number int, have
 	if err != nil || len(round.Points) == 0 {
 		return round, err
 	}
-	data, err := json.MarshalIndent(round, "", "  ")
+	data, err := layout.JSON(round)
 	if err != nil {
 		return round, err
 	}
 	r.Progress.Say(fmt.Sprintf("%s: round %d, %d points", a.Name, number, len(round.Points)))
-	return round, r.Out.Put(ctx, key, bytes.NewReader(append(data, '\n')))
+	return round, r.Out.Put(ctx, key, bytes.NewReader(data))
 }
 
 // Imprecise says, for each accelerator that did not reach the precision that was asked

@@ -146,7 +146,7 @@ const Auto = "auto"
 
 // How requests arrive that do not wait for those before them.
 const (
-	Poisson  = "poisson"  // at random
+	Poisson  = "poisson"  // at random, as those of many independent users do
 	Constant = "constant" // at even intervals
 )
 

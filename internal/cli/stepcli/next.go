@@ -48,7 +48,7 @@ Examples:
 	}
 }
 
-// asked is what step next is asked.
+// nextAsked is what step next is asked.
 type nextAsked struct {
 	shapes   []sweep.Shape
 	sizes    []int

@@ -55,7 +55,7 @@ func renderedFor(c *cli.Context, s parameters.Summary, content page.Content) (ma
 	o := render.Options{
 		ScaleTarget: steps.Aggregate.ScaleTarget.In(c), Metrics: steps.Aggregate.Metrics.In(c), Prometheus: steps.Aggregate.Prometheus.In(c),
 		MostReplicas: steps.Aggregate.MaxReplicas.In(c), Namespace: steps.Aggregate.TargetNamespace.In(c),
-		Joint: s.Joint, Points: content.Measurements, SLOs: nil,
+		Joint: s.Joint, Points: content.Measurements,
 		Note: func(text string) { fmt.Fprintln(c.App.ErrWriter, text) },
 	}
 	for _, one := range content.Capacity {

@@ -112,11 +112,6 @@ func shareProcessFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "share-process", Usage: "measure all batch sizes of a shape in one guidellm process, whose start is then paid for once"}
 }
 
-func shareProcess(c *cli.Context, s sweep.Sweep) (sweep.Sweep, error) {
-	s.ShareProcess = c.Bool("share-process")
-	return s, s.Validate()
-}
-
 // configFrom is the configuration that the command line asks for: the file over
 // the defaults, flags and their environment variables over the file. The error
 // holds every mistake of the sweep; what is needed only in a cluster is left to

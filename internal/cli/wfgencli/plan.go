@@ -59,7 +59,7 @@ Examples:
 			if c.IsSet("deploy") {
 				cfg.Deploy = c.Bool("deploy")
 			}
-			o := budget.Options{PerNode: budget.PodOverhead, Parallel: cfg.ParallelAccelerators, RequestSeconds: requestSeconds}
+			o := budget.Options{PerNode: plan.NodeOverhead, Parallel: cfg.ParallelAccelerators, RequestSeconds: requestSeconds}
 			if c.Bool("local") {
 				o.PerNode, o.Parallel = 0, 1
 				if c.String("config") == "" && !c.IsSet("driver") {
@@ -77,12 +77,10 @@ Examples:
 			if err := applyCosts(&cfg, c.StringSlice("gpu-cost")); err != nil {
 				return exit.With(exit.Usage, err)
 			}
-			s, err := shareProcess(c, cfg.Sweep())
-			if err == nil && s.ShareProcess && !c.Bool("local") {
-				err = errors.New("--share-process: a workflow has a pod for each point; give --local too")
-			}
-			if cfg.ShareProcess = s.ShareProcess; err == nil {
-				err = cfg.Validate()
+			cfg.ShareProcess = c.Bool("share-process")
+			err = cfg.Validate()
+			if cfg.ShareProcess && !c.Bool("local") {
+				err = errors.Join(err, errors.New("--share-process: a workflow has a pod for each point; give --local too"))
 			}
 			if err != nil {
 				return exit.With(exit.Usage, err)
@@ -90,7 +88,7 @@ Examples:
 			if cfg.Precision != "" {
 				err = planRounds(c.App.Writer, cfg, o)
 			} else {
-				err = budget.Expect(s, o).Write(c.App.Writer)
+				err = budget.Expect(cfg.Sweep(), o).Write(c.App.Writer)
 			}
 			if err != nil || c.Bool("local") {
 				return err

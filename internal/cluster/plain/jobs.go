@@ -120,7 +120,6 @@ func underTestOf(p plan.Plan, a plan.Accelerator) underTest {
 func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 	to := resultsOf(p, a)
 	m := pods.Meta(p, jobName(p, a))
-	labels, annotations := pods.Metadata(p, nil, pods.NotToBeEvicted)
 	maps.Copy(m.Labels, pods.QueueLabels(p))
 	volumes := []corev1.Volume{pods.TmpVolume(), pods.EmptyDir("results")}
 	if a.Deployed || intoConfigMap(p) {
@@ -142,23 +141,13 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 			BackoffLimit:          new(int32(1)),
 			ActiveDeadlineSeconds: new(p.AcceleratorDeadline(1)),
 			PodFailurePolicy:      failurePolicy(),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
-				Spec: corev1.PodSpec{
-					RestartPolicy:                corev1.RestartPolicyNever,
-					NodeSelector:                 p.LoadGeneratorNodeSelector,
-					Tolerations:                  p.LoadGeneratorTolerations,
-					PriorityClassName:            p.PriorityClass,
-					ImagePullSecrets:             pods.PullSecrets(p),
-					ServiceAccountName:           p.AccountName(),
-					AutomountServiceAccountToken: new(false),
-					EnableServiceLinks:           new(false),
-					SecurityContext:              security,
-					Volumes:                      volumes,
-					InitContainers:               first,
-					Containers:                   []corev1.Container{last},
-				},
-			},
+			Template: podOf(p, pods.NotToBeEvicted, corev1.PodSpec{
+				RestartPolicy:   corev1.RestartPolicyNever,
+				SecurityContext: security,
+				Volumes:         volumes,
+				InitContainers:  first,
+				Containers:      []corev1.Container{last},
+			}),
 		},
 	}
 	return manifest.Object{
@@ -170,6 +159,16 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 			{Path: "spec.template.spec.initContainers", Text: "Containers run one after another: no point is disturbed by another."},
 		},
 	}
+}
+
+// podOf is the pod of a Job: the spec, with what all of them have.
+func podOf(p plan.Plan, annotations map[string]string, spec corev1.PodSpec) corev1.PodTemplateSpec {
+	labels, annotations := pods.Metadata(p, nil, annotations)
+	spec.NodeSelector, spec.Tolerations = p.LoadGeneratorNodeSelector, p.LoadGeneratorTolerations
+	spec.PriorityClassName, spec.ImagePullSecrets = p.PriorityClass, pods.PullSecrets(p)
+	spec.ServiceAccountName = p.AccountName()
+	spec.AutomountServiceAccountToken, spec.EnableServiceLinks = new(false), new(false)
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations}, Spec: spec}
 }
 
 // failurePolicy ends the Job at once where another attempt cannot help, and does not
@@ -287,7 +286,6 @@ func container(p plan.Plan, name string, r corev1.ResourceRequirements, call ste
 // with them. Servers have somebody who waits for them.
 func guard(p plan.Plan) manifest.Object {
 	name := p.Name + "-guard"
-	labels, annotations := pods.Metadata(p, nil, nil)
 	m := pods.Meta(p, name)
 	maps.Copy(m.Labels, pods.QueueLabels(p))
 	g := steps.Guard
@@ -301,22 +299,12 @@ func guard(p plan.Plan) manifest.Object {
 		ObjectMeta: m,
 		Spec: batchv1.JobSpec{
 			ActiveDeadlineSeconds: new(p.AcceleratorDeadline(1)),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
-				Spec: corev1.PodSpec{
-					RestartPolicy:                corev1.RestartPolicyOnFailure,
-					NodeSelector:                 p.LoadGeneratorNodeSelector,
-					Tolerations:                  p.LoadGeneratorTolerations,
-					PriorityClassName:            p.PriorityClass,
-					ImagePullSecrets:             pods.PullSecrets(p),
-					ServiceAccountName:           p.AccountName(),
-					AutomountServiceAccountToken: new(false),
-					EnableServiceLinks:           new(false),
-					SecurityContext:              pods.Security(pods.StepUser),
-					Volumes:                      []corev1.Volume{pods.TmpVolume(), pods.TokenVolume()},
-					Containers:                   []corev1.Container{c},
-				},
-			},
+			Template: podOf(p, nil, corev1.PodSpec{
+				RestartPolicy:   corev1.RestartPolicyOnFailure,
+				SecurityContext: pods.Security(pods.StepUser),
+				Volumes:         []corev1.Volume{pods.TmpVolume(), pods.TokenVolume()},
+				Containers:      []corev1.Container{c},
+			}),
 		},
 	}
 	return manifest.Object{

@@ -98,7 +98,7 @@ func Estimate(in Inputs, o Options) parameters.Summary {
 		case !ok:
 			seen[k] = p
 		case groups[k] != nil:
-			// The measurements say it again, and again.
+			// The measurements say it again, by what is known now.
 		case p.Provenance.MeasuredTo > before.Provenance.MeasuredTo:
 			seen[k] = p
 			s.Notes = append(s.Notes, fmt.Sprintf("%s: estimated twice; the newer is taken", k))

@@ -16,7 +16,7 @@ type Options struct {
 	// RequestSeconds is the expected duration of one request.
 	RequestSeconds func(accelerator string, shape sweep.Shape, batch int) float64
 	Overhead       float64 // of each point beyond its load, seconds; see Overhead and Previous
-	PerNode        float64 // overhead of each node, seconds: PodOverhead, or 0 on one machine
+	PerNode        float64 // overhead of each node, seconds: plan.NodeOverhead, or 0 on one machine
 	Parallel       int     // accelerators at the same time; 0: all
 }
 

@@ -8,6 +8,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/plan"
 )
 
 func fleet() sweep.Sweep {
@@ -22,7 +23,7 @@ func fleet() sweep.Sweep {
 }
 
 func options(request float64) Options {
-	return Options{Overhead: 1, PerNode: PodOverhead, RequestSeconds: func(string, sweep.Shape, int) float64 { return request }}
+	return Options{Overhead: 1, PerNode: plan.NodeOverhead, RequestSeconds: func(string, sweep.Shape, int) float64 { return request }}
 }
 
 func near(t *testing.T, what string, got, want float64) {
@@ -34,13 +35,13 @@ func near(t *testing.T, what string, got, want float64) {
 
 func TestExpect(t *testing.T) {
 	p := Expect(fleet(), options(2))
-	point := 60.0 + 2 + 1 + PodOverhead    // load, last answers, driver, pod
-	accelerator := 2*point + 2*PodOverhead // and the wait and the estimate
+	point := 60.0 + 2 + 1 + plan.NodeOverhead    // load, last answers, driver, pod
+	accelerator := 2*point + 2*plan.NodeOverhead // and the wait and the estimate
 	near(t, "a point", p.Accelerators[0].Points[0].Seconds, point)
 	near(t, "an accelerator", p.Accelerators[0].Seconds, accelerator)
 	near(t, "GPU-minutes of two GPUs", p.Accelerators[0].GPUMinutes, 2*accelerator/60)
 	near(t, "money", p.Accelerators[0].Money, 2*accelerator/3600*2.5)
-	near(t, "side by side", p.Seconds, accelerator+PodOverhead)
+	near(t, "side by side", p.Seconds, accelerator+plan.NodeOverhead)
 	if p.Accelerators[0].Points[0].BatchSize != 1 || p.Points != 6 {
 		t.Errorf("points %+v", p.Accelerators[0].Points)
 	}
@@ -48,21 +49,21 @@ func TestExpect(t *testing.T) {
 	shared.Driver, shared.ShareProcess = sweep.Guidellm, true
 	o := options(2)
 	o.Overhead = 20
-	near(t, "a point whose start is shared", Expect(shared, o).Accelerators[0].Points[0].Seconds, 60+2+(20+levelOverhead)/2+PodOverhead)
+	near(t, "a point whose start is shared", Expect(shared, o).Accelerators[0].Points[0].Seconds, 60+2+(20+levelOverhead)/2+plan.NodeOverhead)
 	o = options(2)
 	o.Parallel = 2
-	near(t, "two at a time", Expect(fleet(), o).Seconds, 2*accelerator+PodOverhead)
+	near(t, "two at a time", Expect(fleet(), o).Seconds, 2*accelerator+plan.NodeOverhead)
 }
 
 func TestRequestsEndAPoint(t *testing.T) {
 	s := fleet()
 	s.MaxSeconds, s.MaxRequests = 0, 80
 	p := Expect(s, options(2))
-	near(t, "80 requests of 2 s, one at a time", p.Accelerators[0].Points[0].Seconds, 80*2+2+1+PodOverhead)
-	near(t, "eight at a time", p.Accelerators[0].Points[1].Seconds, 80*2/8+2+1+PodOverhead)
+	near(t, "80 requests of 2 s, one at a time", p.Accelerators[0].Points[0].Seconds, 80*2+2+1+plan.NodeOverhead)
+	near(t, "eight at a time", p.Accelerators[0].Points[1].Seconds, 80*2/8+2+1+plan.NodeOverhead)
 	s.MaxSeconds = 30
-	near(t, "the seconds end it first", Expect(s, options(2)).Accelerators[0].Points[0].Seconds, 30+2+1+PodOverhead)
-	near(t, "three requests at least", Expect(s, options(20)).Accelerators[0].Points[0].Seconds, 60+20+1+PodOverhead)
+	near(t, "the seconds end it first", Expect(s, options(2)).Accelerators[0].Points[0].Seconds, 30+2+1+plan.NodeOverhead)
+	near(t, "three requests at least", Expect(s, options(20)).Accelerators[0].Points[0].Seconds, 60+20+1+plan.NodeOverhead)
 }
 
 func TestOverhead(t *testing.T) {

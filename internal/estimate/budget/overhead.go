@@ -6,13 +6,8 @@ import (
 
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/sweep"
-	"wfgen.dev/internal/sweep/plan"
 	"wfgen.dev/internal/sweep/release"
 )
-
-// PodOverhead is what a node of a workflow costs, seconds: scheduling, start and
-// saving of artifacts. A point, and an accelerator's wait and estimate, are one each.
-const PodOverhead = plan.NodeOverhead
 
 // nativeOverhead is what a point of the native driver costs beyond its load, seconds.
 const nativeOverhead = 1.0

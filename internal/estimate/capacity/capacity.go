@@ -73,7 +73,7 @@ func Of(s parameters.Summary, o Options) File {
 func one(p *parameters.Parameters, joint []parameters.Joint, o Options) Capacity {
 	c := Capacity{Model: p.Model, Accelerator: p.Accelerator, Shape: p.Shape, Verdict: fit.NewVerdict(), PricePerHour: priceOf(o.Prices, p.Accelerator)}
 	srv := serverOf(p, o)
-	c.Assumed = Assumed{Arrivals: Poisson, MaxNumSeqs: srv.maxInFlight, ChunkTokens: srv.chunk, OutputSpread: srv.spread, LargestBatch: largest(p), Curve: curved(p)}
+	c.Assumed = Assumed{Arrivals: sweep.Poisson, MaxNumSeqs: srv.maxInFlight, ChunkTokens: srv.chunk, OutputSpread: srv.spread, LargestBatch: largest(p), Curve: curved(p)}
 	m, why := measuredOf(p, joint, srv)
 	if why != nil {
 		c.Verdict.Refuse(*why)

@@ -15,9 +15,6 @@ import (
 // Schema names the version of capacity.json.
 const Schema = "wfgen.dev/capacity/v1"
 
-// Poisson arrivals are at random, as those of many independent users are.
-const Poisson = "poisson"
-
 // File is capacity.json: what one replica bears within the objectives, for every model,
 // accelerator and shape. Latencies are in ms, rates are requests per second.
 type File struct {

@@ -129,7 +129,7 @@ func mixed(ps []*parameters.Parameters, joint []parameters.Joint, o Options) Cap
 		return c
 	}
 	srv := server{r.chunk, r.maxInFlight, o.Spread}
-	c.Assumed = Assumed{Arrivals: Poisson, MaxNumSeqs: r.maxInFlight, ChunkTokens: r.chunk, OutputSpread: o.Spread, LargestBatch: longest}
+	c.Assumed = Assumed{Arrivals: sweep.Poisson, MaxNumSeqs: r.maxInFlight, ChunkTokens: r.chunk, OutputSpread: o.Spread, LargestBatch: longest}
 	for i := range laws {
 		k := laws[i].class(srv)
 		k.share = shares[i].part

@@ -143,8 +143,9 @@ var Seconds = []float64{10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600
 // is at most precision (0.02: 2 %) and which has at least so many points. For each
 // length of a point it adds the candidate that shrinks the volume of the
 // parameters' confidence region most (D-optimal, greedily: V. V. Fedorov, "Theory of
-// Optimal Experiments", 1972) until the precision is reached, and takes out again what is not needed. overhead
-// is what a point costs beside its seconds. names are those of the parameters.
+// Optimal Experiments", 1972) until the precision is reached, and takes out again what is
+// not needed. overhead is what a point costs besides, seconds. names are those of the
+// parameters.
 func Choose(candidates []Candidate, names []string, precision, overhead float64, least int) (Selection, error) {
 	if len(candidates) < least {
 		return Selection{}, fmt.Errorf("%d points to choose from, and %d are needed: allow more batch sizes or shapes", len(candidates), least)

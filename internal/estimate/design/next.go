@@ -14,6 +14,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 	"wfgen.dev/internal/sweep/precision"
 )
 
@@ -479,7 +480,7 @@ func (w Wish) functionals(s server) [][][]float64 {
 			continue
 		}
 		one := make([]float64, 4)
-		i := slices.Index([]string{"alpha", "beta", "gamma", "delta"}, g.Of)
+		i := slices.Index(linear4.Names(), g.Of)
 		if one[i] = 1; g.Effect {
 			one[i] = s.law[3] * s.tokens * w.largest() / (s.law[2] + s.law[3]*s.tokens*w.largest())
 		}

@@ -4,7 +4,6 @@
 package prefill
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,6 +19,7 @@ import (
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep/engine"
 )
@@ -141,13 +141,13 @@ func (r *Record) Judge(mostSpread float64) {
 		return
 	}
 	slices.Sort(times)
-	r.MedianTTFTMS = quantile(times, 0.5)
-	spread := (quantile(times, 0.9) - quantile(times, 0.1)) / r.MedianTTFTMS
+	r.MedianTTFTMS = measurement.Quantile(times, 0.5)
+	spread := (measurement.Quantile(times, 0.9) - measurement.Quantile(times, 0.1)) / r.MedianTTFTMS
 	r.SpreadPercent = 100 * spread
 	r.TokensPerSecond = 1000 * float64(r.ChunkTokens) / r.MedianTTFTMS
 	if !(spread <= mostSpread) {
 		r.Verdict.Refuse(reason.New(reason.Scatter, "the same work on an idle server took from %.4g to %.4g ms (10 to 90 %% of the prompts), %.3g %% of the median, where %.3g %% are let pass",
-			quantile(times, 0.1), quantile(times, 0.9), 100*spread, 100*mostSpread).Cured("fix the clocks, keep others off the node, and measure again"))
+			measurement.Quantile(times, 0.1), measurement.Quantile(times, 0.9), 100*spread, 100*mostSpread).Cured("fix the clocks, keep others off the node, and measure again"))
 	}
 	for _, unknown := range []struct{ name, value, cure string }{
 		{"the model's revision", r.Identity.ModelRevision, "give --model-revision"},
@@ -159,16 +159,6 @@ func (r *Record) Judge(mostSpread float64) {
 	}
 }
 
-// quantile of ascending values, between two of them interpolated.
-func quantile(values []float64, share float64) float64 {
-	at := share * float64(len(values)-1)
-	i := int(math.Floor(at))
-	if i+1 >= len(values) {
-		return values[len(values)-1]
-	}
-	return values[i] + (at-float64(i))*(values[i+1]-values[i])
-}
-
 // Usable says whether the rate may be used.
 func (r *Record) Usable() bool { return r.Verdict.Level != fit.Refused && r.TokensPerSecond > 0 }
 
@@ -178,20 +168,18 @@ func (r Record) Encode() ([]byte, error) {
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("prefill: %w", err)
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	err := e.Encode(r)
-	return b.Bytes(), err
+	return layout.JSONWithin(r, "prefill record", mostBytes)
 }
+
+// mostBytes is the most that a record may hold: a thousand samples are a fifth of it.
+const mostBytes = 1 << 20
 
 // Decode reads a record; name is what errors call it. Unknown fields are ignored. The
 // error names every mistake and has the code of refused data.
 func Decode(in io.Reader, name string) (Record, error) {
 	var r Record
-	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&r); err != nil {
-		return r, exit.Errorf(exit.Refused, "%s: not a prefill record: %w", name, err)
+	if err := layout.ReadJSON(in, name, "prefill record", &r, mostBytes); err != nil {
+		return r, err
 	}
 	if err := r.validate(); err != nil {
 		return r, exit.Errorf(exit.Refused, "%s: %w", name, err)

@@ -11,6 +11,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 )
 
 // The model-data.json of llm-inferno since 2026-03. Numbers are numbers.
@@ -63,8 +64,7 @@ func inferno(ps []parameters.Parameters, o Options) ([]byte, error) {
 			PerfParms: infernoParms{number(0), number(1), number(2)},
 		})
 	}
-	text, err := json.MarshalIndent(data, "", "  ")
-	return append(text, '\n'), err
+	return layout.JSON(data)
 }
 
 // router writes the peakPrefillThroughput of every accelerator: prompt tokens over

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -14,6 +13,7 @@ import (
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep/slo"
 )
 
@@ -72,11 +72,10 @@ func calibration(r prefill.Record, o Options) ([]byte, error) {
 	for _, why := range r.Verdict.Reasons {
 		o.note("%s on %s: %s", r.Model, r.Accelerator, why)
 	}
-	text, err := json.MarshalIndent(calibrationRecord{
+	return layout.JSON(calibrationRecord{
 		SchemaVersion: 1, Status: "OK", Fingerprint: r.Fingerprint, ModelRevision: r.Identity.ModelRevision, EngineImageDigest: r.Identity.ImageDigest,
 		ChunkTokens: r.ChunkTokens, ValidSamples: valid, MedianTTFTSeconds: r.MedianTTFTMS / 1000, PeakPrefill: math.Round(10*r.TokensPerSecond) / 10, Applied: true,
-	}, "", "  ")
-	return append(text, '\n'), err
+	})
 }
 
 // kedaTokens writes the ScaledObject that scales by the seconds that the prompt tokens in

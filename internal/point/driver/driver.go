@@ -43,16 +43,8 @@ func (o Options) BatchSizes() []int {
 	return []int{o.BatchSize}
 }
 
-// OutputTokens are the lengths between which those of the answers are drawn, all
-// alike likely, so that their mean is Shape's. Answers of one length keep the
-// streams in the order in which they started for the whole point: the same requests
-// meet the same prefills again and again, and how they happened to start is measured
-// as if it were the server.
-func (o Options) OutputTokens() (least, most int) {
-	n := o.Shape.OutputTokens
-	width := max(0, min(int(o.Spread*float64(n)), n-2)) // one token has no gap to measure
-	return n - width, n + width
-}
+// OutputTokens are the lengths between which those of the answers are drawn.
+func (o Options) OutputTokens() (least, most int) { return o.Shape.Drawn(o.Spread) }
 
 // Driver makes the load of one point.
 type Driver interface {

@@ -35,13 +35,17 @@ func (q *Quantiles) StandardDeviation() float64 {
 // interpolates.
 func quantiles(values []float64) *Quantiles {
 	slices.Sort(values)
-	at := func(p float64) float64 {
-		x := p * float64(len(values)-1)
-		low := int(x)
-		high := min(low+1, len(values)-1)
-		return rounded(values[low] + (x-float64(low))*(values[high]-values[low]))
-	}
+	at := func(share float64) float64 { return rounded(Quantile(values, share)) }
 	return &Quantiles{Min: at(0), P10: at(0.10), P25: at(0.25), P50: at(0.50), P75: at(0.75), P90: at(0.90), P95: at(0.95), P99: at(0.99), Max: at(1)}
+}
+
+// Quantile of ascending values, of which there is at least one; between two of them it
+// interpolates.
+func Quantile(ascending []float64, share float64) float64 {
+	at := share * float64(len(ascending)-1)
+	low := int(at)
+	high := min(low+1, len(ascending)-1)
+	return ascending[low] + (at-float64(low))*(ascending[high]-ascending[low])
 }
 
 // Course is how a point went, from the first request to the last answer: means over

@@ -69,8 +69,9 @@ type Stop struct {
 	Looks     int
 	ITL, TTFT float64 // half widths at the last look, relative; 0: none was taken
 
-	noise [2]float64 // variance of the mean times the window, largest seen, relative
-	next  float64    // window of the next look, seconds
+	noise   [2]float64 // variance of the mean times the window, largest seen, relative
+	next    float64    // window of the next look, seconds
+	outside float64    // seconds before and after the window, when it was looked at last
 }
 
 const (
@@ -78,16 +79,24 @@ const (
 	looksGrow  = 1.5
 )
 
+// Due tells whether a look is worth it at so many requests, from the first of which to the
+// end of the last so many seconds have passed.
+func (s *Stop) Due(requests int, seconds float64) bool {
+	return requests >= fewestLook*s.Streams && seconds-s.outside >= s.next
+}
+
 // Enough looks at the requests that have ended so far, in any order, and tells whether
 // the point may end. It does not look again before there is enough more to see.
 func (s *Stop) Enough(rows []record.Request) bool {
-	if len(rows) < fewestLook*s.Streams || spanOf(rows) < s.next {
+	span := spanOf(rows)
+	if !s.Due(len(rows), span) {
 		return false
 	}
 	w, _, err := Reduce(rows, s.Streams)
 	if err != nil || w.ITL == nil || w.TTFT == nil {
 		return false
 	}
+	s.outside = span - w.WindowSeconds
 	request := (w.TTFT.MeanMS + w.ITL.MeanMS*(tokensOf(rows)-1)) / 1000
 	if w.WindowSeconds < max(s.next, fewestLook*request) {
 		return false

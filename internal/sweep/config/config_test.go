@@ -256,6 +256,9 @@ func TestMistakes(t *testing.T) {
 			c.Deploy, c.Accelerators[0].DeviceClass, c.Accelerators[1].DeviceClass = true, "gpu.nvidia.com", "gpu.nvidia.com"
 		}, "device-class of H100: A100 claims the same devices"},
 		{"engine", func(c *Config) { c.Engine = "tgi" }, `engine: "tgi" is none of vllm, sglang`},
+		{"engine of a server with arguments", func(c *Config) {
+			c.Engine, c.Deploy, c.Server.Args = "tgi", true, []string{"--max-concurrent-requests=8"}
+		}, `engine: "tgi" is none of vllm, sglang`},
 		{"argument of SGLang", func(c *Config) { c.Deploy, c.Engine, c.Server.Args = true, "sglang", []string{"--tp-size=2"} }, "server.args: --tp-size is given by the sweep itself"},
 		{"root", func(c *Config) { c.Deploy, c.Server.User = true, 0 }, "server.user: 0 is root"},
 		{"quantity of a server", func(c *Config) { c.Deploy, c.Accelerators[1].Server.Shm = true, "8 GB" }, `server of H100.shm: "8 GB" is not`},

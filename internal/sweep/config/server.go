@@ -220,7 +220,7 @@ func (c Config) checkServers(m *mistakes) {
 	for _, a := range c.Accelerators {
 		if c.Deploys(a) {
 			a.Server.check(m, "accelerators: server of "+a.Name, e)
-			if known, ok := catalogue.Find(a.Name); ok && !a.Simulated && known.Resource != "nvidia.com/gpu" && c.ServerOf(a).Image == e.Image {
+			if known, ok := catalogue.Find(a.Name); ok && !a.Simulated && known.Resource != "nvidia.com/gpu" && e.Image != "" && c.ServerOf(a).Image == e.Image {
 				m.add("accelerators: server of %s.image: %s runs on NVIDIA GPUs alone; give one for %s", a.Name, e.Image, known.Resource)
 			}
 		}

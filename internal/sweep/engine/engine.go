@@ -129,8 +129,11 @@ func (e Engine) Args(s Settings) []string { return e.args(s) }
 var mayBeOther = []string{"--dtype", "--max-model-len", "--context-length", "--no-enable-prefix-caching", "--disable-radix-cache", "--enable-metrics"}
 
 // Gives says whether an argument, --name or --name=value, is one that the sweep gives
-// itself, and that must not be another.
+// itself, and that must not be another. An engine that is not known gives none.
 func (e Engine) Gives(argument string) bool {
+	if e.args == nil {
+		return false
+	}
 	name, _, _ := strings.Cut(argument, "=")
 	own := slices.Clone(e.more)
 	for _, a := range e.args(Settings{}) {

@@ -217,7 +217,7 @@ func (p Plan) Names() []string {
 }
 
 // NodeOverhead is what a node of a workflow costs, seconds: scheduling, start and saving
-// of artifacts.
+// of artifacts. A point, and an accelerator's wait and estimate, are one each.
 const NodeOverhead = 5
 
 // Deadlines. A pod that is over its own is ended.

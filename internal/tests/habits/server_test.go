@@ -85,7 +85,7 @@ func (s *server) start(t *testing.T) string {
 			http.NotFound(w, r)
 		case "not allowed":
 			w.WriteHeader(http.StatusMethodNotAllowed)
-		case "not implemented":
+		case "501":
 			w.WriteHeader(http.StatusNotImplemented)
 		case "hangs":
 			<-r.Context().Done()

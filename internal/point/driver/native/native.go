@@ -285,19 +285,29 @@ type precise struct {
 	measurement.Stop
 	mutex sync.Mutex
 	rows  []record.Request
+	begin float64 // of the first, Unix seconds
+	end   float64 // of the last
 }
 
 func (p *precise) add(row record.Request) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.rows = append(p.rows, row)
+	if len(p.rows) == 0 || row.Start < p.begin {
+		p.begin = row.Start
+	}
+	p.rows, p.end = append(p.rows, row), max(p.end, row.End)
 }
 
+// enough asks the rule, where there is enough to look at: rows are many.
 func (p *precise) enough() bool {
 	p.mutex.Lock()
-	rows := slices.Clone(p.rows)
+	var rows []record.Request
+	due := p.Due(len(p.rows), p.end-p.begin)
+	if due {
+		rows = slices.Clone(p.rows)
+	}
 	p.mutex.Unlock()
-	return p.Enough(rows)
+	return due && p.Enough(rows)
 }
 
 // watch ends the load when its time is over, or its means are told as well as asked,
