@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -105,9 +107,20 @@ func (w wish) point(r design.Run, random *rand.Rand, at float64) (m design.Measu
 	return m, nil
 }
 
+// seedVariable is the number of the first sweep, from which its seed is made: a rule that
+// was tuned on some sweeps is judged by others.
+const seedVariable = "WFGEN_COVERAGE_SEED"
+
 // many are so many sweeps of a wish.
 func (w wish) many(tb testing.TB, n int) []outcome {
 	tb.Helper()
+	first := uint64(0)
+	if text := os.Getenv(seedVariable); text != "" {
+		var err error
+		if first, err = strconv.ParseUint(text, 10, 64); err != nil {
+			tb.Fatalf("%s: %v", seedVariable, err)
+		}
+	}
 	all, errs := make([]outcome, n), make([]error, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -118,7 +131,7 @@ func (w wish) many(tb testing.TB, n int) []outcome {
 				if i >= n {
 					return
 				}
-				all[i], errs[i] = w.to(uint64(i))
+				all[i], errs[i] = w.to(first + uint64(i))
 			}
 		})
 	}
