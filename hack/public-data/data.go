@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -23,8 +24,16 @@ const (
 // row is one measured load of one shape.
 type row struct {
 	shape     sweep.Shape
-	saturated bool // made by the throughput strategy, whose requests queue
-	point     fit.Point
+	saturated bool      // made by the throughput strategy, whose requests queue
+	point     fit.Point // its batch is the tool's concurrency, of the requests that were completed
+	inFlight  float64   // in the mean, those counted that the end of the run cut off
+}
+
+// counted is the point over the requests in flight.
+func (r row) counted() fit.Point {
+	p := r.point
+	p.Batch = r.inFlight
+	return p
 }
 
 // loadGPU takes the means of ITL and the medians of TTFT: some means of TTFT in the
@@ -33,7 +42,7 @@ type row struct {
 func loadGPU(dir string) ([]row, error) {
 	return load(filepath.Join(dir, gpuFile), func(c cells) row {
 		strategy := c.text("strategy")
-		return row{
+		r := row{
 			shape:     sweep.Shape{PromptTokens: int(c.number("target_in")), OutputTokens: int(c.number("target_out"))},
 			saturated: strategy == "throughput",
 			point: fit.Point{
@@ -42,6 +51,12 @@ func loadGPU(dir string) ([]row, error) {
 				ITL: fit.Sample{MS: c.number("itl_ms_mean")}, TTFT: fit.Sample{MS: c.number("ttft_ms_median")},
 			},
 		}
+		requests := measurement.Requests{Successful: int(c.number("n_ok")), Incomplete: int(c.number("n_incomplete"))}
+		r.inFlight = requests.InFlight(r.point.Batch)
+		if strategy == "synchronous" {
+			r.inFlight = min(r.inFlight, 1)
+		}
+		return r
 	})
 }
 
@@ -49,7 +64,7 @@ func loadCPU(dir string) ([]row, error) {
 	return load(filepath.Join(dir, cpuFile), func(c cells) row {
 		shape, err := sweep.ParseShape(c.text("shape"))
 		c.note(err)
-		return row{shape: shape, point: fit.Point{
+		return row{shape: shape, inFlight: c.number("concurrency"), point: fit.Point{
 			Pair: "vLLM on two CPU cores", Label: c.text("streams") + " streams",
 			Batch: c.number("concurrency"), PromptTokens: c.number("prompt_tokens"), OutputTokens: c.number("output_tokens"),
 			ITL: fit.Sample{MS: c.number("itl_ms_mean")}, TTFT: fit.Sample{MS: c.number("ttft_ms_mean")},

@@ -44,24 +44,25 @@ func run(w io.Writer, dir string) error {
 	p := &printer{w: w}
 	p.line("### Per shape: Llama-3.1-8B on a GPU, %d shapes", len(shapes))
 	p.line("")
-	p.line("| shape | points used | linear to | bends before | ITL: wls | ITL: two-point | TTFT: wls | TTFT: two-point | ITL: wls of 1..%d, all its points | beta |", most)
-	p.line("|---|---|---|---|---|---|---|---|---|---|")
+	p.line("| shape | points used | linear to | bends before | ITL: wls | ITL: two-point | TTFT: wls | TTFT: two-point | ITL: wls of 1..%d, all its points | the same over requests in flight | beta |", most)
+	p.line("|---|---|---|---|---|---|---|---|---|---|---|")
 	var mean shapeResult
 	for _, s := range shapes {
 		bend := "-"
 		if s.bend > 0 {
 			bend = fmt.Sprintf("%.0f", s.bend)
 		}
-		p.line("| %s | %d | %.0f | %s | %s | %s | %s | %s | %s | %s |", s.shape, s.used, s.linearTo, bend,
-			percent(s.itl), percent(s.itlTwo), percent(s.ttft), percent(s.ttftTwo), percent(s.within), parameters.Format(s.fit.Beta.Value))
+		p.line("| %s | %d | %.0f | %s | %s | %s | %s | %s | %s | %s | %s |", s.shape, s.used, s.linearTo, bend,
+			percent(s.itl), percent(s.itlTwo), percent(s.ttft), percent(s.ttftTwo), percent(s.within), percent(s.inFlight), parameters.Format(s.fit.Beta.Value))
 		n := float64(len(shapes))
 		mean.itl += s.itl / n
 		mean.itlTwo += s.itlTwo / n
 		mean.ttft += s.ttft / n
 		mean.ttftTwo += s.ttftTwo / n
 		mean.within += s.within / n
+		mean.inFlight += s.inFlight / n
 	}
-	p.line("| mean | | | | %s | %s | %s | %s | %s | |", percent(mean.itl), percent(mean.itlTwo), percent(mean.ttft), percent(mean.ttftTwo), percent(mean.within))
+	p.line("| mean | | | | %s | %s | %s | %s | %s | %s | |", percent(mean.itl), percent(mean.itlTwo), percent(mean.ttft), percent(mean.ttftTwo), percent(mean.within), percent(mean.inFlight))
 	for _, t := range []struct {
 		title string
 		rows  []row
@@ -85,6 +86,7 @@ type shapeResult struct {
 	reached                    float64 // largest load that did not saturate the server
 	itl, itlTwo, ttft, ttftTwo float64
 	within                     float64 // of ITL over all points up to most, by a line that was asked to be for them
+	inFlight                   float64 // the same over the requests in flight, instead of the tool's concurrency
 }
 
 // most is the batch up to which a server of this size is asked to be linear.
@@ -93,6 +95,7 @@ const most = 128
 func perShape(rows []row) []shapeResult {
 	points := map[sweep.Shape][]fit.Point{}
 	recipe := map[sweep.Shape][]fit.Point{} // the synchronous and the throughput run
+	inFlight := map[sweep.Shape][]fit.Point{}
 	reached := map[sweep.Shape]float64{}
 	var shapes []sweep.Shape
 	for _, r := range rows {
@@ -104,6 +107,7 @@ func perShape(rows []row) []shapeResult {
 		}
 		if !r.saturated {
 			points[r.shape] = append(points[r.shape], r.point)
+			inFlight[r.shape] = append(inFlight[r.shape], r.counted())
 			reached[r.shape] = max(reached[r.shape], r.point.Batch)
 		}
 	}
@@ -130,13 +134,7 @@ func perShape(rows []row) []shapeResult {
 			r.ttft += math.Abs(f.TTFT.Residuals[i]) / n
 			r.ttftTwo += math.Abs((two.Gamma.Value+two.Delta.Value*ps[i].PromptTokens*ps[i].Batch)/ps[i].TTFT.MS-1) / n
 		}
-		var asked []int
-		for i, p := range ps {
-			if p.Batch <= most {
-				asked = append(asked, i)
-			}
-		}
-		r.within, _ = errorsOver(fit.FitLinear4(ps, fit.Options{Method: fit.WLS, From: 1, To: most}).ITL.Residuals, asked)
+		r.within, r.inFlight = errorWithin(ps), errorWithin(inFlight[shape])
 		if f.ITL.BendFrom != nil {
 			r.bend = *f.ITL.BendFrom
 		}
@@ -145,11 +143,26 @@ func perShape(rows []row) []shapeResult {
 	return results
 }
 
-// pointsOf are all points for a joint fit; those of a saturated server are void.
+// errorWithin is the mean error of ITL over all points up to most, of the line that is
+// asked to be for them.
+func errorWithin(points []fit.Point) float64 {
+	var asked []int
+	for i, p := range points {
+		if p.Batch <= most {
+			asked = append(asked, i)
+		}
+	}
+	mean, _ := errorsOver(fit.FitLinear4(points, fit.Options{Method: fit.WLS, From: 1, To: most}).ITL.Residuals, asked)
+	return mean
+}
+
+// pointsOf are all points for a joint fit, over the requests in flight: how many of them a
+// tool's concurrency leaves out depends on how long a request takes, and with it on the
+// shape. Those of a saturated server are void.
 func pointsOf(rows []row) []fit.Point {
 	points := make([]fit.Point, len(rows))
 	for i, r := range rows {
-		points[i] = r.point
+		points[i] = r.counted()
 		if r.saturated {
 			points[i].Void = new(reason.New(reason.Queue, "its requests queued"))
 		}

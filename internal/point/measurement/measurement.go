@@ -159,6 +159,17 @@ type Requests struct {
 	Errors     map[string]int `json:"errors,omitempty"` // what went wrong, and how often
 }
 
+// InFlight is how many requests were in flight in the mean of a run, where completed is
+// how many of those were that the run completed: a tool's own statistics leave out what
+// the end of the run cut off. Such a request had been in flight for half as long as one
+// takes, and by Little's law completed is Successful times that long over the run's length.
+func (r Requests) InFlight(completed float64) float64 {
+	if r.Successful == 0 {
+		return completed
+	}
+	return completed * (1 + float64(r.Incomplete)/float64(2*r.Successful))
+}
+
 // Driver is what made the load.
 type Driver struct {
 	Name    string `json:"name"` // guidellm or native

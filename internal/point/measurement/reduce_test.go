@@ -291,3 +291,25 @@ func TestPlainHoldsWhatTheWindowLeavesOut(t *testing.T) {
 		t.Errorf("plain ITL %.4f ms, batch %.3f; the window's batch is %.3f", w.Plain.ITLMS, w.Plain.Batch, w.Batch)
 	}
 }
+
+// A request every second that takes ten: the ten that the end cuts off count as well.
+func TestInFlightCountsTheCutOff(t *testing.T) {
+	const seconds, takes = 60, 10
+	r := Requests{}
+	all := 0.0
+	for start := range seconds {
+		all += min(takes, float64(seconds-start)) / seconds
+		if start+takes <= seconds {
+			r.Successful++
+		} else {
+			r.Incomplete++
+		}
+	}
+	completed := float64(r.Successful) * takes / seconds
+	if got := r.InFlight(completed); math.Abs(got/all-1) > 0.02 || completed > 0.95*all {
+		t.Errorf("%d completed, %d cut off: %.3g in flight by those completed, %.3g with the others; in truth %.3g", r.Successful, r.Incomplete, completed, got, all)
+	}
+	if got := (Requests{Incomplete: 3}).InFlight(2); got != 2 {
+		t.Errorf("without a completed request: %v", got)
+	}
+}

@@ -557,7 +557,10 @@ func (b *benchmark) fromRows(out *reduced) string {
 func (b *benchmark) fromSummary(out *reduced, basis string) {
 	n := out.requests.Successful
 	w := measurement.Witness{Requests: n, WindowStart: out.startedAt, WindowSeconds: out.seconds, Basis: basis}
-	w.Batch = positive(b.Metrics.Concurrency.Successful.Mean)
+	w.Batch = out.requests.InFlight(positive(b.Metrics.Concurrency.Successful.Mean))
+	if out.batch > 0 {
+		w.Batch = min(w.Batch, max(float64(out.batch), b.Metrics.Concurrency.Successful.Mean))
+	}
 	var reason string
 	if w.ITL, reason = b.Metrics.ITL.Successful.estimate("ITL", n, w.Batch, out); reason != "" {
 		out.voided("%s", reason)

@@ -30,7 +30,7 @@ func TestReadLog(t *testing.T) {
 		{"v0.3.1-console.log", Options{}, levels},
 		{"v0.3.1-console-80-columns.log", Options{}, levels}, // wrapped by rich, as without a terminal
 		{"v0.3.1-throughput-console.log", Options{BatchSize: 4, Model: "alias"}, []point{
-			{"0.3.x", "alias", "http://127.0.0.1:8500", sweep.Shape{PromptTokens: 32, OutputTokens: 8}, 4, "console", 10.8, 32.8, 3.79, 138, 0}}},
+			{"0.3.x", "alias", "http://127.0.0.1:8500", sweep.Shape{PromptTokens: 32, OutputTokens: 8}, 4, "console", 10.8, 32.8, 3.831, 138, 0}}},
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			all, err := ReadLog(strings.NewReader(string(content(t, test.file))), "l.txt", test.o)
