@@ -46,6 +46,9 @@ func (c *Client) Scrape(ctx context.Context, modelName string) (record.Scrape, e
 		Outputs:         p.histogram(outputs),
 		Generated:       p.value(generated),
 	}
+	if s.Outputs == nil {
+		s.Outputs = p.outputsOfTotals()
+	}
 	for to, fact := range map[*float64]Fact{&s.Running: running, &s.Waiting: waiting} {
 		if v := p.value(fact); v != nil {
 			*to = *v

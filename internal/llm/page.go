@@ -19,6 +19,7 @@ type page struct {
 	series map[string][]sample // by plainName
 	odd    map[string]string   // names of metrics that say what cannot be, by plainName: as if they were not there
 	model  string              // whose series are taken; empty: everybody's
+	asked  string              // the model that was asked for
 }
 
 type sample struct {
@@ -48,7 +49,7 @@ func plainName(name string) string {
 // parsePage reads the text formats of Prometheus and OpenMetrics. Comments, types and
 // exemplars are passed over.
 func parsePage(text []byte, model string) page {
-	p := page{series: map[string][]sample{}, odd: map[string]string{}}
+	p := page{series: map[string][]sample{}, odd: map[string]string{}, asked: model}
 	named := false
 	for line := range bytes.Lines(text) {
 		written, s, ok := parseSample(bytes.TrimSpace(line))
@@ -171,13 +172,21 @@ func (p page) named(n Name, end string) []sample {
 		return nil
 	}
 	key, value, selects := strings.Cut(n.Label, "=")
-	var all []sample
+	var all, asked []sample
 	for _, s := range p.series[plainName(n.Name)+end] {
 		name, has := s.labels["model_name"]
 		if p.model != "" && has && name != p.model || selects && s.labels[key] != value {
 			continue
 		}
 		all = append(all, s)
+		if s.labels["model"] == p.asked {
+			asked = append(asked, s)
+		}
+	}
+	// Triton tells its models apart by another label, and the parts of an ensemble are
+	// models of their own, of which one alone has a batch.
+	if len(asked) > 0 {
+		return asked
 	}
 	return all
 }
@@ -236,4 +245,14 @@ func (p page) histogram(f Fact) *record.Histogram {
 		}
 	}
 	return nil
+}
+
+// outputsOfTotals is the output tokens of finished requests, of a server that has no
+// histogram of them and counts a request's tokens as it ends; nil of any other.
+func (p page) outputsOfTotals() *record.Histogram {
+	tokens, requests := p.value(atTheEnd), p.value(successes)
+	if tokens == nil || requests == nil {
+		return nil
+	}
+	return &record.Histogram{SumSeconds: *tokens, Count: *requests} // tokens where a histogram of time has seconds
 }

@@ -46,6 +46,10 @@ func TestMetricsAsTheyAre(t *testing.T) {
 		"TGI's batch":                 {`tgi_batch_current_size 4`, running, 4},
 		"NIM's":                       {`num_requests_running{model_name="meta/llama"} 4`, running, 4},
 		"Triton's":                    {`nv_trt_llm_request_metrics{model="m",request_type="scheduled",version="1"} 4` + "\n" + `nv_trt_llm_request_metrics{model="m",request_type="waiting",version="1"} 2`, waiting, 2},
+		"Triton's ensemble":           {`nv_inference_request_success{model="m",version="1"} 4` + "\n" + `nv_inference_request_success{model="preprocessing",version="1"} 4`, successes, 4},
+		"Triton's of another model":   {`nv_trt_llm_request_metrics{model="tensorrt_llm",request_type="scheduled",version="1"} 4`, running, 4},
+		"trtllm-serve's batch":        {`trtllm_num_requests_running 9` + "\n" + `trtllm_num_scheduled_requests 4`, running, 4},
+		"trtllm-serve's cache":        {`trtllm_prompt_cached_tokens_total{model_name="m"} 64`, cacheHits, 64},
 		"SGLang's retractions":        {`sglang:num_retracted_requests_total 4` + "\n" + `sglang:num_retracted_reqs 1`, preemptions, 4},
 		"vLLM's":                      {strings.ReplaceAll("vllm:inter_token_latency_seconds"+hist, "%", "vllm:inter_token_latency_seconds"), itl, 0.1},
 		"vLLM's older":                {strings.ReplaceAll("vllm:time_per_output_token_seconds"+hist, "%", "vllm:time_per_output_token_seconds"), itl, 0.1},
@@ -64,6 +68,17 @@ func TestMetricsAsTheyAre(t *testing.T) {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
 		})
+	}
+}
+
+// trtllm-serve has no histogram of lengths: it counts a request's tokens as it ends.
+func TestOutputsOfTotals(t *testing.T) {
+	p := parsePage([]byte("trtllm_generation_tokens_total 320\ntrtllm_request_success_total{finished_reason=\"length\"} 10\n"), "m")
+	if h := p.outputsOfTotals(); h == nil || h.SumSeconds != 320 || h.Count != 10 {
+		t.Errorf("%+v", h)
+	}
+	if h := parsePage([]byte("vllm:generation_tokens_total 320\nvllm:request_success_total 10\n"), "m").outputsOfTotals(); h != nil {
+		t.Errorf("of a server that counts tokens as it makes them: %+v", h)
 	}
 }
 
@@ -110,7 +125,7 @@ func TestDocsNameTheMetrics(t *testing.T) {
 // metricsTable is Facts in Markdown, a fact a row, and the sources below.
 func metricsTable() string {
 	var b strings.Builder
-	b.WriteString("| what | names, the first that is there is taken |\n|---|---|\n")
+	b.WriteString("| what | kind | names, the first that is there is taken |\n|---|---|---|\n")
 	servers := map[string]string{}
 	for _, f := range Facts() {
 		var names []string
@@ -119,11 +134,15 @@ func metricsTable() string {
 			if n.Label != "" {
 				text += "{" + n.Label + "}"
 			}
-			names = append(names, text+"`")
+			text += "`"
+			if n.Unit == 1e-3 {
+				text += " (ms)"
+			}
+			names = append(names, text)
 			server, file, _ := strings.Cut(n.Source, ", ")
 			servers[server] = file
 		}
-		b.WriteString("| " + f.Says + " | " + strings.Join(names, ", ") + " |\n")
+		b.WriteString("| " + f.Says + " | " + f.Kind + " | " + strings.Join(names, ", ") + " |\n")
 	}
 	b.WriteString("\n| of | from |\n|---|---|\n")
 	for _, s := range slices.Sorted(maps.Keys(servers)) {

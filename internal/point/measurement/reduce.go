@@ -424,10 +424,11 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 		return nil
 	}
 	w.RunningMS = mean(func(s Scrape) *Histogram { return s.Inference })
-	if steps {
-		w.ITL = histogram(perToken)
-	} else {
+	if !steps {
 		w.ITL = histogram(func(s Scrape) *Histogram { return s.ITL })
+	}
+	if steps || w.Gaps == nil {
+		w.ITL = histogram(perToken)
 	}
 	w.TTFT = histogram(func(s Scrape) *Histogram { return s.TTFT })
 	w.QueueMS = mean(func(s Scrape) *Histogram { return s.Queue })

@@ -244,6 +244,14 @@ func TestServerWitness(t *testing.T) {
 	if w := ServerWitness(restarted, 1005, 1029.8); w.ITL != nil || w.Requests != 59 {
 		t.Errorf("restarted server: ITL %+v, requests %d", w.ITL, w.Requests)
 	}
+	whole := slices.Clone(scrapes) // a server that has no histogram of gaps: 25 a request, of 15 ms each
+	for i := range whole {
+		n := float64(i)
+		whole[i].ITL, whole[i].Decode, whole[i].Outputs = nil, &Histogram{SumSeconds: n * 25 * 0.015, Count: n}, &Histogram{SumSeconds: n * 26, Count: n}
+	}
+	if w := ServerWitness(whole, 1005, 1029.8); w.ITL == nil || math.Abs(w.ITL.MeanMS-15) > 1e-9 || w.Gaps != nil {
+		t.Errorf("ITL of whole requests: %+v", w.ITL)
+	}
 	if w := ServerWitness([]Scrape{{Time: 1}, {Time: 2}}, 0, 3); w != nil {
 		t.Errorf("no histograms: %+v", w)
 	}
