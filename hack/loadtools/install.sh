@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# install.sh [TOOL...]: installs load generators whose files step reads, unmodified,
+# install.sh [TOOL[=VERSION]...]: installs load generators whose files step reads, unmodified,
 # from the Python package index, each into a virtual environment in the cache of
 # this user. Prints for each the path of its environment's Python.
 #
 #   hack/loadtools/install.sh                # all: aiperf inference-perf sglang, and consumers
-#   hack/loadtools/install.sh aiperf
+#   hack/loadtools/install.sh aiperf aiperf=0.11.0
 #
 # Of sglang only the load generator: its server wants a GPU. llm-d-planner, aibrix and
 # ai-dynamo are consumers: their code reads what step render writes.
@@ -42,8 +42,8 @@ if command -v flock >/dev/null; then flock 9; fi # one installation at a time
 uv=$("$here/../uv.sh" 2>>"$log") || fail "no uv, which makes the environments"
 
 [ $# -gt 0 ] || set -- aiperf inference-perf sglang llm-d-planner aibrix ai-dynamo
-for tool in "$@"; do
-  check=
+for asked in "$@"; do
+  check= tool=${asked%%=*}
   case $tool in
     aiperf) version=0.13.0 check='import aiperf' ;;
     inference-perf) version=0.7.0 check='import inference_perf' ;;
@@ -53,6 +53,7 @@ for tool in "$@"; do
     ai-dynamo) version=1.6.1 check='import msgspec, numpy, pydantic' ;;
     *) fail "$tool: expected aiperf, inference-perf, sglang, llm-d-planner, aibrix or ai-dynamo" ;;
   esac
+  [ "$asked" = "$tool" ] || version=${asked#*=}
   venv=$root/$tool-$version
   if [ ! -e "$venv/.complete" ]; then # an installation that was cut off begins again
     "$uv" venv --quiet --clear --python "$python" "$venv" >>"$log" 2>&1 || fail "cannot make a virtual environment in $venv"

@@ -39,6 +39,7 @@ func TestRecognized(t *testing.T) {
 		"inference-perf-0.7.0/inference-perf.partial.stage_0.yaml":      "YAML of any of these",
 		"guidellm-0.8.1/r.csv":                                          "guidellm CSV",
 		"guidellm-0.8.1/r.html":                                         "guidellm HTML",
+		"guidellm-0.3.1/r.html":                                         "guidellm HTML",
 		"guidellm-0.8.1/r.yaml":                                         "YAML of any of these",
 	} {
 		f, err := openTool(t.Context(), "testdata/tools/"+name)

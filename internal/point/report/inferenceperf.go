@@ -75,6 +75,7 @@ func isInferencePerfRows(h *head) bool {
 func readInferencePerfRows(in *input) ([]measurement.Measurement, error) {
 	set := &rowSet{}
 	counted := true
+	failures := map[float64]string{} // why the request of a start failed
 	src := &source{r: in.Reader}
 	dec := decoder(newBareNumbers(src))
 	err := elements(dec, func() error {
@@ -100,7 +101,7 @@ func readInferencePerfRows(in *input) ([]measurement.Measurement, error) {
 		row.FirstToken, row.LastToken = positive(times.first), positive(times.last)
 		if q.Error != nil {
 			row.Status = record.Errored
-			set.errors.add(essence(cmp.Or(string(q.Error.Message), string(q.Error.Type))), 1)
+			failures[row.Start] = essence(cmp.Or(string(q.Error.Message), string(q.Error.Type)))
 		}
 		set.add(row)
 		return nil
@@ -117,14 +118,13 @@ func readInferencePerfRows(in *input) ([]measurement.Measurement, error) {
 	if len(set.rows) == 0 {
 		return nil, foreign(in.name, "holds no request: the run ended before its first")
 	}
-	stages, err := in.inferencePerfStages(set.rows)
+	stages, err := in.inferencePerfStages(set.rows, failures)
 	if err != nil {
 		return nil, err
 	}
 	var found []measurement.Measurement
 	for i, s := range stages {
 		s.run.rows = s.rows
-		s.run.requests.Errors = nil
 		m := s.run.recorded(counted)
 		if len(stages) > 1 {
 			m.note("stage %d of %d", i, len(stages))
@@ -156,8 +156,9 @@ type inferencePerfStageRun struct {
 	rows *rowSet
 }
 
-// inferencePerfStages cuts the requests into stages.
-func (in *input) inferencePerfStages(rows []record.Request) ([]inferencePerfStageRun, error) {
+// inferencePerfStages cuts the requests into stages; failures are why those of a start
+// failed.
+func (in *input) inferencePerfStages(rows []record.Request, failures map[float64]string) ([]inferencePerfStageRun, error) {
 	slices.SortFunc(rows, func(a, b record.Request) int { return cmp.Compare(a.Start, b.Start) })
 	c, err := in.inferencePerfConfig()
 	if err != nil {
@@ -168,6 +169,9 @@ func (in *input) inferencePerfStages(rows []record.Request) ([]inferencePerfStag
 		set := &rowSet{}
 		for _, row := range rows {
 			set.add(row)
+			if row.Status == record.Errored {
+				set.errors.add(failures[row.Start], 1)
+			}
 		}
 		return inferencePerfStageRun{r, set}
 	}

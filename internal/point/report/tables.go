@@ -243,21 +243,3 @@ func readGuidellmCSV(in *input) ([]measurement.Measurement, error) {
 	}
 	return found, nil
 }
-
-// guidellm's HTML holds its numbers as a script. That of 0.8 has no means and no
-// medians of ITL and TTFT, only p95 and p99; earlier ones have them.
-
-func isGuidellmHTML(h *head) bool {
-	return markup.Match(h.text) && bytes.Contains(bytes.ToLower(h.text), []byte("guidellm"))
-}
-
-func readGuidellmHTML(in *input) ([]measurement.Measurement, error) {
-	data, err := in.all()
-	if err != nil {
-		return nil, err
-	}
-	if bytes.Contains(data, []byte("window.GUIDELLM_REPORT")) {
-		return nil, foreign(in.name, "is the HTML of guidellm 0.8, which holds p95 and p99 of ITL and TTFT and neither means nor medians; give the JSON of the run (--output kind=json)")
-	}
-	return nil, foreign(in.name, "is guidellm's HTML, a page for people; give the JSON of the run")
-}

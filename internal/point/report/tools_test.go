@@ -76,6 +76,10 @@ func TestTools(t *testing.T) {
 		"guidellm-0.8.1/r.json":                                         {given, []int{1, 4, 8}, measurement.BasisSummary},
 		"guidellm-0.8.1/r.yaml":                                         {given, []int{1, 4, 8}, measurement.BasisSummary},
 		"guidellm-0.8.1/r.csv":                                          {given, []int{1, 4, 8}, measurement.BasisSummary},
+		"guidellm-0.3.1/r.html":                                         {given, []int{1, 4, 8}, measurement.BasisSummary},
+		"guidellm-0.5.4/r.html":                                         {named, []int{1, 4, 8}, measurement.BasisSummary},
+		"guidellm-0.6.1/r.html":                                         {named, []int{1, 4, 8}, measurement.BasisSummary},
+		"guidellm-0.7.3/r.html":                                         {named, []int{1, 4, 8}, measurement.BasisSummary},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, err := readTool(t, name, tt.o)
