@@ -10,7 +10,8 @@ import (
 
 // rules are what Argo's executor needs: it reports results. Where results are published
 // it may also write into the one ConfigMap for them, and where the sweep guards its pods
-// or starts servers, see why one does not begin, and end it.
+// or starts servers, see why one does not begin, and end it. Where somebody is to hear of
+// its end, it may see whether the workflow was terminated.
 func rules(p plan.Plan) []rbacv1.PolicyRule {
 	rules := []rbacv1.PolicyRule{{
 		APIGroups: []string{"argoproj.io"},
@@ -19,6 +20,9 @@ func rules(p plan.Plan) []rbacv1.PolicyRule {
 	}}
 	if p.Publish == config.ConfigMap {
 		rules = append(rules, pods.PublishRule(p))
+	}
+	if tellsOfTermination(p) {
+		rules = append(rules, rbacv1.PolicyRule{APIGroups: []string{"argoproj.io"}, Resources: []string{"workflows"}, Verbs: []string{"get"}})
 	}
 	deploys := len(p.Deployed()) > 0
 	return append(rules, pods.PodRules(deploys, deploys || guarded(p))...)

@@ -84,6 +84,15 @@ func TestRightsToDeploy(t *testing.T) {
 	if n, service := rules(bare); n != 1 || service {
 		t.Errorf("without, and without a guard: %d rules, service %v", n, service)
 	}
+	heard := base("A100")
+	heard.NotifySecretName = "notifications" // whose guard asks whether the workflow was terminated
+	if n, service := rules(heard); n != 5 || service {
+		t.Errorf("with notifications: %d rules, service %v", n, service)
+	}
+	heard.PendingTimeout = "0"
+	if n, _ := rules(heard); n != 1 {
+		t.Errorf("with notifications, and without a guard: %d rules", n)
+	}
 	if n, service := rules(deployed("A100")); n < 2 || !service {
 		t.Errorf("with: %d rules, service %v", n, service)
 	}

@@ -37,10 +37,18 @@ func start(p plan.Plan) wfv1.Template {
 	return t
 }
 
-// guard looks after the pods until Argo ends it, with the DAG that it is a daemon of.
+// guard looks after the pods until Argo ends it, with the DAG that it is a daemon of. It is
+// there whenever a workflow is terminated, too, of which it tells: no exit handler does.
 func guard(p plan.Plan) wfv1.Template {
 	g := steps.Guard
-	t := stepPod(p, guardTemplate, int(min(p.Deadline(), math.MaxInt32)), pods.Small, g.With(g.Pods.Is(podsOfRun), g.PendingTimeout.Set(p.PendingTimeout)))
+	call := g.With(g.Pods.Is(podsOfRun), g.PendingTimeout.Set(p.PendingTimeout))
+	var addresses []corev1.EnvVar
+	if tellsOfTermination(p) {
+		call = call.And(g.Workflow.Is(run)).And(told(p)...)
+		addresses = pods.NotifyEnv(p)
+	}
+	t := stepPod(p, guardTemplate, int(min(p.Deadline(), math.MaxInt32)), pods.Small, call)
+	t.Container.Env = append(t.Container.Env, addresses...)
 	t.Daemon = new(true)
 	t.RetryStrategy = nil
 	t.PodSpecPatch = tokenOfMain

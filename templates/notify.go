@@ -18,7 +18,7 @@ const notifyDeadline = 900
 
 // end are the templates that run when the workflow has ended, however it did: also
 // after a failure, a stop and its deadline, but not after it is terminated, after which
-// Argo starts nothing. The end of a good run is good whatever becomes of them. Where the
+// Argo starts nothing: of that the guard tells. The end of a good run is good whatever becomes of them. Where the
 // summary cannot be had, the store being why the run failed perhaps, they tell without it.
 func end(p plan.Plan) []wfv1.Template {
 	if p.NotifySecretName == "" {
@@ -50,18 +50,10 @@ func onExit(p plan.Plan) string {
 func notification(p plan.Plan, name string, withSummary bool) wfv1.Template {
 	n := steps.Notify
 	call := n.With(
-		n.Sweep.Set(p.Name),
 		n.Run.Is(run),
 		n.Status.Is("{{workflow.status}}"),
-		n.Model.Is(global(pModel)),
 		n.Failures.Is("{{workflow.failures}}"),
-	)
-	if len(p.NotifyOn) > 0 {
-		call = call.And(n.On.Set(steps.List(p.NotifyOn)))
-	}
-	if p.ReportURL != "" {
-		call = call.And(n.ReportURL.Is(strings.ReplaceAll(p.ReportURL, "{run}", run)))
-	}
+	).And(told(p)...)
 	summary := inDir + "/" + layout.Summary
 	if withSummary {
 		call = call.On(summary)
@@ -75,3 +67,20 @@ func notification(p plan.Plan, name string, withSummary bool) wfv1.Template {
 	}
 	return t
 }
+
+// told is what whoever hears of a run is told in any case, and of which ends they hear. The
+// flags are those of step notify and of step guard alike.
+func told(p plan.Plan) []steps.Setting {
+	n := steps.Notify
+	settings := []steps.Setting{n.Sweep.Set(p.Name), n.Model.Is(global(pModel))}
+	if len(p.NotifyOn) > 0 {
+		settings = append(settings, n.On.Set(steps.List(p.NotifyOn)))
+	}
+	if p.ReportURL != "" {
+		settings = append(settings, n.ReportURL.Is(strings.ReplaceAll(p.ReportURL, "{run}", run)))
+	}
+	return settings
+}
+
+// tellsOfTermination says whether the guard tells somebody when the workflow is terminated.
+func tellsOfTermination(p plan.Plan) bool { return guarded(p) && p.NotifySecretName != "" }

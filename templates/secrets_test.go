@@ -20,9 +20,9 @@ func TestWhoMaySubmitDoesNotSeeSecrets(t *testing.T) {
 	deploy.Accelerators[1].TargetURL = "https://h100.example"
 	native := base("A100", "H100")
 	native.Driver = sweep.Native
-	secrets := 0
+	secrets, told := 0, map[string]int{}
 	for _, c := range []config.Config{base("A100", "H100"), native, deploy} {
-		c.APIKeySecretName = "servers"
+		c.APIKeySecretName, c.NotifySecretName, c.ReportURL = "servers", "notifications", "https://argo.example/{run}"
 		for _, spec := range specs(Objects(c)) {
 			for _, tmpl := range spec.Templates {
 				var containers []corev1.Container
@@ -44,6 +44,9 @@ func TestWhoMaySubmitDoesNotSeeSecrets(t *testing.T) {
 						case e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil:
 							secret = e.Name
 							secrets++
+							if of := e.ValueFrom.SecretKeyRef.Name; of == "notifications" {
+								told[tmpl.Name]++
+							}
 							key = key || e.Name == steps.Bench.APIKey.Variable()
 						case strings.Contains(e.Value, "{{") && secret != "":
 							t.Errorf("%s: %s, which Argo fills in, stands after %s", tmpl.Name, e.Name, secret)
@@ -60,6 +63,14 @@ func TestWhoMaySubmitDoesNotSeeSecrets(t *testing.T) {
 				}
 			}
 		}
+	}
+	for _, name := range []string{notifyTemplate, notifyBareTemplate, guardTemplate} {
+		if told[name] != 9 {
+			t.Errorf("%s gets %d addresses of three kinds in three sweeps", name, told[name])
+		}
+	}
+	if len(told) != 3 {
+		t.Errorf("the addresses of notifications reach %v", told)
 	}
 	if secrets < 6 {
 		t.Errorf("%d secrets were seen", secrets)

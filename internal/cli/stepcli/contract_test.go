@@ -154,7 +154,8 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 				return err
 			case steps.Guard.Name:
 				_, err := guardOptions(c)
-				return err
+				_, _, wrong := addresses(c)
+				return errors.Join(err, wrong)
 			case steps.InstallTo.Name:
 				if c.NArg() != 1 {
 					return fmt.Errorf("%d arguments", c.NArg())

@@ -1,12 +1,17 @@
 package stepcli
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"wfgen.dev/internal/cli/clikit"
+	"wfgen.dev/internal/cluster/kube"
 	"wfgen.dev/internal/cluster/stuck"
+	"wfgen.dev/internal/estimate/notify"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/steps"
 )
@@ -23,6 +28,10 @@ holds back and one whose image is being pulled are left alone.
 
 It runs in a pod whose ServiceAccount may list pods and events, and patch pods/status;
 without these rights it exits with 69.
+
+With --workflow it also tells, as step notify does, when that workflow is terminated,
+after which Argo runs no exit handler: Argo then ends it as any other pod, and it
+asks what for (right: get workflows). Of every other end the exit handler tells.
 
 Examples:
   step guard --pods workflows.argoproj.io/workflow=NAME --pending-timeout 5m
@@ -58,7 +67,18 @@ func runGuard(c *cli.Context) error {
 		guard.Namespace = guard.API.Namespace
 	}
 	if !steps.Guard.Once.In(c) {
-		return guard.Run(c.Context)
+		told := make(chan struct{})
+		untold := context.AfterFunc(c.Context, func() {
+			defer close(told)
+			if err := tellOfTermination(c, guard.API, guard.Namespace); err != nil {
+				guard.Say(err.Error()) // the guard itself did its work
+			}
+		})
+		err := guard.Run(c.Context)
+		if !untold() {
+			<-told
+		}
+		return err
 	}
 	waiting, err := guard.Look(c.Context)
 	if err != nil {
@@ -66,4 +86,29 @@ func runGuard(c *cli.Context) error {
 	}
 	fmt.Fprintf(c.App.Writer, "%d pods wait to begin\n", waiting)
 	return nil
+}
+
+// lastWords is how long the guard may take to tell of a termination: Kubernetes and Argo
+// kill what has not ended half a minute after they asked it to.
+const lastWords = 25 * time.Second
+
+// tellOfTermination tells that the workflow was terminated, if that is why the guard ends.
+// Only then does Argo run no exit handler, which tells of every other end: nobody is told
+// twice.
+func tellOfTermination(c *cli.Context, api *kube.Client, namespace string) error {
+	g := steps.Guard
+	workflow := g.Workflow.In(c)
+	if workflow == "" {
+		return nil
+	}
+	to, events, mistakes := addresses(c)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), lastWords)
+	defer cancel()
+	how, err := api.Shutdown(ctx, namespace, workflow)
+	if err != nil || how != kube.Terminate {
+		return err
+	}
+	what := notify.Of(notify.Run{Sweep: g.Sweep.In(c), Name: workflow, Status: "Failed", Model: g.Model.In(c), ReportURL: g.ReportURL.In(c)})
+	what.Failures = append(what.Failures, "somebody terminated the workflow")
+	return errors.Join(mistakes, tell(ctx, what, to, events, c.App.ErrWriter))
 }

@@ -1,13 +1,16 @@
 package stepcli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -40,16 +43,22 @@ Example:
 	}
 }
 
-// notifyOptions reads the flags and reports every mistake among them.
-func notifyOptions(c *cli.Context) (addresses []notify.Address, events []notify.Event, err error) {
+// addresses are where a command tells something, and of which events; the flags are those
+// of step notify, which step guard has as well.
+func addresses(c *cli.Context) (list []notify.Address, events []notify.Event, err error) {
 	var errs []error
 	n := steps.Notify
 	for _, a := range []notify.Address{
 		{Kind: notify.Slack, URL: n.SlackURL.In(c)}, {Kind: notify.Webhook, URL: n.WebhookURL.In(c)}, {Kind: notify.Alertmanager, URL: n.Alertmanager.In(c)},
 	} {
-		if a.URL = strings.TrimSpace(a.URL); a.URL != "" { // a Secret often ends in a line break
-			addresses, errs = append(addresses, a), append(errs, a.Check())
+		if a.URL = strings.TrimSpace(a.URL); a.URL == "" { // a Secret often ends in a line break
+			continue
 		}
+		if err := a.Check(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		list = append(list, a)
 	}
 	for _, word := range sweep.Items(n.On.In(c)) {
 		e := notify.Event(word)
@@ -58,14 +67,20 @@ func notifyOptions(c *cli.Context) (addresses []notify.Address, events []notify.
 		}
 		events = append(events, e)
 	}
+	return list, events, errors.Join(errs...)
+}
+
+// notifyOptions reads the flags and reports every mistake among them.
+func notifyOptions(c *cli.Context) ([]notify.Address, []notify.Event, error) {
+	list, events, err := addresses(c)
 	if c.NArg() > 1 {
-		errs = append(errs, fmt.Errorf("expected one summary at most, found %d arguments", c.NArg()))
+		err = errors.Join(err, fmt.Errorf("expected one summary at most, found %d arguments", c.NArg()))
 	}
-	return addresses, events, errors.Join(errs...)
+	return list, events, err
 }
 
 func runNotify(c *cli.Context) error {
-	addresses, events, err := notifyOptions(c)
+	to, events, err := notifyOptions(c)
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
@@ -80,25 +95,36 @@ func runNotify(c *cli.Context) error {
 		}
 		run.Summary = s
 	}
-	what := notify.Of(run)
+	return tell(c.Context, notify.Of(run), to, events, c.App.ErrWriter)
+}
+
+// tell sends to all addresses at once what somebody wants to hear of, and says so. Its error
+// is that of an address, one that may be tried again before others.
+func tell(ctx context.Context, what notify.Notification, to []notify.Address, events []notify.Event, words io.Writer) error {
 	switch {
 	case !what.Wanted(events):
-		fmt.Fprintf(c.App.ErrWriter, "%s: nobody wants to hear of it\n", what.Event)
+		fmt.Fprintf(words, "%s: nobody wants to hear of it\n", what.Event)
 		return nil
-	case len(addresses) == 0:
-		fmt.Fprintf(c.App.ErrWriter, "%s: no address is given\n", what.Event)
+	case len(to) == 0:
+		fmt.Fprintf(words, "%s: no address is given\n", what.Event)
 		return nil
 	}
+	outcomes := make([]error, len(to))
+	var sending sync.WaitGroup
+	for i, a := range to {
+		sending.Go(func() { outcomes[i] = what.Send(ctx, a, http.DefaultClient, time.Now()) })
+	}
+	sending.Wait()
 	var failed error
-	for _, a := range addresses {
-		if err := what.Send(c.Context, a, http.DefaultClient, time.Now()); err != nil {
-			fmt.Fprintln(c.App.ErrWriter, err)
-			if failed == nil || exit.Code(err) == exit.TryAgain {
-				failed = err
-			}
+	for i, err := range outcomes {
+		if err == nil {
+			fmt.Fprintf(words, "%s: told %s\n", what.Event, to[i].Kind)
 			continue
 		}
-		fmt.Fprintf(c.App.ErrWriter, "%s: told %s\n", what.Event, a.Kind)
+		fmt.Fprintln(words, err)
+		if failed == nil || exit.Code(err) == exit.TryAgain {
+			failed = err
+		}
 	}
 	return failed
 }

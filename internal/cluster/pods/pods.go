@@ -210,7 +210,7 @@ const (
 	alertmanagerKey = "alertmanager"
 )
 
-// NotifyEnv gives step notify the addresses, as many as there are.
+// NotifyEnv gives step notify, or step guard, the addresses, as many as there are.
 func NotifyEnv(p plan.Plan) []corev1.EnvVar {
 	n := steps.Notify
 	return []corev1.EnvVar{

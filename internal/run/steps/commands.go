@@ -229,6 +229,17 @@ var Aggregate = define(struct {
 	MaxReplicas:     Flag[int]{Name: "max-replicas", Default: 8, Usage: "for these: most replicas of a scaler"},
 })
 
+// What is told of a run, and where to.
+var (
+	sweepName    = Flag[string]{Name: "sweep", Usage: "`NAME` of the sweep"}
+	toldModel    = Flag[string]{Name: "model", Usage: "`NAME` of the model that was measured"}
+	toldOn       = Flag[string]{Name: "on", Default: "failure,drift", Usage: "of what somebody wants to hear, as `LIST`: end (all runs), failure, drift"}
+	reportURL    = Flag[string]{Name: "report-url", Usage: "`URL` of the report, to be passed on"}
+	slackURL     = Flag[string]{Name: "slack-url", Usage: "`URL` of Slack's incoming webhook; better given by the environment"}
+	webhookURL   = Flag[string]{Name: "webhook-url", Usage: "`URL` that gets JSON; better given by the environment"}
+	alertmanager = Flag[string]{Name: "alertmanager-url", Usage: "`URL` of Alertmanager; better given by the environment"}
+)
+
 // Notify tells how a run ended. It tries by itself as long as that is worth it.
 var Notify = define(struct {
 	Command
@@ -236,17 +247,16 @@ var Notify = define(struct {
 	Failures, On, ReportURL            Flag[string]
 	SlackURL, WebhookURL, Alertmanager Flag[string]
 }{
-	Command:      Command{Name: "notify"},
-	Sweep:        Flag[string]{Name: "sweep", Required: true, Usage: "`NAME` of the sweep"},
-	Run:          Flag[string]{Name: "run", Required: true, Usage: "`NAME` of its run"},
-	Status:       Flag[string]{Name: "status", Required: true, Usage: "how the run ended, as Argo says it: Succeeded, Failed, Error"},
-	Model:        Flag[string]{Name: "model", Usage: "`NAME` of the model that was measured"},
-	Failures:     Flag[string]{Name: "failures", Usage: "Argo's workflow.failures, `JSON`"},
-	On:           Flag[string]{Name: "on", Default: "failure,drift", Usage: "of what somebody wants to hear, as `LIST`: end (all runs), failure, drift"},
-	ReportURL:    Flag[string]{Name: "report-url", Usage: "`URL` of the report, to be passed on"},
-	SlackURL:     Flag[string]{Name: "slack-url", Usage: "`URL` of Slack's incoming webhook; better given by the environment"},
-	WebhookURL:   Flag[string]{Name: "webhook-url", Usage: "`URL` that gets JSON; better given by the environment"},
-	Alertmanager: Flag[string]{Name: "alertmanager-url", Usage: "`URL` of Alertmanager; better given by the environment"},
+	Command:    Command{Name: "notify"},
+	Sweep:      sweepName.required(),
+	Run:        Flag[string]{Name: "run", Required: true, Usage: "`NAME` of its run"},
+	Status:     Flag[string]{Name: "status", Required: true, Usage: "how the run ended, as Argo says it: Succeeded, Failed, Error"},
+	Model:      toldModel,
+	Failures:   Flag[string]{Name: "failures", Usage: "Argo's workflow.failures, `JSON`"},
+	On:         toldOn,
+	ReportURL:  reportURL,
+	SlackURL:   slackURL,
+	WebhookURL: webhookURL, Alertmanager: alertmanager,
 })
 
 // Check holds the capacity of one accelerator against open loops.
@@ -311,12 +321,15 @@ var Prefill = define(struct {
 	Output:        output,
 })
 
-// Guard ends pods that do not begin to run.
+// Guard ends pods that do not begin to run, and tells when their workflow is terminated.
 var Guard = define(struct {
 	Command
-	Pods, Namespace  Flag[string]
-	PendingTimeout   Flag[time.Duration]
-	Once, UntilEnded Flag[bool]
+	Pods, Namespace                    Flag[string]
+	PendingTimeout                     Flag[time.Duration]
+	Once, UntilEnded                   Flag[bool]
+	Workflow, Sweep, Model             Flag[string]
+	On, ReportURL                      Flag[string]
+	SlackURL, WebhookURL, Alertmanager Flag[string]
 }{
 	Command:        Command{Name: "guard"},
 	Pods:           Flag[string]{Name: "pods", Required: true, Usage: "`LABELS` of the pods, such as workflows.argoproj.io/workflow=NAME"},
@@ -324,6 +337,13 @@ var Guard = define(struct {
 	PendingTimeout: Flag[time.Duration]{Name: "pending-timeout", Default: 10 * time.Minute, Usage: "how long a pod may take to begin, images that are being pulled not counted"},
 	Once:           Flag[bool]{Name: "once", Usage: "look once, which shows that the rights are there, and end no pod"},
 	UntilEnded:     Flag[bool]{Name: "until-ended", Usage: "end when all the pods have ended"},
+	Workflow:       Flag[string]{Name: "workflow", Usage: "`NAME` of the workflow that the pods belong to: if it is terminated, say so at the addresses below"},
+	Sweep:          sweepName,
+	Model:          toldModel,
+	On:             toldOn,
+	ReportURL:      reportURL,
+	SlackURL:       slackURL,
+	WebhookURL:     webhookURL, Alertmanager: alertmanager,
 })
 
 // InstallTo copies step itself to its argument.

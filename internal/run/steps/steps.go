@@ -44,6 +44,12 @@ type Flag[T Value] struct {
 	Required bool
 }
 
+// required is the flag as one that has to be given.
+func (f Flag[T]) required() Flag[T] {
+	f.Required = true
+	return f
+}
+
 // definition is a Flag of any type.
 type definition interface {
 	name() string

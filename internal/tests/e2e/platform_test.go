@@ -159,8 +159,8 @@ func TestDrift(t *testing.T) {
 	n.hidden()
 }
 
-// TestNotifications: a run that fails and one that is stopped are told of once each; after
-// argo terminate Argo starts nothing, and one that went well is not worth a word.
+// TestNotifications: a run that fails, one that is stopped and one that is terminated are
+// told of once each; one that went well is not worth a word.
 func TestNotifications(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "notify")
@@ -190,6 +190,14 @@ func TestNotifications(t *testing.T) {
 	measures("terminated")
 	argo("terminate", "terminated")
 	n.finished("terminated", time.Minute)
+	eventually(t, 40*time.Second, func() error { // the guard tells of it in its last half minute
+		var list corev1.PodList
+		n.get(&list, "pods", "-l", "workflows.argoproj.io/workflow=terminated", "--field-selector=status.phase=Running")
+		if len(list.Items) > 0 {
+			return fmt.Errorf("%s runs", list.Items[0].Name)
+		}
+		return nil
+	})
 	n.submit("failed", "-p", "max-seconds=4") // T4 has no server
 	n.finished("failed", 3*time.Minute)
 
@@ -206,7 +214,7 @@ func TestNotifications(t *testing.T) {
 		}
 		t.Logf("%s: %s\n%s", one.Run, one.Title, strings.Join(one.Failures, "\n"))
 	}
-	if want := []string{"stopped", "failed"}; !slices.Equal(runs, want) {
+	if want := []string{"stopped", "terminated", "failed"}; !slices.Equal(runs, want) {
 		t.Errorf("told of %q, want %q", runs, want)
 	}
 	n.hidden()
