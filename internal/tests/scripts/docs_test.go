@@ -19,27 +19,6 @@ import (
 	"wfgen.dev/internal/run/exit"
 )
 
-// lacking is what a command line of the docs needs that is not here; empty: it is run. Its
-// flags, and their number, are judged in any case.
-func lacking(program string, args []string) string {
-	has := func(words ...string) bool {
-		return slices.ContainsFunc(args, func(a string) bool { return slices.Contains(words, a) })
-	}
-	switch {
-	case program == "wfgen" && has("run"):
-		return "a server, or a minute and a half"
-	case has("--target"):
-		return "a server"
-	case program == "step" && !has("aggregate", "measure", "render", "compare", "plan-points", "report", "capacity"):
-		return "a server"
-	case has("prefill/prefill.json", "artifacts/", "table.csv"), slices.Contains(args, "out") && !has("--method"):
-		return "results of somebody else's"
-	case has("sweep.yaml"):
-		return "a configuration of the reader's own"
-	}
-	return ""
-}
-
 // refuses are the lines whose point is that something is refused, and nothing published.
 var refuses = []string{"v0.7.3-all500.json"}
 
@@ -83,9 +62,9 @@ func write(t *testing.T, name string, data []byte) {
 	}
 }
 
-// Every command line of wfgen and step that README and docs show is one that the
-// programs take, and what can be run here is run, where the docs' results are and the
-// examples' configurations.
+// Every command line of wfgen and step that README and docs show is one that the programs
+// take, and is run where the docs' results are and the examples' configurations, unless the
+// docs say what it needs that is not here.
 func TestDocumentedCommands(t *testing.T) {
 	root, err := filepath.Abs("../../..")
 	if err != nil {
@@ -102,26 +81,26 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	t.Chdir(dir)
 	results(t, root, dir)
-	run, judged := 0, map[string]int{}
+	run, judged := 0, 0
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, line := range commandLines(string(text)) {
-			words, err := split(substitution.ReplaceAllString(line, "1"))
+			words, err := split(substitution.ReplaceAllString(line.text, "1"))
 			if err != nil {
-				t.Errorf("%s: %s: %v", filepath.Base(page), line, err)
+				t.Errorf("%s: %s: %v", filepath.Base(page), line.text, err)
 				continue
 			}
 			program, args := words[0], words[1:]
 			code, stderr := call(program, append(args[:len(args):len(args)], "--help"))
 			// --help with an argument asks for the help of that "topic": the flags were taken.
 			if code != 0 && !strings.Contains(stderr, "No help topic") {
-				t.Errorf("%s: %s\nexit %d: %s", filepath.Base(page), line, code, stderr)
+				t.Errorf("%s: %s\nexit %d: %s", filepath.Base(page), line.text, code, stderr)
 			}
-			if why := lacking(program, args); why != "" {
-				judged[why]++
+			if line.needs != "" {
+				judged++
 				continue
 			}
 			run++
@@ -130,11 +109,11 @@ func TestDocumentedCommands(t *testing.T) {
 				want = exit.Refused
 			}
 			if code, stderr := call(program, args); code != want {
-				t.Errorf("%s: %s\nexit %d: %s", filepath.Base(page), line, code, stderr)
+				t.Errorf("%s: %s\nexit %d: %s", filepath.Base(page), line.text, code, stderr)
 			}
 		}
 	}
-	t.Logf("%d lines run; of the others, what they need: %v", run, judged)
+	t.Logf("%d lines run; %d need what is not here", run, judged)
 	if run < 30 {
 		t.Errorf("%d lines run: where have they gone?", run)
 	}
@@ -187,31 +166,80 @@ var substitution = regexp.MustCompile(`"?\$\([^)]*\)"?`)
 
 var command = regexp.MustCompile(`^(?:\$ )?(?:bin/)?(wfgen|step)(?: |$)`)
 
+// aLine is a command line of the docs.
+type aLine struct {
+	text  string
+	needs string // that is not here, as the docs say; empty: it is run
+}
+
+// mark is a comment of a block of code about the lines that come after it.
+var mark = regexp.MustCompile(`^# (needs|takes) \S`)
+
 // commandLines are the lines of code blocks that begin with one of the programs, with
-// those that go on after a backslash, and without what comes after a pipe or the like.
-func commandLines(markdown string) []string {
-	var found []string
-	fenced := false
+// those that go on after a backslash.
+func commandLines(markdown string) []aLine {
+	var found []aLine
+	fenced, needs := false, ""
 	lines := strings.Split(markdown, "\n")
 	for i := 0; i < len(lines); i++ {
 		line := lines[i]
 		if strings.HasPrefix(line, "```") {
-			fenced = !fenced
+			fenced, needs = !fenced, ""
 			continue
 		}
 		if !fenced && !strings.HasPrefix(line, "    ") {
+			needs = ""
 			continue
 		}
 		line = strings.ReplaceAll(strings.TrimSpace(line), "go run ./cmd/", "")
+		if mark.MatchString(line) {
+			needs = line
+		}
 		for strings.HasSuffix(line, `\`) && i+1 < len(lines) {
 			i++
 			line = strings.TrimSuffix(line, `\`) + strings.TrimSpace(lines[i])
 		}
 		if command.MatchString(line) {
-			found = append(found, strings.TrimPrefix(strings.TrimPrefix(line, "$ "), "bin/"))
+			found = append(found, aLine{strings.TrimPrefix(strings.TrimPrefix(line, "$ "), "bin/"), needs})
 		}
 	}
 	return found
+}
+
+// Scripts and targets of make that the docs name are there.
+func TestDocumentedTargets(t *testing.T) {
+	const root = "../../../"
+	makefile, err := os.ReadFile(root + "Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(root + "docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, script := regexp.MustCompile("(?m)(?:^ {4}|`|&& )make ([a-z][a-z0-9-]*)"), regexp.MustCompile(`\bhack/[a-z][a-z/.-]*[a-z]\b`)
+	seen := 0
+	for _, page := range append(pages, root+"README.md", root+"CONTRIBUTING.md", root+"examples/README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range target.FindAllSubmatch(text, -1) {
+			seen++
+			if !regexp.MustCompile(`(?m)^(?:[a-z0-9 -]* )?` + string(m[1]) + `(?: [a-z0-9 -]*)?:`).Match(makefile) {
+				t.Errorf("%s: make has no target %s", filepath.Base(page), m[1])
+			}
+		}
+		for _, name := range script.FindAll(text, -1) {
+			seen++
+			if _, err := os.Stat(root + string(name)); err != nil {
+				t.Errorf("%s: %v", filepath.Base(page), err)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("%d seen: where have they gone?", seen)
+	}
 }
 
 // split makes words of a line as a shell does, up to a pipe, a redirection, a comment or
