@@ -305,7 +305,7 @@ func (r *Runner) publish(ctx context.Context, work string, p sweep.Point, counts
 }
 
 // Aggregate estimates the parameters from all that the run has measured and
-// prints them.
+// prints them. What was accepted last, and the runs before that, tell of another run.
 func (r *Runner) Aggregate(ctx context.Context) error {
 	run := r.Location()
 	a := steps.Aggregate
@@ -313,6 +313,12 @@ func (r *Runner) Aggregate(ctx context.Context) error {
 		a.Expect.Set(steps.List(r.Plan.Names())), a.Shapes.Set(steps.List(r.Plan.Shapes))).On(run)
 	if r.Plan.Precision != "" {
 		call = call.And(a.Precision.Set(r.Plan.Precision))
+	}
+	switch accepted, err := r.Out.List(ctx, layout.Latest); {
+	case err != nil: // who may not list has an estimate all the same
+		r.Progress.Say(fmt.Sprintf("earlier runs are not asked: %v", err))
+	case len(accepted) > 0:
+		call = call.And(a.History.Set(r.at(layout.Latest)))
 	}
 	result, err := r.Step(ctx, call)
 	fmt.Fprintln(r.Stdout, result.Data)

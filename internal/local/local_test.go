@@ -293,6 +293,36 @@ func TestARunIsLaidOutAndResumed(t *testing.T) {
 	}
 }
 
+// The third run into a directory tells what another would have, by the two accepted before.
+func TestEarlierRunsTellOfAnother(t *testing.T) {
+	c := small()
+	c.BatchSizes = []int{1, 2, 4, 8, 16, 32}
+	r, w, _, stdout := runner(t, c)
+	w.config, w.seconds = simulate.Config{Alpha: 40, Beta: 0.5, Gamma: 240, Delta: 0.05, Jitter: 0.02}, 0
+	for i := range 3 {
+		r.Run = fmt.Sprint("r", i)
+		if failures, err := measure(t.Context(), t, r); err != nil || len(failures) > 0 {
+			t.Fatal(failures, err)
+		}
+		if err := r.Aggregate(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, stdout)
+		}
+		across := estimate(t, r).Fit.Across
+		if i == 0 {
+			if len(across) != 0 {
+				t.Errorf("the first run knows of others: %+v", across)
+			}
+			continue
+		}
+		if len(across) != 4 || across[0].Runs != i+1 || len(across[0].Earlier) != i || !(across[0].Low < 40 && across[0].High > 40) {
+			t.Errorf("run %d: %+v", i, across)
+		}
+	}
+	if !strings.Contains(stdout.String(), "Another run would have alpha") || !strings.Contains(stdout.String(), "(3 runs, ") {
+		t.Errorf("the table does not say:\n%s", stdout)
+	}
+}
+
 // A run on one machine asks a server what a workflow asks it, and tells the points what
 // it was told.
 func TestTheServerIsAskedAsInAWorkflow(t *testing.T) {

@@ -53,7 +53,9 @@ step compare does. What moved is said on stderr, in summary.json and in
 outputs/drift; --latest then keeps what it has, until a run with --drift-band off.
 
 With --history the parameters of earlier runs say what no run knows alone: by how much
-a restart, another GPU of the type or another day changes them.
+a restart, another GPU of the type or another day changes them. What was accepted last
+knows those before it, and is asked with --drift-band, too. Only runs of the same server
+count: version, image, arguments, GPU and driver.
 
 Exits with 65 when a verdict is refused or an expected accelerator has no
 parameters; everything that is good is written all the same. With --expect a PATH
@@ -112,10 +114,14 @@ func runAggregate(c *cli.Context) error {
 		return exit.Errorf(exit.Refused, "%s: no measurement, report, parameters or summary found", strings.Join(c.Args().Slice(), ", "))
 	}
 	s := aggregate.Estimate(in, o)
-	if err := withHistory(c, &s); err != nil {
+	last, err := acceptedLast(c)
+	if err != nil {
 		return err
 	}
-	if s.Drift, err = driftOf(c, s); err != nil {
+	if err := withHistory(c, &s, last); err != nil {
+		return err
+	}
+	if s.Drift, err = driftOf(c, s, last); err != nil {
 		return err
 	}
 	for _, n := range s.Notes {
@@ -153,17 +159,19 @@ func runAggregate(c *cli.Context) error {
 	return nil
 }
 
-// withHistory adds what earlier runs tell, where they are given.
-func withHistory(c *cli.Context, s *parameters.Summary) error {
-	at := steps.Aggregate.History.In(c)
-	if at == "" {
-		return nil
+// withHistory adds what earlier runs tell, where they are given, or where what was accepted
+// last, and knows of those before it, is read anyway.
+func withHistory(c *cli.Context, s *parameters.Summary, last []parameters.Parameters) error {
+	if at := steps.Aggregate.History.In(c); at != "" {
+		earlier, _, err := aggregate.Load(c.Context, []string{at}, "", nil) // what is skipped, such as raw reports, is no run's result
+		if err != nil {
+			return err
+		}
+		last = append(last, earlier.Parameters...)
 	}
-	earlier, _, err := aggregate.Load(c.Context, []string{at}, "", nil) // what is skipped, such as raw reports, is no run's result
-	if err != nil {
-		return err
+	if len(last) > 0 {
+		aggregate.Across(s, last)
 	}
-	aggregate.Across(s, earlier.Parameters)
 	return nil
 }
 
@@ -194,9 +202,25 @@ func present(c *cli.Context, paths []string) []string {
 // driftOff stands for no comparison, where a band has to be said.
 const driftOff = "off"
 
+// acceptedLast are the parameters that --drift-band compares with; none where it is not given.
+func acceptedLast(c *cli.Context) ([]parameters.Parameters, error) {
+	if steps.Aggregate.DriftBand.In(c) == "" {
+		return nil, nil
+	}
+	previous := steps.Aggregate.Previous.In(c)
+	if latest := steps.Aggregate.Latest.In(c); previous == "" && latest != "" {
+		previous = strings.TrimSuffix(latest, "/") + "/" + layout.Latest
+	}
+	if _, err := os.Stat(previous); !store.IsRemote(previous) && err != nil {
+		return nil, nil // nothing was accepted yet
+	}
+	last, _, err := aggregate.Load(c.Context, []string{previous}, "", nil)
+	return last.Parameters, err
+}
+
 // driftOf compares with what was accepted last, where that is asked for, and says what
 // moved.
-func driftOf(c *cli.Context, s parameters.Summary) (*parameters.Drift, error) {
+func driftOf(c *cli.Context, s parameters.Summary, last []parameters.Parameters) (*parameters.Drift, error) {
 	text := steps.Aggregate.DriftBand.In(c)
 	if text == "" || text == driftOff {
 		return nil, nil
@@ -205,17 +229,7 @@ func driftOf(c *cli.Context, s parameters.Summary) (*parameters.Drift, error) {
 	if err != nil {
 		return nil, err
 	}
-	previous := steps.Aggregate.Previous.In(c)
-	if latest := steps.Aggregate.Latest.In(c); previous == "" && latest != "" {
-		previous = strings.TrimSuffix(latest, "/") + "/" + layout.Latest
-	}
-	var last aggregate.Inputs
-	if _, err := os.Stat(previous); store.IsRemote(previous) || err == nil { // nothing was accepted yet otherwise
-		if last, _, err = aggregate.Load(c.Context, []string{previous}, "", nil); err != nil {
-			return nil, err
-		}
-	}
-	d := aggregate.Drift(s, last.Parameters, band)
+	d := aggregate.Drift(s, last, band)
 	for _, line := range d.Moved() {
 		fmt.Fprintf(c.App.ErrWriter, "drift: %s\n", line)
 	}

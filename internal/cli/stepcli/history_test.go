@@ -61,7 +61,48 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%s: %+v", p.Shape, a)
 		}
 	}
+	// One file is enough: what was accepted last keeps those before it, of the same server.
+	latest := t.TempDir()
+	for i, want := range []int{0, 2, 3, 4} {
+		args := []string{"aggregate", filepath.Join(history, fmt.Sprint(i), "summary.json"), "--output", out, "--latest", latest, "--drift-band", "20%"}
+		if code, _, stderr := step(args...); code != 0 {
+			t.Fatalf("run %d: %d %s", i, code, stderr)
+		}
+		if got := runsOfAlpha(t, out); got != want {
+			t.Errorf("run %d tells of %d runs, want %d", i, got, want)
+		}
+	}
+	upgraded := strings.ReplaceAll(string(data), `"gpu": "NVIDIA A100"`, `"gpu": "NVIDIA A100 80GB"`)
+	if upgraded == string(data) {
+		t.Fatalf("no GPU in\n%s", data)
+	}
+	file := filepath.Join(t.TempDir(), "summary.json")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(upgraded, `"across_runs"`, `"before"`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := step("aggregate", file, "--output", out, "--latest", latest, "--drift-band", "20%"); code != 0 || runsOfAlpha(t, out) != 0 {
+		t.Errorf("another GPU counts as a run of the same: %d %s", code, stderr)
+	}
+
 	if code, _, stderr := step("aggregate", history+"/0/summary.json", "--output", t.TempDir(), "--history", history+"/none"); code != 2 {
 		t.Errorf("no such history: %d %s", code, stderr)
 	}
+}
+
+// runsOfAlpha is by how many runs the first set of a summary tells of another alpha.
+func runsOfAlpha(t *testing.T, dir string) int {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "summary.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schematest.Validate(t, "../../estimate/parameters/summary.schema.json", data)
+	s, err := parameters.DecodeSummary(strings.NewReader(string(data)), "summary.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if across := s.Parameters[0].Fit.Across; len(across) > 0 {
+		return across[0].Runs
+	}
+	return 0
 }

@@ -203,21 +203,15 @@ func joint(o, n estimate, tested []int, freedom float64) float64 {
 
 // differences are what else is not equal.
 func differences(o, n estimate) []string {
+	facts := func(e estimate) []parameters.Fact {
+		return append(e.provenance.Server(), parameters.Fact{What: "KV cache", Values: e.provenance.Cache},
+			parameters.Fact{What: "node", Values: e.provenance.Node}, parameters.Fact{What: "method", Values: parameters.Values{e.method}})
+	}
 	var warnings []string
-	for _, f := range []struct{ what, before, after string }{
-		{"server version", o.provenance.ServerVersion.String(), n.provenance.ServerVersion.String()},
-		{"image", o.provenance.Image.String(), n.provenance.Image.String()},
-		{"image digest", o.provenance.ImageDigest.String(), n.provenance.ImageDigest.String()},
-		{"server's command", o.provenance.Args.String(), n.provenance.Args.String()},
-		{"KV cache", o.provenance.Cache.String(), n.provenance.Cache.String()},
-		{"GPU", o.provenance.GPU.String(), n.provenance.GPU.String()},
-		{"GPU driver", o.provenance.GPUDriver.String(), n.provenance.GPUDriver.String()},
-		{"node", o.provenance.Node.String(), n.provenance.Node.String()},
-		{"driver", o.provenance.Driver.String(), n.provenance.Driver.String()},
-		{"method", o.method, n.method},
-	} {
-		if f.before != f.after {
-			warnings = append(warnings, fmt.Sprintf("the %s differs: %s, now %s", f.what, cmp.Or(f.before, "not known"), cmp.Or(f.after, "not known")))
+	now := facts(n)
+	for i, f := range facts(o) {
+		if before, after := f.Values.String(), now[i].Values.String(); before != after {
+			warnings = append(warnings, fmt.Sprintf("the %s differs: %s, now %s", f.What, cmp.Or(before, "not known"), cmp.Or(after, "not known")))
 		}
 	}
 	return warnings

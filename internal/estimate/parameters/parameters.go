@@ -81,6 +81,15 @@ type Across struct {
 	BetweenPercent float64 `json:"between_runs_percent"` // by which two runs differ beyond their own intervals, standard deviation, percent
 	Low            float64 `json:"low"`                  // of the 95 % interval of what another run would have
 	High           float64 `json:"high"`
+
+	Earlier []Run `json:"earlier,omitempty"` // the other runs, the newest first; absent in files of earlier versions
+}
+
+// Run is what one run had of a parameter, in its unit.
+type Run struct {
+	MeasuredFrom  float64 `json:"measured_from"` // Unix seconds of its first point
+	Value         float64 `json:"value"`
+	StandardError float64 `json:"standard_error"`
 }
 
 // Curve is the measured latency over the batch, made monotone: no line is assumed. It
@@ -220,6 +229,31 @@ type Provenance struct {
 	OverheadSeconds float64 `json:"overhead_seconds"`        // what they cost beyond that
 	Requests        int     `json:"requests"`                // successful, all points together
 	ErroredRequests int     `json:"errored_requests,omitempty"`
+}
+
+// Fact is something that is known of what was measured.
+type Fact struct {
+	What   string
+	Values Values
+}
+
+// Server is what was measured, and by which driver. Nodes, pods and the size of a cache,
+// which another start changes, are not in it.
+func (p Provenance) Server() []Fact {
+	return []Fact{{"server version", p.ServerVersion}, {"image", p.Image}, {"image digest", p.ImageDigest}, {"server's command", p.Args},
+		{"GPU", p.GPU}, {"GPU driver", p.GPUDriver}, {"driver", p.Driver}}
+}
+
+// SameServer tells whether two runs are of the same, as far as both know: then what
+// differs between them differs from run to run.
+func (p Provenance) SameServer(q Provenance) bool {
+	theirs := q.Server()
+	for i, mine := range p.Server() {
+		if a, b := mine.Values.String(), theirs[i].Values.String(); a != "" && b != "" && a != b {
+			return false
+		}
+	}
+	return true
 }
 
 // Published tells whether all four numbers may be used.
