@@ -255,9 +255,14 @@ func benchLimits(c *cli.Context, o bench.Options, smallest float64) (errs []erro
 			errs = append(errs, fmt.Errorf("--%s: %v is above %v", n.flag, n.value, n.most))
 		}
 	}
-	for _, n := range []struct{ flag, name string }{{"model", o.Model}, {"accelerator", o.Accelerator}} {
-		if !redact.Plain(n.name) {
-			errs = append(errs, fmt.Errorf("--%s: %q holds a control character, and cannot name results", n.flag, n.name))
+	return append(errs, plainNames([][2]string{{"model", o.Model}, {"accelerator", o.Accelerator}})...)
+}
+
+// plainNames refuses flags, given with their values, that cannot name results.
+func plainNames(flags [][2]string) (errs []error) {
+	for _, f := range flags {
+		if !redact.Plain(f[1]) {
+			errs = append(errs, fmt.Errorf("--%s: %q holds a control character, and cannot name results", f[0], f[1]))
 		}
 	}
 	return errs

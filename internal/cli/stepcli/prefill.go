@@ -56,6 +56,7 @@ func runPrefill(c *cli.Context) error {
 	if errSpread != nil {
 		errs = append(errs, fmt.Errorf("--max-spread: %w", errSpread))
 	}
+	errs = append(errs, plainNames([][2]string{{"model", f.Model.In(c)}, {"accelerator", f.Accelerator.In(c)}, {"model-revision", f.ModelRevision.In(c)}})...)
 	chunk := f.ChunkTokens.In(c)
 	if chunk == 0 {
 		chunk = engine.ChunkTokens(server.Args)

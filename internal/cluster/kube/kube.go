@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"wfgen.dev/internal/redact"
 )
 
 // serviceAccount is where the kubelet mounts a pod's identity.
@@ -110,8 +112,12 @@ func hasCode(err error, code int) bool {
 	return errors.As(err, &s) && s.Code == code
 }
 
-// most is the largest answer that is read, bytes.
-const most = 16 << 20
+// most is the largest answer that is read, and mostMessage the longest of its sentences
+// that is repeated, bytes.
+const (
+	most        = 16 << 20
+	mostMessage = 1000
+)
 
 // do sends one request and returns the body of its answer. what names the right
 // that it needs, for the error.
@@ -161,7 +167,7 @@ func (c *Client) do(ctx context.Context, what, method, path string, query url.Va
 	if json.Unmarshal(data, &status) != nil || status.Message == "" {
 		status.Message = http.StatusText(resp.StatusCode)
 	}
-	return nil, &StatusError{Verb: what, Code: resp.StatusCode, Message: status.Message}
+	return nil, &StatusError{Verb: what, Code: resp.StatusCode, Message: redact.Line(status.Message, mostMessage)}
 }
 
 func (c *Client) get(ctx context.Context, what, path string, query url.Values, into any) error {

@@ -1,10 +1,14 @@
 package stuck
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"wfgen.dev/internal/cluster/kube"
 )
@@ -33,6 +37,70 @@ func FuzzPod(f *testing.F) {
 		}
 		if strings.ContainsAny(OneLine(found.Text), "\n\x1b") {
 			t.Errorf("%q", OneLine(found.Text))
+		}
+	})
+}
+
+// bytesAPI answers whatever it is asked with the same bytes, and keeps what it is told.
+type bytesAPI struct {
+	code         int
+	pods, events []byte
+	told         []string
+}
+
+func (a *bytesAPI) RoundTrip(r *http.Request) (*http.Response, error) {
+	body := a.pods
+	switch {
+	case r.Method == http.MethodPatch:
+		var patch struct{ Status struct{ Message string } }
+		if err := json.NewDecoder(r.Body).Decode(&patch); err != nil {
+			return nil, err
+		}
+		a.told = append(a.told, patch.Status.Message)
+	case strings.HasSuffix(r.URL.Path, "/events"):
+		body = a.events
+	}
+	return &http.Response{StatusCode: a.code, Body: io.NopCloser(bytes.NewReader(body)), Header: http.Header{}, Request: r}, nil
+}
+
+// FuzzGuard: whatever the API server answers, the guard ends no pod that runs, and what
+// it says and writes is a line of text of bounded length.
+func FuzzGuard(f *testing.F) {
+	for _, name := range []string{"unschedulable", "image", "mount", "secret"} {
+		data, err := os.ReadFile(recorded + name + ".json")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(`{"items":[`+string(data)+`]}`), []byte(`{"items":[{"type":"Warning","reason":"FailedMount","message":"\u001b[2J\nx"}]}`), 200)
+	}
+	f.Add([]byte(`{"message":"`+strings.Repeat("no ", 5000)+`"}`), []byte(nil), 500)
+	f.Add([]byte(`{"items":[{"status":{"phase":"Pending"}},{"metadata":{"uid":""},"status":{"phase":"Running"}}]}`), []byte(`null`), 403)
+	f.Fuzz(func(t *testing.T, pods, events []byte, code int) {
+		api := &bytesAPI{code: code, pods: pods, events: events}
+		g := Guard{API: kube.New("http://api", "n", "", &http.Client{Transport: api}), Namespace: "n", Patience: time.Nanosecond}
+		g.Say = func(text string) {
+			if len(text) > 4096 {
+				t.Errorf("says %d bytes", len(text))
+			}
+		}
+		all, err := g.pods(t.Context())
+		if err != nil {
+			g.Say(err.Error())
+		}
+		pending := 0
+		seen, known := map[string]*watched{}, map[string]bool{}
+		for _, p := range all {
+			if p.Status.Phase == "Pending" {
+				pending++
+			}
+			for range 2 {
+				_ = g.see(t.Context(), p, seen, known)
+			}
+		}
+		for _, message := range api.told {
+			if pending == 0 || len(message) > 4096 || strings.ContainsAny(message, "\n\x1b") {
+				t.Errorf("%d pods wait, told %d bytes: %q", pending, len(message), message[:min(len(message), 100)])
+			}
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
@@ -106,8 +107,10 @@ func (f *File) validate() error {
 		bad := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("capacities[%d]: %s", i, fmt.Sprintf(format, args...)))
 		}
-		if c.Model == "" || c.Accelerator == "" {
-			bad("model or accelerator: missing")
+		for _, n := range []struct{ field, name string }{{"model", c.Model}, {"accelerator", c.Accelerator}} {
+			if n.name == "" || !redact.Plain(n.name) {
+				bad("%s: found %q, expected a name without control characters", n.field, n.name)
+			}
 		}
 		switch c.Verdict.Level {
 		case fit.Accepted, fit.Warned:

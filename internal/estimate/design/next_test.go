@@ -11,7 +11,7 @@ import (
 	"wfgen.dev/internal/sweep/precision"
 )
 
-func wish(t *testing.T, goals string) Wish {
+func wish(t testing.TB, goals string) Wish {
 	t.Helper()
 	g, err := precision.Parse(goals)
 	if err != nil {

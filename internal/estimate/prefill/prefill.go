@@ -4,6 +4,7 @@
 package prefill
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/reason"
@@ -79,7 +81,8 @@ type Identity struct {
 // IdentityOf reads what a server runs as. revision is that of the model, empty where only
 // the arguments may say it.
 func IdentityOf(model, accelerator, revision string, chunk int, i record.Instance) Identity {
-	args := strings.Fields(strings.Join(i.Args, " ")) // a shell's, too
+	// A shell's, too; what is no text would have another fingerprint when it is read again.
+	args := strings.Fields(strings.ToValidUTF8(strings.Join(i.Args, " "), "\uFFFD"))
 	first := func(names ...string) string {
 		for _, name := range names {
 			if v := strings.Trim(engine.Argument(args, name), `"'`); v != "" {
@@ -118,7 +121,14 @@ func (r *Record) Judge(mostSpread float64) {
 	r.Verdict, r.Fingerprint = fit.NewVerdict(), r.Identity.Fingerprint()
 	var client, server []float64
 	why := map[string]int{}
-	for _, s := range r.Samples {
+	for i := range r.Samples {
+		s := &r.Samples[i]
+		if s.ServerMS != nil && !possible(*s.ServerMS) { // a histogram that was set back, perhaps
+			s.ServerMS = nil
+		}
+		if !possible(s.ClientMS) {
+			s.ClientMS, s.LeftOut = 0, cmp.Or(s.LeftOut, impossible)
+		}
 		if s.LeftOut != "" {
 			why[s.LeftOut]++
 			continue
@@ -159,6 +169,13 @@ func (r *Record) Judge(mostSpread float64) {
 	}
 }
 
+// impossible is why a prompt does not count whose time cannot be one.
+const impossible = "no time that a prompt can take"
+
+// possible tells whether a prompt can take so many ms: more than a nanosecond, and less
+// than a month.
+func possible(ms float64) bool { return ms > 1e-6 && ms < 3e9 }
+
 // Usable says whether the rate may be used.
 func (r *Record) Usable() bool { return r.Verdict.Level != fit.Refused && r.TokensPerSecond > 0 }
 
@@ -192,8 +209,10 @@ func (r *Record) validate() error {
 		return fmt.Errorf("schema: found %q, expected %q", r.Schema, Schema)
 	}
 	var errs []error
-	if r.Model == "" || r.Accelerator == "" {
-		errs = append(errs, errors.New("model or accelerator: missing"))
+	for _, n := range []struct{ field, name string }{{"model", r.Model}, {"accelerator", r.Accelerator}} {
+		if n.name == "" || !redact.Plain(n.name) {
+			errs = append(errs, fmt.Errorf("%s: found %q, expected a name without control characters", n.field, n.name))
+		}
 	}
 	if r.ChunkTokens < 1 {
 		errs = append(errs, fmt.Errorf("chunk_tokens: %d is below 1", r.ChunkTokens))

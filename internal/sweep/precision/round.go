@@ -2,7 +2,9 @@ package precision
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"wfgen.dev/internal/sweep"
@@ -56,7 +58,7 @@ func (p Point) Of(accelerator string) sweep.Point {
 	}
 }
 
-// Decode reads a round.
+// Decode reads a round. The error names every mistake.
 func Decode(data []byte) (Round, error) {
 	var r Round
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -65,7 +67,41 @@ func Decode(data []byte) (Round, error) {
 	if r.Schema != RoundSchema {
 		return r, fmt.Errorf("schema: found %q, expected %q", r.Schema, RoundSchema)
 	}
-	return r, nil
+	return r, r.validate()
+}
+
+func (r Round) validate() error {
+	var errs []error
+	if len(r.Points) > 0 && r.Ended != "" {
+		errs = append(errs, fmt.Errorf("ended: found %q, with points that are to be measured", r.Ended))
+	}
+	if known := []string{Reached, Budget, Rounds, Refused, Drift}; len(r.Points) == 0 && !slices.Contains(known, r.Ended) {
+		errs = append(errs, fmt.Errorf("ended: found %q, expected one of %s where there are no points", r.Ended, strings.Join(known, ", ")))
+	}
+	names := map[string]bool{}
+	for i, p := range r.Points {
+		bad := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("points[%d].%s", i, fmt.Sprintf(format, args...)))
+		}
+		for _, n := range []struct {
+			name               string
+			value, least, most int
+		}{{"prompt-tokens", p.PromptTokens, 1, sweep.MostTokens}, {"output-tokens", p.OutputTokens, 2, sweep.MostTokens},
+			{"batch-size", p.BatchSize, 1, sweep.MostBatch}, {"max-seconds", p.MaxSeconds, 1, sweep.MostSeconds}} {
+			if n.value < n.least || n.value > n.most {
+				bad("%s: %d is not between %d and %d", n.name, n.value, n.least, n.most)
+			}
+		}
+		if p.Again != sweep.AgainEnd(sweep.AgainOf(p.Again)) {
+			bad("again: found %q, expected nothing, %[2]s or %[2]s2", p.Again, sweep.AgainSuffix)
+		}
+		name := p.Of("").Name()
+		if names[name] {
+			bad("again: found %q, which another point of the size has: %s", p.Again, name)
+		}
+		names[name] = true
+	}
+	return errors.Join(errs...)
 }
 
 // Reason is all of the reasons.
