@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -159,10 +158,7 @@ func checkAt(c *cli.Context, key string, claim capacity.Capacity, slos []slo.Obj
 	if o.Provenance.Instance, err = instance(steps.Check.Server.In(c)); err != nil {
 		return capacity.Measured{}, exit.With(exit.Usage, err)
 	}
-	dir := path.Join(layout.Check, claim.Shape.Slug()+"-"+layout.OpenReport(rate))
-	if loop > 1 {
-		dir += "-" + strconv.Itoa(loop)
-	}
+	dir := layout.OpenLoopOf(claim.Shape, rate, loop)
 	out, err := store.New(c.Context, strings.TrimRight(steps.Check.Output.In(c), "/")+"/"+dir)
 	if err != nil {
 		return capacity.Measured{}, err

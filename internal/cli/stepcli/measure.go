@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -205,7 +206,12 @@ func writeMeasurements(ctx context.Context, out store.Store, usable []measuremen
 	for _, m := range usable {
 		point := sweep.Point{Accelerator: m.Accelerator, Shape: m.Shape, BatchSize: m.BatchSize}
 		// The place that it has in a run, below the run.
-		place := func() string { return strings.TrimPrefix(layout.MeasurementOf("", point), layout.Run("")+"/") }
+		place := func() string {
+			if m.Open != nil {
+				return path.Join(layout.AcceleratorInRun(m.Accelerator), layout.OpenLoopOf(m.Shape, m.Open.Rate, point.Again+1), layout.Measurement)
+			}
+			return strings.TrimPrefix(layout.MeasurementOf("", point), layout.Run("")+"/")
+		}
 		key := place()
 		for from[key] == m.Provenance.Report && from[key] != "" && began[key] != m.StartedAt { // measured again
 			point.Again++

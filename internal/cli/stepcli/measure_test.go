@@ -35,6 +35,9 @@ func unpack(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +132,22 @@ func TestMeasureKeepsTheUsable(t *testing.T) {
 	}
 	if got := files(t, out); len(got) != 1 || got[0] != "A100/measurements/128-128-b1.json" {
 		t.Errorf("wrote %q", got)
+	}
+}
+
+// TestMeasureOpenLoop: an open loop has a place of its own, whatever batch it made.
+func TestMeasureOpenLoop(t *testing.T) {
+	out := t.TempDir()
+	closed, open := unpack(t, "tools/vllm-0.32.0/det-4.json"), filepath.Dir(unpack(t, "tools/aiperf-0.13.0/rate/profile_export.jsonl"))
+	if err := os.Rename(unpack(t, "tools/aiperf-0.13.0/rate/profile_export_aiperf.json"), filepath.Join(open, "profile_export_aiperf.json")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := runMeasure("", "--accelerator", "A100", "--output", out, closed, open); code != exit.Done {
+		t.Fatalf("code %d: %s", code, stderr)
+	}
+	want := "A100/check/64-32-rate-8/measurement.json A100/measurements/64-32-b4.json"
+	if got := strings.Join(files(t, out), " "); got != want {
+		t.Errorf("wrote %q, want %q", got, want)
 	}
 }
 

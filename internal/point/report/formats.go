@@ -308,6 +308,7 @@ func BesidePath(ctx context.Context, name string, open func(context.Context, str
 func Companions(keys []string) (again func(key string) bool) {
 	there := map[string]bool{}
 	sweep := false                                                // of AIPerf
+	vllm, vllmSweep := map[string]bool{}, map[string]bool{}       // directories of vllm bench sweep's runs, and those above them
 	aiperf, inferencePerf := map[string]bool{}, map[string]bool{} // directories of runs
 	for _, key := range keys {
 		there[key] = true
@@ -315,6 +316,10 @@ func Companions(keys []string) (again func(key string) bool) {
 		sweep = sweep || strings.HasSuffix(base, "_aiperf.json")
 		aiperf[dir] = aiperf[dir] || strings.HasSuffix(base, "_aiperf.json")
 		inferencePerf[dir] = inferencePerf[dir] || strings.HasSuffix(base, "_lifecycle_metrics.json")
+		if vllmRun.MatchString(base) {
+			above, _ := path.Split(path.Clean(dir))
+			vllm[dir], vllmSweep[above] = true, true
+		}
 	}
 	return func(key string) bool {
 		dir, base := path.Split(key)
@@ -326,16 +331,15 @@ func Companions(keys []string) (again func(key string) bool) {
 		switch {
 		case aiperf[dir] && !strings.HasSuffix(stem, "_aiperf") && ext != ".jsonl",
 			inferencePerf[dir] && !strings.HasSuffix(stem, "_lifecycle_metrics"),
-			sweep && aiperfAggregate.MatchString(key):
+			sweep && aiperfAggregate.MatchString(key),
+			vllm[dir] && !vllmRun.MatchString(base), // a summary, a warm-up, or why a run failed
+			vllmSweep[dir] && (base == "summary.csv" || strings.HasSuffix(stem, "failure")):
 			return true
 		}
 		switch ext {
 		case ".json":
 			rows := strings.TrimSuffix(strings.TrimSuffix(stem, "_aiperf"), "_genai_perf")
-			switch {
-			case base == "summary.json": // of vllm bench sweep
-				return slices.ContainsFunc(keys, func(k string) bool { return path.Dir(k)+"/" == dir && strings.HasPrefix(path.Base(k), "run=") })
-			case inferencePerfStage.MatchString(base), base == "summary_lifecycle_metrics.json":
+			if inferencePerfStage.MatchString(base) || base == "summary_lifecycle_metrics.json" {
 				return beside("per_request_lifecycle_metrics.json") || base[0] == 's' && base[1] == 'u' && beside("stage_0_lifecycle_metrics.json")
 			}
 			return beside(rows + ".jsonl")
@@ -345,6 +349,9 @@ func Companions(keys []string) (again func(key string) bool) {
 		return false
 	}
 }
+
+// vllmRun finds a measured run of vllm bench sweep.
+var vllmRun = regexp.MustCompile(`^run=\d+\.json$`)
 
 // aiperfAggregate finds what AIPerf says of a part of a run, or of several runs.
 var aiperfAggregate = regexp.MustCompile(`(^|/)(phases/[^/]+|aggregate/[^/]+|sweep_aggregate)/[^/]+$`)

@@ -65,6 +65,12 @@ func TestTools(t *testing.T) {
 		"aiperf-0.13.0/concurrency_4/profile_export.jsonl":              {given, []int{4}, measurement.BasisRows},
 		"aiperf-0.13.0/concurrency_8/profile_export_aiperf.json":        {given, []int{8}, measurement.BasisRows},
 		"aiperf-0.13.0/concurrency_4/profile_export_aiperf.csv":         {batch(named, 4), []int{4}, measurement.BasisSummary},
+		"aiperf-0.11.0/concurrency_4/profile_export.jsonl":              {given, []int{4}, measurement.BasisRows},
+		"aiperf-0.11.0/concurrency_4/profile_export_aiperf.json":        {given, []int{4}, measurement.BasisRows},
+		"aiperf-0.11.0/concurrency_4/profile_export_aiperf.csv":         {batch(named, 4), []int{4}, measurement.BasisSummary},
+		"aiperf-0.12.0/concurrency_4/profile_export.jsonl":              {given, []int{4}, measurement.BasisRows},
+		"aiperf-0.12.0/concurrency_4/profile_export_aiperf.json":        {given, []int{4}, measurement.BasisRows},
+		"aiperf-0.12.0/concurrency_4/profile_export_aiperf.csv":         {batch(named, 4), []int{4}, measurement.BasisSummary},
 		"genai-perf-0.0.16/concurrency4/profile_export_genai_perf.json": {given, []int{4}, measurement.BasisSummary},
 		"genai-perf-0.0.16/concurrency4/profile_export_genai_perf.csv":  {batch(named, 4), []int{4}, measurement.BasisSummary},
 		"vllm-0.32.0/det-1.json":                                        {given, []int{1}, measurement.BasisRows},
@@ -110,6 +116,25 @@ func TestTools(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestToolsOpenLoop: requests that a tool sent at a rate are an open loop.
+func TestToolsOpenLoop(t *testing.T) {
+	all, err := readTool(t, "aiperf-0.13.0/rate/profile_export.jsonl", Options{Accelerator: "A100"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := all[0]
+	if m.Open == nil || m.Open.Rate != 8 || m.Open.Arrivals != sweep.Poisson || len(m.Taken.Void) > 0 || m.Taken.ITL == nil {
+		t.Fatalf("%+v, %+v", m.Open, m.Taken)
+	}
+	if law := 10 + 0.5*m.Taken.Batch; math.Abs(m.Taken.ITL.MS-law) > 4*m.Taken.ITL.StandardErrorMS+0.02*law {
+		t.Errorf("ITL %.4g ms at a batch of %.3g, truth %.4g", m.Taken.ITL.MS, m.Taken.Batch, law)
+	}
+	all, err = readTool(t, "aiperf-0.13.0/rate/profile_export_aiperf.json", Options{Accelerator: "A100", Beside: alone})
+	if err != nil || !strings.Contains(strings.Join(all[0].Taken.Void, ""), "open loop") {
+		t.Errorf("its statistics alone: %+v, %v", all, err)
 	}
 }
 
@@ -207,12 +232,13 @@ func TestCompanions(t *testing.T) {
 		"i/per_request_lifecycle_metrics.json", "i/stage_0_lifecycle_metrics.json", "i/summary_lifecycle_metrics.json", "i/config.yaml",
 		"j/stage_0_lifecycle_metrics.json", "j/stage_1_lifecycle_metrics.json", "j/summary_lifecycle_metrics.json",
 		"g/benchmarks.json", "g/benchmarks.csv", "h/benchmarks.csv",
-		"v/run=0.json", "v/run=1.json", "v/summary.json", "w/summary.json", "x/report.yaml",
+		"v/BENCH-a/run=0.json", "v/BENCH-a/run=1.json", "v/BENCH-a/summary.json", "v/BENCH-a/warmup.json", "v/BENCH-b/run=0.failure.json", "v/BENCH-b/run=1.json",
+		"v/summary.csv", "v/benchmarks.json", "w/summary.json", "x/report.yaml",
 	}
 	want := map[string]bool{
 		"a/profile_export.jsonl": true, "b/profile_export_aiperf.json": true, "i/per_request_lifecycle_metrics.json": true,
 		"j/stage_0_lifecycle_metrics.json": true, "j/stage_1_lifecycle_metrics.json": true, "g/benchmarks.json": true, "h/benchmarks.csv": true,
-		"v/run=0.json": true, "v/run=1.json": true, "w/summary.json": true, "x/report.yaml": true,
+		"v/BENCH-a/run=0.json": true, "v/BENCH-a/run=1.json": true, "v/BENCH-b/run=1.json": true, "v/benchmarks.json": true, "w/summary.json": true, "x/report.yaml": true,
 	}
 	again := Companions(keys)
 	for _, key := range keys {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"wfgen.dev/internal/sweep"
@@ -119,6 +120,16 @@ func AcceleratorInRun(accelerator string) string { return segment(accelerator) }
 // MeasurementOf is the key of a point's measurement.
 func MeasurementOf(run string, p sweep.Point) string {
 	return path.Join(Accelerator(run, p.Accelerator), Measurements, p.Name()+".json")
+}
+
+// OpenLoopOf is the directory of an open loop's measurement, below its accelerator's: of a
+// rate, requests per second, measured for the nth time, from 1 on.
+func OpenLoopOf(shape sweep.Shape, rate float64, nth int) string {
+	name := shape.Slug() + "-" + OpenReport(rate)
+	if nth > 1 {
+		name += "-" + strconv.Itoa(nth)
+	}
+	return path.Join(Check, name)
 }
 
 // MeasurementsOf are the keys of an accelerator's measurements among those of a run, in

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/point/measurement"
 )
 
 // The server's law, ms, and the shape of requests.
@@ -54,6 +55,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.url = strings.TrimSpace(strings.TrimPrefix(line, "listening on "))
+	python := w.python(t, "loadtools", "aiperf")
+	w.tokenizer = filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(python))), "tokenizer")
 	return w
 }
 
@@ -110,44 +113,29 @@ func TestSGLangsArguments(t *testing.T) {
 // intervals.
 func TestLoadTools(t *testing.T) {
 	w := newWorld(t)
-	aiperf := w.python(t, "loadtools", "aiperf")
-	w.tokenizer = filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(aiperf))), "tokenizer")
+	list := strings.Trim(strings.ReplaceAll(fmt.Sprint(streams), " ", ","), "[]")
 	for _, tool := range []struct {
 		name string
 		load func(t *testing.T, dir string)
 		asks []string // flags for what its files do not say
+		file string   // that is read; empty: the directory
 	}{
 		{"native", func(t *testing.T, dir string) {
 			for _, n := range streams {
 				run(t, dir, w.step, "bench", "--target", w.url, "--model", "sim", "--accelerator", "CPU", "--prompt-tokens", strconv.Itoa(prompt), "--output-tokens", strconv.Itoa(output),
 					"--batch-size", strconv.Itoa(n), "--max-seconds", "8", "--output", filepath.Join(dir, strconv.Itoa(n)))
 			}
-		}, nil},
-		{"aiperf", func(t *testing.T, dir string) {
-			list := strings.Trim(strings.ReplaceAll(fmt.Sprint(streams), " ", ","), "[]")
-			run(t, dir, filepath.Join(filepath.Dir(aiperf), "aiperf"), "profile", "-m", "sim", "--url", w.url, "--endpoint-type", "chat", "--streaming",
-				"--tokenizer", w.tokenizer, "--isl", strconv.Itoa(prompt), "--osl", strconv.Itoa(output), "--extra-inputs", "ignore_eos:true", "--concurrency", list,
-				"--benchmark-duration", "8", "--warmup-request-count", "4", "--use-server-token-count", "--artifact-dir", dir, "--ui", "none", "--export-level", "records")
-		}, nil},
+		}, nil, ""},
+		{"aiperf 0.11.0", func(t *testing.T, dir string) { w.aiperf(t, "0.11.0", dir, "--concurrency", list) }, nil, ""},
+		{"aiperf 0.12.0", func(t *testing.T, dir string) { w.aiperf(t, "0.12.0", dir, "--concurrency", list) }, nil, ""},
+		{"aiperf 0.13.0", func(t *testing.T, dir string) { w.aiperf(t, "0.13.0", dir, "--concurrency", list) }, nil, ""},
 		{"inference-perf", func(t *testing.T, dir string) {
-			python := w.python(t, "loadtools", "inference-perf")
 			var stages []string
 			for _, n := range streams {
 				stages = append(stages, fmt.Sprintf("{num_requests: %d, concurrency_level: %d}", 16*n, n))
 			}
-			lengths := func(n int) string {
-				return fmt.Sprintf("{min: %[1]d, max: %[1]d, mean: %[1]d, std_dev: 0, total_count: 1000}", n)
-			}
-			config := filepath.Join(t.TempDir(), "config.yaml")
-			text := fmt.Sprintf("api: {type: completion, streaming: true}\ndata: {type: random, input_distribution: %s, output_distribution: %s}\n"+
-				"load: {type: concurrent, num_workers: 1, interval: 0.5, stages: [%s]}\nserver: {type: vllm, model_name: sim, base_url: %q, ignore_eos: true}\n"+
-				"tokenizer: {pretrained_model_name_or_path: %q}\nreport: {request_lifecycle: {summary: true, per_stage: true, per_request: true}}\nstorage: {local_storage: {path: %q}}\n",
-				lengths(prompt), lengths(output), strings.Join(stages, ", "), w.url, w.tokenizer, dir)
-			if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			run(t, dir, filepath.Join(filepath.Dir(python), "inference-perf"), "-c", config)
-		}, nil},
+			w.inferencePerf(t, dir, "concurrent", stages...)
+		}, nil, ""},
 		{"sglang", func(t *testing.T, dir string) {
 			python := w.python(t, "loadtools", "sglang")
 			found, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(python)), "lib/python3*/site-packages/sglang/bench_serving.py"))
@@ -159,23 +147,33 @@ func TestLoadTools(t *testing.T) {
 					"--num-prompts", strconv.Itoa(16*n), "--random-input-len", strconv.Itoa(prompt), "--random-output-len", strconv.Itoa(output), "--random-range-ratio", "1",
 					"--max-concurrency", strconv.Itoa(n), "--output-file", filepath.Join(dir, "bench.jsonl"), "--output-details", "--disable-tqdm")
 			}
-		}, []string{"--model", "sim"}},
+		}, []string{"--model", "sim"}, ""},
 		{"vllm", func(t *testing.T, dir string) {
-			python := w.python(t, "vllm")
 			for _, n := range streams {
-				run(t, dir, python, filepath.Join(w.root, "hack/loadtools/vllm-bench.py"), "--backend", "openai", "--base-url", w.url, "--endpoint", "/v1/completions",
-					"--model", "sim", "--tokenizer", w.tokenizer, "--dataset-name", "random", "--random-input-len", strconv.Itoa(prompt), "--random-output-len", strconv.Itoa(output),
-					"--num-prompts", strconv.Itoa(16*n), "--max-concurrency", strconv.Itoa(n), "--ignore-eos", "--save-result", "--save-detailed", "--result-dir", dir,
-					"--result-filename", fmt.Sprintf("run-%d.json", n), "--disable-tqdm")
+				w.vllmBench(t, dir, "--num-prompts", strconv.Itoa(16*n), "--max-concurrency", strconv.Itoa(n), "--result-filename", fmt.Sprintf("run-%d.json", n))
 			}
-		}, nil},
+		}, nil, ""},
+		{"vllm sweep", func(t *testing.T, dir string) {
+			// It starts its servers itself, and asks at the port of their command.
+			port := w.url[strings.LastIndex(w.url, ":")+1:]
+			serve, params := filepath.Join(t.TempDir(), "serve"), filepath.Join(t.TempDir(), "params.json")
+			if err := os.WriteFile(serve, []byte("#!/bin/sh\nsleep 3600\n"), 0o755); err != nil { // the server is there already
+				t.Fatal(err)
+			}
+			var levels []string
+			for _, n := range streams {
+				levels = append(levels, fmt.Sprintf(`{"max_concurrency": %d, "num_prompts": %d}`, n, 16*n))
+			}
+			if err := os.WriteFile(params, []byte("["+strings.Join(levels, ", ")+"]"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			run(t, dir, w.python(t, "vllm"), "-m", "vllm.benchmarks.sweep.serve", "--serve-cmd", serve+" --host 127.0.0.1 --port "+port,
+				"--bench-cmd", strings.Join(w.vllmCommand(t, "--save-detailed"), " "), "--after-bench-cmd", "true", "--bench-params", params,
+				"--num-runs", "1", "--warmup-num-prompts", "4", "--output-dir", dir, "--experiment-name", "sweep")
+		}, nil, ""},
 		{"guidellm", func(t *testing.T, dir string) {
-			guidellm := w.python(t, "guidellm", "0.8.1")
-			list := strings.Trim(strings.ReplaceAll(fmt.Sprint(streams), " ", ","), "[]")
-			run(t, dir, guidellm, "run", "--backend", "kind=openai_http,target="+w.url+",model=sim,request_format=/v1/completions",
-				"--profile", fmt.Sprintf(`{"kind":"concurrent","streams":[%s]}`, list), "--constraint", "kind=max_duration,seconds=8",
-				"--data", fmt.Sprintf("kind=synthetic_text,prompt_tokens=%d,output_tokens=%d", prompt, output), "--tokenizer", "kind=huggingface_auto,model="+w.tokenizer,
-				"--output", "kind=json,path="+dir+"/r.json", "--output", "kind=yaml,path="+dir+"/y/r.yaml", "--output", "kind=csv,path="+dir+"/c/r.csv", "--disable-progress")
+			w.guidellm(t, "0.8.1", fmt.Sprintf(`{"kind":"concurrent","streams":[%s]}`, list),
+				"--output", "kind=json,path="+dir+"/r.json", "--output", "kind=yaml,path="+dir+"/y/r.yaml", "--output", "kind=csv,path="+dir+"/c/r.csv")
 			// The others say the same.
 			for _, other := range []string{"y", "c"} {
 				to := filepath.Join(t.TempDir(), other)
@@ -184,24 +182,135 @@ func TestLoadTools(t *testing.T) {
 				}
 				w.check(t, to, []string{"--model", "sim"})
 			}
-		}, nil},
+		}, nil, ""},
+		{"guidellm 0.7.3, HTML", func(t *testing.T, dir string) {
+			// The page comes from the network; what guidellm writes into it does not.
+			page := filepath.Join(t.TempDir(), "index.html")
+			if err := os.WriteFile(page, []byte("<!DOCTYPE html><html><head><title>GuideLLM</title><script>window.runInfo = {}; window.workloadDetails = {}; window.benchmarks = {};</script></head></html>"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("GUIDELLM__REPORT_GENERATION__SOURCE", page)
+			w.guidellm(t, "0.7.3", fmt.Sprintf(`{"kind":"concurrent","streams":[%s]}`, list), "--output", "kind=html,path="+dir+"/r.html")
+		}, []string{"--model", "sim"}, "r.html"},
 	} {
 		t.Run(tool.name, func(t *testing.T) {
 			dir := t.TempDir()
 			tool.load(t, dir)
-			w.check(t, dir, tool.asks)
+			w.check(t, filepath.Join(dir, tool.file), tool.asks)
 		})
 	}
 }
 
-// check estimates from what lies in a directory and compares with the law.
-func (w *world) check(t *testing.T, dir string, asks []string) {
+// TestOpenLoops: requests that arrive at a rate are read as what they are, each tool's
+// way, and their ITL is the law's at the batch that they made.
+func TestOpenLoops(t *testing.T) {
+	w := newWorld(t)
+	const rate, seconds = 8, 10
+	stage := fmt.Sprintf("{rate: %d, duration: %d}", rate, seconds)
+	for _, tool := range []struct {
+		name, arrivals string
+		load           func(t *testing.T, dir string)
+	}{
+		{"vllm", "poisson", func(t *testing.T, dir string) {
+			w.vllmBench(t, dir, "--num-prompts", strconv.Itoa(rate*seconds), "--request-rate", strconv.Itoa(rate), "--result-filename", "rate.json")
+		}},
+		{"aiperf", "poisson", func(t *testing.T, dir string) { w.aiperf(t, "0.13.0", dir, "--request-rate", strconv.Itoa(rate)) }},
+		{"aiperf, constant", "constant", func(t *testing.T, dir string) {
+			w.aiperf(t, "0.13.0", dir, "--request-rate", strconv.Itoa(rate), "--arrival-pattern", "constant")
+		}},
+		{"inference-perf, constant", "constant", func(t *testing.T, dir string) { w.inferencePerf(t, dir, "constant", stage) }},
+		{"inference-perf, poisson", "poisson", func(t *testing.T, dir string) { w.inferencePerf(t, dir, "poisson", stage) }},
+		{"guidellm, constant", "constant", func(t *testing.T, dir string) {
+			w.guidellm(t, "0.8.1", fmt.Sprintf(`{"kind":"constant","rate":[%d]}`, rate), "--output", "kind=json,path="+dir+"/r.json")
+		}},
+		{"guidellm, poisson", "poisson", func(t *testing.T, dir string) {
+			w.guidellm(t, "0.8.1", fmt.Sprintf(`{"kind":"poisson","rate":[%d]}`, rate), "--output", "kind=json,path="+dir+"/r.json")
+		}},
+	} {
+		t.Run(tool.name, func(t *testing.T) {
+			dir, out := t.TempDir(), t.TempDir()
+			tool.load(t, dir)
+			t.Log(run(t, dir, w.step, "measure", "--accelerator", "CPU", "--slo", "itl=30ms", "--output", out, dir))
+			found, err := filepath.Glob(filepath.Join(out, "CPU/check/*/measurement.json"))
+			if err != nil || len(found) != 1 {
+				t.Fatal(found, err)
+			}
+			data, err := os.ReadFile(found[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			var m measurement.Measurement
+			if err := json.Unmarshal(data, &m); err != nil {
+				t.Fatal(err)
+			}
+			if m.Open == nil || m.Open.Rate != rate || m.Open.Arrivals != tool.arrivals || len(m.Taken.Void) > 0 || m.Taken.ITL == nil || len(m.Open.Objectives) != 1 || !m.Open.Objectives[0].Met {
+				t.Fatalf("%s", data)
+			}
+			if law := alpha + beta*m.Taken.Batch; math.Abs(m.Taken.ITL.MS-law) > 0.1*law { // the client is late on cores that others use
+				t.Errorf("ITL %.4g ms at a batch of %.3g, truth %.4g", m.Taken.ITL.MS, m.Taken.Batch, law)
+			}
+		})
+	}
+}
+
+// aiperf runs one of its versions.
+func (w *world) aiperf(t *testing.T, version, dir string, load ...string) {
+	t.Helper()
+	python := w.python(t, "loadtools", "aiperf="+version)
+	run(t, dir, filepath.Join(filepath.Dir(python), "aiperf"), append([]string{"profile", "-m", "sim", "--url", w.url, "--endpoint-type", "chat", "--streaming",
+		"--tokenizer", w.tokenizer, "--isl", strconv.Itoa(prompt), "--osl", strconv.Itoa(output), "--extra-inputs", "ignore_eos:true",
+		"--benchmark-duration", "8", "--warmup-request-count", "4", "--use-server-token-count", "--artifact-dir", dir, "--ui", "none", "--export-level", "records"}, load...)...)
+}
+
+// vllmCommand is vLLM's bench serve.
+func (w *world) vllmCommand(t *testing.T, more ...string) []string {
+	t.Helper()
+	return append([]string{w.python(t, "vllm"), filepath.Join(w.root, "hack/loadtools/vllm-bench.py"), "--backend", "openai", "--base-url", w.url, "--endpoint", "/v1/completions",
+		"--model", "sim", "--tokenizer", w.tokenizer, "--dataset-name", "random", "--random-input-len", strconv.Itoa(prompt), "--random-output-len", strconv.Itoa(output),
+		"--ignore-eos", "--disable-tqdm"}, more...)
+}
+
+// vllmBench runs it and keeps what it measured.
+func (w *world) vllmBench(t *testing.T, dir string, load ...string) {
+	t.Helper()
+	c := w.vllmCommand(t, append(load, "--save-result", "--save-detailed", "--result-dir", dir)...)
+	run(t, dir, c[0], c[1:]...)
+}
+
+// inferencePerf runs stages of a kind of load.
+func (w *world) inferencePerf(t *testing.T, dir, load string, stages ...string) {
+	t.Helper()
+	python := w.python(t, "loadtools", "inference-perf")
+	lengths := func(n int) string {
+		return fmt.Sprintf("{min: %[1]d, max: %[1]d, mean: %[1]d, std_dev: 0, total_count: 1000}", n)
+	}
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	text := fmt.Sprintf("api: {type: completion, streaming: true}\ndata: {type: random, input_distribution: %s, output_distribution: %s}\n"+
+		"load: {type: %s, num_workers: 1, interval: 0.5, stages: [%s]}\nserver: {type: vllm, model_name: sim, base_url: %q, ignore_eos: true}\n"+
+		"tokenizer: {pretrained_model_name_or_path: %q}\nreport: {request_lifecycle: {summary: true, per_stage: true, per_request: true}}\nstorage: {local_storage: {path: %q}}\n",
+		lengths(prompt), lengths(output), load, strings.Join(stages, ", "), w.url, w.tokenizer, dir)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, filepath.Join(filepath.Dir(python), "inference-perf"), "-c", config)
+}
+
+// guidellm runs one of its versions from 0.7 on.
+func (w *world) guidellm(t *testing.T, version, profile string, outputs ...string) {
+	t.Helper()
+	run(t, w.root, w.python(t, "guidellm", version), append([]string{"run", "--backend", "kind=openai_http,target=" + w.url + ",model=sim,request_format=/v1/completions",
+		"--profile", profile, "--constraint", "kind=max_duration,seconds=8",
+		"--data", fmt.Sprintf("kind=synthetic_text,prompt_tokens=%d,output_tokens=%d", prompt, output), "--tokenizer", "kind=huggingface_auto,model=" + w.tokenizer, "--disable-progress"}, outputs...)...)
+}
+
+// check estimates from a file, or from what lies in a directory, and compares with the law.
+func (w *world) check(t *testing.T, from string, asks []string) {
 	t.Helper()
 	measured, out := t.TempDir(), t.TempDir()
-	if matches, _ := filepath.Glob(filepath.Join(dir, "*/measurement.json")); len(matches) > 0 { // step's own
-		measured = dir
+	if matches, _ := filepath.Glob(filepath.Join(from, "*/measurement.json")); len(matches) > 0 { // step's own
+		measured = from
 	} else {
-		t.Log(run(t, dir, w.step, append(append([]string{"measure", "--accelerator", "CPU", "--output", measured}, asks...), dir)...))
+		t.Log(run(t, w.root, w.step, append(append([]string{"measure", "--accelerator", "CPU", "--output", measured}, asks...), from)...))
 	}
 	c := exec.CommandContext(t.Context(), w.step, "aggregate", measured, "--source", "client", "--output", out)
 	table, err := c.CombinedOutput()
