@@ -337,7 +337,7 @@ func arguments(c kube.Container) []string {
 // Labels of nodes that tell the GPU, as the vendors' discovery and the clouds set
 // them.
 var productLabels = []string{
-	"nvidia.com/gpu.product", "amd.com/gpu.product-name", "beta.amd.com/gpu.product-name", "habana.ai/product.name",
+	"nvidia.com/gpu.product", "amd.com/gpu.product-name", "beta.amd.com/gpu.product-name", "habana.ai/device.type",
 	"gpu.intel.com/product", "cloud.google.com/gke-accelerator", "cloud.google.com/gke-tpu-accelerator",
 	"eks.amazonaws.com/instance-gpu-name", "karpenter.k8s.aws/instance-gpu-name", "kubernetes.azure.com/accelerator",
 }

@@ -24,16 +24,15 @@ type Accelerator struct {
 	Compute   float64 // dense BF16 (FP16 where there is none), TFLOP/s: what a prefill waits for
 }
 
-// The labels are those that the vendors' own discovery sets on nodes: NVIDIA GPU
-// feature discovery, the AMD node labeller, and for Gaudi the label that llm-d's
-// autoscaler discovers capacity by. GPU feature discovery makes its value of the name
-// that nvidia-smi shows, with dashes for spaces. Memory, bandwidth and compute are the
-// vendors' data sheets. GB300 and L20 are the names that vLLM and SGLang see of these
-// devices (their files of Triton settings are named after it), the TPUs' are those of GKE's
-// documentation; MI355X follows MI300X and MI325X, and was not seen on a node. Products come
-// in variants (PCIe, memory size): whoever has another one writes its label into the
+// Labels and values are what the vendors' own discovery sets on nodes, from the sources
+// below. Memory, bandwidth and compute are the vendors' data sheets. Products come in
+// variants (PCIe, memory size): whoever has another one writes its label into the
 // configuration.
 var accelerators = []Accelerator{
+	// NVIDIA GPU feature discovery makes the value of the name that nvidia-smi shows, with
+	// dashes for spaces; the newest names are those of the devices in vLLM's files of Triton
+	// settings (vllm/model_executor/layers/fused_moe/configs/*device_name=NVIDIA_B300_SXM6_AC*).
+	// https://github.com/NVIDIA/k8s-device-plugin/tree/main/docs/gpu-feature-discovery
 	nvidia("A100", "NVIDIA-A100-SXM4-80GB", 80, 2.04, 312),
 	nvidia("H100", "NVIDIA-H100-80GB-HBM3", 80, 3.35, 989),
 	nvidia("H200", "NVIDIA-H200", 141, 4.8, 989),
@@ -50,14 +49,23 @@ var accelerators = []Accelerator{
 	nvidia("A10", "NVIDIA-A10", 24, 0.600, 125),
 	nvidia("T4", "Tesla-T4", 16, 0.320, 65),
 	nvidia("V100", "Tesla-V100-SXM2-32GB", 32, 0.900, 125),
+	// AMD's node labeller takes the product name that the driver reads from the board, with
+	// underscores for spaces: that of the MI300X is in its documentation, the others are the
+	// devices in vLLM's settings (device_name=AMD_Instinct_MI325_OAM, …_MI355_OAM).
+	// https://github.com/ROCm/k8s-device-plugin/blob/master/docs/user-guide/installation.md
 	amd("MI300X", "AMD_Instinct_MI300X_OAM", 192, 5.3, 1307),
-	amd("MI325X", "AMD_Instinct_MI325X_OAM", 256, 6.0, 1307),
-	amd("MI355X", "AMD_Instinct_MI355X_OAM", 288, 8.0, 2500),
+	amd("MI325X", "AMD_Instinct_MI325_OAM", 256, 6.0, 1307),
+	amd("MI355X", "AMD_Instinct_MI355_OAM", 288, 8.0, 2500),
+	// https://cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus, and for the chips
+	// https://cloud.google.com/tpu/docs/v5e, …/v5p and …/v6e
 	tpu("TPU-v5e", "tpu-v5-lite-podslice", 16, 0.819, 197),
 	tpu("TPU-v5p", "tpu-v5p-slice", 95, 2.765, 459),
 	tpu("TPU-v6e", "tpu-v6e-slice", 32, 1.64, 918),
-	gaudi("Gaudi2", "Intel-Gaudi-2-96GB", 96, 2.45, 432),
-	gaudi("Gaudi3", "Intel-Gaudi-3-128GB", 128, 3.7, 1835),
+	// Intel's feature discovery takes the type from sysfs, where the driver habanalabs writes
+	// it; its label habana.ai/product.name is the server's, not the accelerator's.
+	// https://github.com/HabanaAI/gaudi-feature-discovery/blob/main/collector/collector.go
+	gaudi("Gaudi2", "GAUDI2", 96, 2.45, 432),
+	gaudi("Gaudi3", "GAUDI3", 128, 3.7, 1835),
 }
 
 func nvidia(name, product string, memory int, bandwidth, compute float64) Accelerator {
@@ -68,12 +76,11 @@ func amd(name, product string, memory int, bandwidth, compute float64) Accelerat
 	return Accelerator{name, "amd.com/gpu", "amd.com/gpu.product-name", product, memory, bandwidth, compute}
 }
 
-func gaudi(name, product string, memory int, bandwidth, compute float64) Accelerator {
-	return Accelerator{name, "habana.ai/gaudi", "habana.ai/product.name", product, memory, bandwidth, compute}
+func gaudi(name, device string, memory int, bandwidth, compute float64) Accelerator {
+	return Accelerator{name, "habana.ai/gaudi", "habana.ai/device.type", device, memory, bandwidth, compute}
 }
 
 // tpu is one of Google's, by the label of GKE.
-// https://cloud.google.com/kubernetes-engine/docs/concepts/tpus
 func tpu(name, accelerator string, memory int, bandwidth, compute float64) Accelerator {
 	return Accelerator{name, "google.com/tpu", "cloud.google.com/gke-tpu-accelerator", accelerator, memory, bandwidth, compute}
 }
