@@ -170,14 +170,14 @@ func (g serverGroup) comments() []manifest.Comment {
 	}
 }
 
-// serverPatch is what the templates have no field for, on the line of Argo that is
-// written for.
+// serverPatch is what the templates have no field for. Claims are among it on every line: a
+// field for them came to Argo only after 4.1.0, and the patch is merged into that one.
 func (g serverGroup) serverPatch(p plan.Plan) string {
 	patch := "hostname: " + input(pHost) + "\nsubdomain: " + p.Name + "\n"
 	if class := g.accelerators[0].Server.RuntimeClass; class != "" {
 		patch += "runtimeClassName: " + class + "\n"
 	}
-	if claims := g.claims(p); len(claims) > 0 && p.Argo != config.Argo41 {
+	if claims := g.claims(p); len(claims) > 0 {
 		text, err := manifest.YAML(map[string]any{"resourceClaims": claims})
 		if err != nil {
 			panic(err) // names

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wfgen.dev/internal/sweep/config"
@@ -12,12 +11,11 @@ import (
 )
 
 // template41 is a template with what it can have since Argo 4.1, whose Go types cannot be
-// had as a module: pendingTimeout (docs/new-features.md of v4.1.0, issue 10341) and
-// resourceClaims (pull request 16587), of Kubernetes' own type.
+// had as a module. The field is Argo's own, of the same name and type:
+// https://github.com/argoproj/argo-workflows/blob/3e3345ae6a951984204ce06e13d1c528f41d4801/pkg/apis/workflow/v1alpha1/workflow_types.go
 type template41 struct {
 	wfv1.Template
-	PendingTimeout string                    `json:"pendingTimeout,omitempty"`
-	ResourceClaims []corev1.PodResourceClaim `json:"resourceClaims,omitempty"`
+	PendingTimeout string `json:"pendingTimeout,omitempty"`
 }
 
 // object41 is a WorkflowTemplate, or one for the cluster, of such templates.
@@ -43,13 +41,9 @@ func ofLine(p plan.Plan, kind metav1.TypeMeta, meta metav1.ObjectMeta, spec wfv1
 	if p.Argo != config.Argo41 {
 		return older
 	}
-	claims := map[string][]corev1.PodResourceClaim{}
-	for _, g := range serverGroups(p) {
-		claims[g.serverTemplate()] = g.claims(p)
-	}
 	o := object41{TypeMeta: kind, ObjectMeta: meta, Spec: spec41{WorkflowSpec: spec}}
 	for _, t := range spec.Templates {
-		with := template41{Template: t, ResourceClaims: claims[t.Name]}
+		with := template41{Template: t}
 		if t.Container != nil && p.PendingTimeout > 0 {
 			with.PendingTimeout = (max(p.PendingTimeout, p.WaitTimeout) + behindGuard).String()
 		}
