@@ -114,14 +114,7 @@ func runAggregate(c *cli.Context) error {
 		return exit.Errorf(exit.Refused, "%s: no measurement, report, parameters or summary found", strings.Join(c.Args().Slice(), ", "))
 	}
 	s := aggregate.Estimate(in, o)
-	last, err := acceptedLast(c)
-	if err != nil {
-		return err
-	}
-	if err := withHistory(c, &s, last); err != nil {
-		return err
-	}
-	if s.Drift, err = driftOf(c, s, last); err != nil {
+	if err := besideEarlier(c, &s); err != nil {
 		return err
 	}
 	for _, n := range s.Notes {
@@ -157,6 +150,19 @@ func runAggregate(c *cli.Context) error {
 		return exit.Errorf(exit.Drift, "beyond the band of %s: %s", steps.Aggregate.DriftBand.In(c), strings.Join(moved, "; "))
 	}
 	return nil
+}
+
+// besideEarlier adds what the runs before tell of another, and what moved since.
+func besideEarlier(c *cli.Context, s *parameters.Summary) error {
+	last, err := acceptedLast(c)
+	if err != nil {
+		return err
+	}
+	if err := withHistory(c, s, last); err != nil {
+		return err
+	}
+	s.Drift, err = driftOf(c, *s, last)
+	return err
 }
 
 // withHistory adds what earlier runs tell, where they are given, or where what was accepted
@@ -211,11 +217,11 @@ func acceptedLast(c *cli.Context) ([]parameters.Parameters, error) {
 	if latest := steps.Aggregate.Latest.In(c); previous == "" && latest != "" {
 		previous = strings.TrimSuffix(latest, "/") + "/" + layout.Latest
 	}
-	if _, err := os.Stat(previous); !store.IsRemote(previous) && err != nil {
-		return nil, nil // nothing was accepted yet
+	if _, err := os.Stat(previous); store.IsRemote(previous) || err == nil {
+		last, _, err := aggregate.Load(c.Context, []string{previous}, "", nil)
+		return last.Parameters, err
 	}
-	last, _, err := aggregate.Load(c.Context, []string{previous}, "", nil)
-	return last.Parameters, err
+	return nil, nil // nothing was accepted yet
 }
 
 // driftOf compares with what was accepted last, where that is asked for, and says what

@@ -453,7 +453,7 @@ func diagnostics(l *fit.Line, points []fit.Point, perBatch float64) *parameters.
 	}
 	if c := l.Covariance[0][1]; !math.IsNaN(c) {
 		d.Covariance = &c
-		d.BetweenRunsPercent, d.ScatterPercent = new(100*l.Between), new(100*l.Scatter)
+		d.BetweenRunsPercent, d.ScatterPercent, d.WanderPercent = new(100*l.Between), new(100*l.Scatter), 100*l.Wander
 	}
 	if e := l.Drift; e != nil {
 		d.Drift = &parameters.Change{Percent: 100 * e.Value, Low: 100 * e.Low, High: 100 * e.High}

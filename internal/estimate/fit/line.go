@@ -31,6 +31,7 @@ type Line struct {
 	Between          float64       // between two runs of one point, relative standard deviation: what the points show, weighed against what servers do
 	Scatter          float64       // of a point about the line, relative standard deviation: between runs, and its own error
 	Drift            *Parameter    // of the latency from the first point to the last, relative; nil where it cannot be told
+	Wander           float64       // how far the server was off the line, that of the middle of the sweep, at its begin and its end, relative; 0 where the drift was not fitted beside the line
 
 	effects *effects
 	own     float64 // relative variance of a typical point's own error
@@ -57,9 +58,10 @@ func byX(a, b xy) int { return cmp.Compare(a.x, b.x) }
 func (l *Line) At(x float64) float64 { return l.Intercept.Value + l.Slope.Value*x }
 
 // Predict is the line's value at x, ms, and the 95 % interval of what a run there
-// would measure: what is not known of the line, what two runs differ by, and the own
-// error of a point like those that were measured. NaN where the points say nothing of
-// their certainty.
+// would measure at any moment like those of the sweep: what is not known of the line,
+// what two runs differ by, the own error of a point like those that were measured, and
+// what the server changed over the sweep. NaN where the points say nothing of their
+// certainty.
 func (l *Line) Predict(x float64) (ms, low, high float64) {
 	ms = l.At(x)
 	if l.effects == nil || l.effects.covariance == nil {
@@ -67,8 +69,14 @@ func (l *Line) Predict(x float64) (ms, low, high float64) {
 	}
 	variance := l.effects.variance([]float64{1, x}) + l.Scatter*l.Scatter*ms*ms
 	p := interval(ms, math.Sqrt(variance), l.effects.freedom)
-	return ms, p.Low, p.High
+	half := Wandering(p.High-ms, l.Wander*ms)
+	return ms, ms - half, ms + half
 }
+
+// Wandering is the half width of a prediction whose own is half, where the truth is
+// besides anywhere within ±most with equal chance: 95 % of that range, and the two in
+// quadrature.
+func Wandering(half, most float64) float64 { return math.Hypot(half, Confidence*most) }
 
 // problem is what a line, or a model beside it, is fitted to.
 type problem struct {
@@ -144,6 +152,8 @@ func fitLine(points []xy, tolerance float64) (*Line, error) {
 			// The points agree on the server in the middle of the sweep, and differ by what
 			// it changed: that is no noise.
 			e = with.line()
+			// The square of an estimate is too large by that of its error.
+			l.Wander = math.Sqrt(max(0, l.Drift.Value*l.Drift.Value-l.Drift.StandardError*l.Drift.StandardError)) / 2
 		}
 	}
 	l.take(e, within)

@@ -165,6 +165,7 @@ type Line struct {
 	Shape                  string   `json:"shape,omitempty"`                     // bend or concave where all points together are on no line
 	BetweenRunsPercent     *float64 `json:"between_runs_percent,omitempty"`      // by which two runs of a point differ, standard deviation, percent
 	ScatterPercent         *float64 `json:"scatter_percent,omitempty"`           // of a point about the line, its own error included, standard deviation, percent
+	WanderPercent          float64  `json:"wander_percent,omitempty"`            // how far the server was off the line, that of the middle of the sweep, at its begin and its end, percent
 	Drift                  *Change  `json:"drift,omitempty"`                     // from the first point to the last
 	Predictions            []Step   `json:"predictions,omitempty"`               // at the ends of the range: the line, and the interval of a run there
 }
@@ -332,8 +333,8 @@ func (p *Parameters) TTFTAt(batch, promptTokens float64) float64 {
 }
 
 // PredictITL is the inter-token latency at a batch size with the 95 % interval of what a
-// run there would measure: what is not known of alpha and beta, and the scatter of
-// points about the line. The interval is NaN where the file does not say. Only where
+// run there would measure: what is not known of alpha and beta, the scatter of points
+// about the line, and what the server changed over the sweep. The interval is NaN where the file does not say. Only where
 // HasITL.
 func (p *Parameters) PredictITL(batch float64) Step {
 	return predict(batch, batch, *p.Alpha, *p.Beta, p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Diagnostics.ITL)
@@ -352,6 +353,7 @@ func predict(batch, x, intercept, slope float64, a, b *Interval, l *Line) Step {
 	scatter := *l.ScatterPercent / 100 * s.MS
 	variance := a.StandardError*a.StandardError + 2*x**l.Covariance + x*x*b.StandardError*b.StandardError + scatter*scatter
 	half := distuv.StudentsT{Sigma: 1, Nu: l.DegreesOfFreedom}.Quantile((1+fit.Confidence)/2) * math.Sqrt(max(0, variance))
+	half = fit.Wandering(half, l.WanderPercent/100*s.MS)
 	s.Low, s.High = max(0, s.MS-half), s.MS+half
 	return s
 }
