@@ -45,6 +45,7 @@ func (c *Client) Scrape(ctx context.Context, modelName string) (record.Scrape, e
 		Inference:       p.histogram(inference),
 		Outputs:         p.histogram(outputs),
 		Generated:       p.value(generated),
+		BytesRead:       p.value(bytesRead),
 	}
 	if s.Outputs == nil {
 		s.Outputs = p.outputsOfTotals()

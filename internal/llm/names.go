@@ -20,6 +20,7 @@ type Name struct {
 // Where the names are from: the files of each project that define them.
 const (
 	vllm      = "vLLM, vllm/v1/metrics/loggers.py"
+	vllmPerf  = "vLLM with --enable-mfu-metrics, vllm/v1/metrics/perf.py"
 	vllmOld   = "vLLM before 0.11, vllm/engine/metrics.py"
 	sglang    = "SGLang, srt/observability/metrics_collector.py"
 	sglangOld = "SGLang before 0.5, srt/metrics/collector.py"
@@ -73,6 +74,9 @@ var (
 		{"llamacpp:tokens_predicted_total", "", 1, llamacpp}, {"tgi_request_generated_tokens_sum", "", 1, tgi},
 		{"trtllm_generation_tokens_total", "", 1, trtllm}, {"generation_tokens_total", "", 1, nim},
 	}}
+	bytesRead = Fact{"memory that one GPU read, as the server reckons it", "counter, bytes", []Name{
+		{"vllm:estimated_read_bytes_per_gpu_total", "", 1, vllmPerf},
+	}}
 	itl = Fact{"ITL", "histogram, s", []Name{
 		{"vllm:inter_token_latency_seconds", "", 1, vllm}, {"vllm:time_per_output_token_seconds", "", 1, vllmOld},
 		{"sglang:inter_token_latency_seconds", "", 1, sglang}, {"time_per_output_token_seconds", "", 1, nim},
@@ -106,5 +110,5 @@ var (
 
 // Facts are all that is read of a server's metrics.
 func Facts() []Fact {
-	return slices.Clone([]Fact{running, waiting, successes, generated, itl, ttft, queue, prefill, decode, inference, outputs, atTheEnd, preemptions, cacheHits, cacheUsage, cacheConfig, cacheTokens})
+	return slices.Clone([]Fact{running, waiting, successes, generated, itl, ttft, queue, prefill, decode, inference, outputs, atTheEnd, preemptions, cacheHits, cacheUsage, cacheConfig, cacheTokens, bytesRead})
 }

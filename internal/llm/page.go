@@ -57,7 +57,11 @@ func parsePage(text []byte, model string) page {
 		if !ok || !known[name] {
 			continue
 		}
-		if !(s.value >= 0 && s.value <= mostCounted) {
+		most := float64(mostCounted)
+		if inBytes[name] {
+			most = mostBytes
+		}
+		if !(s.value >= 0 && s.value <= most) {
 			for _, end := range []string{"_sum", "_count"} {
 				if whole := strings.TrimSuffix(name, end); known[whole] {
 					name, written = whole, strings.TrimSuffix(written, end)
@@ -82,6 +86,19 @@ func parsePage(text []byte, model string) page {
 // mostCounted is above all that a server can have counted, and below the numbers in
 // which a float has no ones left.
 const mostCounted = 1 << 52
+
+// mostBytes is above what a GPU reads in a century.
+const mostBytes = 1e23
+
+// inBytes are the names, as plainName, of what counts bytes: so many that mostCounted is
+// passed within the hour.
+var inBytes = func() map[string]bool {
+	names := map[string]bool{}
+	for _, n := range bytesRead.Names {
+		names[plainName(n.Name)] = true
+	}
+	return names
+}()
 
 // parseSample reads one line: name{label="value",...} value, and what may follow; or
 // {"name",label="value"} value, where a name is not of the old alphabet.

@@ -372,7 +372,7 @@ func estimate(k key, ms []Source, points []fit.Point, o Options) parameters.Para
 	f := fit.FitLinear4(points, fit.Options{Method: o.Method, From: o.From, To: o.To})
 	judge(&f, ms)
 	judgePrecision(&f, points, o.Precision)
-	bandwidth := holdAgainstFloor(&f, k.accelerator, o)
+	bandwidth := holdAgainstFloor(&f, k.accelerator, ms, o)
 
 	p := parameters.Parameters{
 		Model: k.model, Accelerator: k.accelerator, Shape: k.shape,

@@ -1,10 +1,12 @@
 package aggregate
 
 import (
+	"math"
 	"strings"
 	"testing"
 
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/reason"
 )
 
@@ -34,6 +36,40 @@ func TestThePhysicalFloor(t *testing.T) {
 		}
 		if p.HasITL() != (c.percent <= 100) || !p.HasTTFT() {
 			t.Errorf("%+v: ITL published %v, TTFT %v", c, p.HasITL(), p.HasTTFT())
+		}
+		if _, err := s.Encode(); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// Where nobody gives the weights, the server's own account of what it reads for a token of
+// a request that is alone tells them; of busier points, which share an iteration, nothing.
+func TestTheFloorByTheServersAccount(t *testing.T) {
+	for _, c := range []struct {
+		tokensPerGap *float64
+		given        float64
+		percent      float64
+	}{
+		{nil, 0, 70},
+		{nil, 1, 7},      // what is given counts
+		{new(2.5), 0, 0}, // speculative: an iteration makes several tokens
+	} {
+		ms := series("A100", 7, nil)
+		for i := range ms {
+			tokens := 1000.0
+			bytes := tokens * 1e10 * (1 + 0.01*float64(i))
+			if ms[i].BatchSize > 1 {
+				bytes = tokens * 1e8
+			}
+			ms[i].Server = &measurement.Witness{Basis: measurement.BasisHistograms, Tokens: &tokens, BytesRead: &bytes, TokensPerGap: c.tokensPerGap}
+		}
+		o := defaults
+		o.WeightsGB = c.given
+		s := Estimate(Inputs{Measurements: ms}, o)
+		got := s.Parameters[0].Fit.Diagnostics.BandwidthPercent
+		if (got == nil) != (c.percent == 0) || got != nil && math.Abs(*got/c.percent-1) > 0.05 {
+			t.Errorf("%+v: %v", c, got)
 		}
 		if _, err := s.Encode(); err != nil {
 			t.Errorf("%+v: %v", c, err)

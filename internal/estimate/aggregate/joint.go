@@ -49,7 +49,7 @@ func joint(made []parameters.Joint, groups map[key][]Source, points map[key][]fi
 			for _, f := range []fit.Joint{fit.FitIteration3(together), fit.FitEngine(together)} {
 				var shares map[string]float64
 				if f.Model == fit.Engine {
-					shares = holdEngineAgainstFloor(&f, p.accelerator, o)
+					shares = holdEngineAgainstFloor(&f, p.accelerator, sources, o)
 				}
 				j := parameters.NewJoint(p.model, p.accelerator, f)
 				for i := range j.Terms {

@@ -56,10 +56,11 @@ type Scrape struct {
 	TTFT            *Histogram `json:"ttft,omitempty"`
 	Queue           *Histogram `json:"queue,omitempty"`
 	Prefill         *Histogram `json:"prefill,omitempty"`
-	Decode          *Histogram `json:"decode,omitempty"`    // of finished requests: first to last token
-	Inference       *Histogram `json:"inference,omitempty"` // of finished requests: time that they ran
-	Outputs         *Histogram `json:"outputs,omitempty"`   // of finished requests: tokens, not seconds
-	Generated       *float64   `json:"generated,omitempty"` // output tokens of all requests
+	Decode          *Histogram `json:"decode,omitempty"`     // of finished requests: first to last token
+	Inference       *Histogram `json:"inference,omitempty"`  // of finished requests: time that they ran
+	Outputs         *Histogram `json:"outputs,omitempty"`    // of finished requests: tokens, not seconds
+	Generated       *float64   `json:"generated,omitempty"`  // output tokens of all requests
+	BytesRead       *float64   `json:"bytes_read,omitempty"` // of its memory by one GPU, as the server reckons it
 }
 
 // Histogram is the exact part of a Prometheus histogram.

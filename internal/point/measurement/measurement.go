@@ -83,6 +83,7 @@ type Witness struct {
 	Preemptions     *float64 `json:"preemptions,omitempty"`       // count in the whole point
 	PrefixCacheHits *float64 `json:"prefix_cache_hits,omitempty"` // tokens (vLLM) in the whole point
 	KVCacheUsage    *float64 `json:"kv_cache_usage,omitempty"`    // 0..1, largest seen
+	BytesRead       *float64 `json:"bytes_read,omitempty"`        // of its memory by one GPU in the whole point, as the server reckons it
 }
 
 // Stream says whether what arrived at the client can be tokens, over the requests of

@@ -369,6 +369,7 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 		Basis:           BasisHistograms,
 		Preemptions:     increase(scrapes, func(s Scrape) *float64 { return s.Preemptions }),
 		PrefixCacheHits: increase(scrapes, func(s Scrape) *float64 { return s.PrefixCacheHits }),
+		BytesRead:       increase(scrapes, func(s Scrape) *float64 { return s.BytesRead }),
 		Course:          courseOfServer(scrapes),
 	}
 	finished := increase(scrapes, func(s Scrape) *float64 { return s.Successes })
