@@ -561,6 +561,7 @@ func (b *benchmark) fromSummary(out *reduced, basis string) {
 	if out.batch > 0 {
 		w.Batch = min(w.Batch, max(float64(out.batch), b.Metrics.Concurrency.Successful.Mean))
 	}
+	w.Batch = out.together(w.Batch)
 	var reason string
 	if w.ITL, reason = b.Metrics.ITL.Successful.estimate("ITL", n, w.Batch, out); reason != "" {
 		out.voided("%s", reason)
@@ -578,6 +579,18 @@ func (b *benchmark) fromSummary(out *reduced, basis string) {
 	}
 	out.client = &w
 	out.prompt, out.output = positive(b.Metrics.Prompt.Successful.Mean), positive(b.Metrics.Output.Successful.Mean)
+}
+
+// together is what of a tool's mean of requests in flight can be true, 0 where it says
+// nothing. No token is made while none runs: a mean far below one is over a time that is
+// longer than the requests, such as a warm-up that the statistics leave out.
+func (r *reduced) together(stated float64) float64 {
+	stated = positive(stated)
+	if stated > 0 && stated < 0.9 {
+		r.note("the report's mean of %.4g requests in flight is over a time in which none was: 1 is taken", stated)
+		return 1
+	}
+	return stated
 }
 
 // A latency in ms outside of these is not one: reports have held 0, -1e8 and

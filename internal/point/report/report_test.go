@@ -424,6 +424,14 @@ func TestRowsAreUsedOnlyWhenComplete(t *testing.T) {
 	if b != "rows" || notes != "" {
 		t.Errorf("totals of a filtered window: %s, notes %q", b, notes)
 	}
+	m := read(t, report(t, file, func(_, b map[string]any) { // and a sample of its rows
+		in(b, "requests")["successful"] = in(b, "requests")["successful"].([]any)[:30]
+		in(b, "metrics", "request_totals")["successful"] = 50
+		in(b, "metrics", "request_concurrency", "successful")["mean"] = 0.75
+	}), Options{})[0]
+	if m.Client.Basis != "summary" || m.Client.Batch != 1 || !strings.Contains(strings.Join(m.Notes, "\n"), "0.75 requests in flight") {
+		t.Errorf("a sample of a filtered window: %s, batch %g, %q", m.Client.Basis, m.Client.Batch, m.Notes)
+	}
 	b, notes = basis(func(_, b map[string]any) { in(b, "config", "strategy")["streams"] = 70 })
 	if b != "summary" || !strings.Contains(notes, "never all busy") {
 		t.Errorf("no steady window: %s, notes %q", b, notes)

@@ -167,7 +167,7 @@ const earliestUnix = 1e9
 // fromStatistics takes the tool's own means over the whole run.
 func (r *run) fromStatistics(streams int) {
 	n := r.requests.Successful
-	w := measurement.Witness{Requests: n, WindowStart: r.startedAt, WindowSeconds: r.seconds, Basis: measurement.BasisSummary, Batch: positive(r.measured)}
+	w := measurement.Witness{Requests: n, WindowStart: r.startedAt, WindowSeconds: r.seconds, Basis: measurement.BasisSummary, Batch: r.together(r.measured)}
 	if w.Batch == 0 {
 		w.Batch = float64(streams)
 		r.note("how many requests ran together in the mean is not in the file: the %d asked for are taken", streams)

@@ -85,7 +85,7 @@ func ready(t *testing.T, url, name, log string) {
 	t.Helper()
 	c, err := llm.New(url, "")
 	if err == nil {
-		_, err = c.Wait(t.Context(), name, 6*time.Minute, func(string) {})
+		_, err = c.Wait(t.Context(), name, 12*time.Minute, func(string) {})
 	}
 	if err != nil {
 		text, _ := os.ReadFile(log)
@@ -217,9 +217,6 @@ func (c course) grown(p *point, name string) float64 {
 	return at(p.Client.WindowStart+p.Client.WindowSeconds) - at(p.Client.WindowStart)
 }
 
-// attempts of a point that is off, for a machine with other work changes its speed.
-const attempts = 3
-
 var update = flag.Bool("update", false, "write the tables into docs/engines.md")
 
 // document logs a table, and writes it into the documentation between the markers of its
@@ -249,6 +246,27 @@ func document(t *testing.T, name string, table []string) {
 
 // off is how far what was taken is off the truth, per cent.
 func off(got, want float64) float64 { return 100 * (got/want - 1) }
+
+// hold compares a point's ITL with what its server says itself of the same window. A
+// machine with other work makes a client late, never a program's claim wrong: where what
+// was taken is off by 10 %, the measurement has to say that client and server differ, and
+// the server's number in it has to be right.
+func (p *point) hold(t *testing.T, name string, truth float64) {
+	t.Helper()
+	taken := p.Taken.ITL
+	if taken == nil {
+		t.Errorf("%s: exit 0, and no ITL: %+v", name, p.Taken)
+		return
+	}
+	if math.Abs(off(taken.MS, truth)) <= 10 {
+		return
+	}
+	if w := p.Server; taken.From == measurement.Client && taken.MS > truth && p.Taken.Has(reason.Witness) && w != nil && w.ITL != nil && math.Abs(off(w.ITL.MeanMS, truth)) <= 10 {
+		t.Logf("%s: the client was late, %.2f ms, and the measurement says so", name, taken.MS)
+		return
+	}
+	t.Errorf("%s: ITL %.2f ms of the %s is %+.1f %% off the server's own %.2f; findings %+v", name, taken.MS, taken.From, off(taken.MS, truth), truth, p.Taken.Findings)
+}
 
 func row(p *point, name, more string) string {
 	number := func(v *measurement.Value, void bool) string {
@@ -323,24 +341,10 @@ func TestLlama(t *testing.T) {
 		{name: "nginx, two replicas in turn", target: "http://127.0.0.1:8410", batch: 2, refused: exit.Refused, says: "two replicas"},
 		{name: "nginx, 5 requests per connection", target: "https://localhost:8411", batch: 2, ca: ca},
 	} {
-		var p point
-		truth := 0.0
-		for range attempts {
-			p = point{target: tc.target, model: model, batch: tc.batch, prompt: 64, out: 48, ca: tc.ca}
-			stop := watch(t, urls[0])
-			p.run(t, step)
-			seen := stop()
-			if p.code != exit.Done {
-				break
-			}
-			// Each answer has a gap less than tokens; of answers it keeps no count.
-			const tokens = "llamacpp:tokens_predicted_total"
-			each := (seen[len(seen)-1].totals[tokens] - seen[0].totals[tokens]) / float64(p.Client.Requests)
-			truth = 1000 * seen.grown(&p, "llamacpp:tokens_predicted_seconds_total") / (seen.grown(&p, tokens) * (1 - 1/each))
-			if math.Abs(off(p.Taken.ITL.MS, truth)) <= 10 {
-				break
-			}
-		}
+		p := point{target: tc.target, model: model, batch: tc.batch, prompt: 64, out: 48, ca: tc.ca}
+		stop := watch(t, urls[0])
+		p.run(t, step)
+		seen := stop()
 		if tc.refused != 0 {
 			if p.code != tc.refused || !strings.Contains(p.words, tc.says) {
 				t.Errorf("%s: exit %d, want %d and %q\n%s", tc.target, p.code, tc.refused, tc.says, p.words)
@@ -354,9 +358,11 @@ func TestLlama(t *testing.T) {
 			}
 			continue
 		}
-		if e := off(p.Taken.ITL.MS, truth); math.Abs(e) > 10 {
-			t.Errorf("%s, %d streams: ITL %.2f ms is %+.1f %% off llama.cpp's own %.2f; findings %+v", tc.target, tc.batch, p.Taken.ITL.MS, e, truth, p.Taken.Findings)
-		}
+		// Each answer has a gap less than tokens; of answers it keeps no count.
+		const tokens = "llamacpp:tokens_predicted_total"
+		each := (seen[len(seen)-1].totals[tokens] - seen[0].totals[tokens]) / float64(p.Client.Requests)
+		truth := 1000 * seen.grown(&p, "llamacpp:tokens_predicted_seconds_total") / (seen.grown(&p, tokens) * (1 - 1/each))
+		p.hold(t, fmt.Sprintf("%s, %d streams", tc.target, tc.batch), truth)
 		if tc.finding != "" && !p.Taken.Has(tc.finding) {
 			t.Errorf("%s, %d streams: findings %+v, want %s", tc.target, tc.batch, p.Taken.Findings, tc.finding)
 		}
@@ -444,6 +450,7 @@ func TestVLLM(t *testing.T) {
 		{"speculative decoding, two names", []string{"--max-num-seqs", "8", "--served-model-name", "base", model,
 			"--speculative-config", `{"method":"ngram","num_speculative_tokens":4,"prompt_lookup_max":3,"prompt_lookup_min":1}`,
 			"--override-generation-config", `{"temperature":0}`}, []string{model, "base"}, []int{1, 4}, 8},
+		{"plain", []string{"--max-num-seqs", "8"}, []string{model}, []int{1, 4}, 8},
 		{"prefix caching, four places", []string{"--max-num-seqs", "4", "--enable-prefix-caching"}, []string{model}, []int{4, 8}, 4},
 	} {
 		t.Run(server.name, func(t *testing.T) {
@@ -453,31 +460,18 @@ func TestVLLM(t *testing.T) {
 			ready(t, url, server.models[0], log)
 			for _, name := range server.models {
 				for _, batch := range server.points {
-					var p point
-					var seen course
-					truth := 0.0
-					for range attempts {
-						p = point{target: url, model: name, batch: batch, prompt: 64, out: 96}
-						stop := watch(t, url)
-						p.run(t, step)
-						seen = stop()
-						if p.code != exit.Done {
-							break
-						}
-						// All three are told as a request ends.
-						truth = 1000 * seen.grown(&p, "vllm:request_decode_time_seconds_sum") /
-							(seen.grown(&p, "vllm:request_generation_tokens_sum") - seen.grown(&p, "vllm:request_success_total"))
-						if math.Abs(off(p.Taken.ITL.MS, truth)) <= 10 {
-							break
-						}
-					}
+					p := point{target: url, model: name, batch: batch, prompt: 64, out: 96}
+					stop := watch(t, url)
+					p.run(t, step)
+					seen := stop()
 					if p.code != exit.Done {
 						t.Errorf("%s, %d streams: exit %d\n%s", name, batch, p.code, p.words)
 						continue
 					}
-					if e := off(p.Taken.ITL.MS, truth); math.Abs(e) > 10 {
-						t.Errorf("%s, %d streams: ITL %.2f ms is %+.1f %% off vLLM's own %.2f", name, batch, p.Taken.ITL.MS, e, truth)
-					}
+					// All three are told as a request ends.
+					truth := 1000 * seen.grown(&p, "vllm:request_decode_time_seconds_sum") /
+						(seen.grown(&p, "vllm:request_generation_tokens_sum") - seen.grown(&p, "vllm:request_success_total"))
+					p.hold(t, fmt.Sprintf("%s, %d streams", name, batch), truth)
 					if queued := batch > server.places; queued != p.Taken.Has(reason.Queue) {
 						t.Errorf("%s, %d streams in %d places: findings %+v", name, batch, server.places, p.Taken.Findings)
 					}
