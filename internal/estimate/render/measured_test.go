@@ -6,8 +6,14 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/fit"
@@ -123,6 +129,20 @@ func TestPrometheus(t *testing.T) {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
+	}
+	// The textfile collector and the pushgateway read it with this parser.
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	labels := families["llm_latency_alpha_seconds"].GetMetric()[0].GetLabel()
+	if name := labels[slices.IndexFunc(labels, func(l *dto.LabelPair) bool { return l.GetName() == "accelerator" })].GetValue(); name != p.Accelerator {
+		t.Errorf("accelerator %q, want %q", name, p.Accelerator)
+	}
+	problems, err := promlint.New(bytes.NewReader(text)).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("Prometheus' own linter: %v, %v", problems, err)
 	}
 }
 
