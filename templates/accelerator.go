@@ -16,6 +16,9 @@ import (
 func accelerator(p plan.Plan) wfv1.Template {
 	in := inputs(pAccelerator, pSlug, pTargetURL)
 	in.Parameters = append(in.Parameters, wfv1.Parameter{Name: pMaxNumSeqs, Default: wfv1.AnyStringPtr("0")}, serverInput)
+	if p.Prefills() {
+		in.Parameters = append(in.Parameters, wfv1.Parameter{Name: pPrefillChunk, Default: wfv1.AnyStringPtr("0")})
+	}
 	results := runKey(p, input(pAccelerator))
 	target := parameter(pTargetURL, targetOfAccelerator)
 	estimate := []wfv1.Parameter{parameter(pAccelerator, input(pAccelerator)), parameter(pResults, results)}
@@ -56,14 +59,15 @@ func accelerator(p plan.Plan) wfv1.Template {
 		t.DAG.Tasks[1] = firstRound(p, target, parameter(pResults, results))
 		t.DAG.Tasks[2].Depends = finished(roundTemplate)
 	}
+	if p.Prefills() {
+		t.DAG.Tasks = append(t.DAG.Tasks, prefillTask(t.DAG.Tasks[1].Name, target, parameter(pResults, results)))
+	}
 	if p.SLO != "" {
-		t.DAG.Tasks = append(t.DAG.Tasks, wfv1.DAGTask{
-			Name:     checkTemplate,
-			Template: checkTemplate,
-			Depends:  aggregateTemplate,
-			Arguments: arguments(append(forward(pAccelerator, pSlug, pMaxNumSeqs, pServer), target,
-				parameter(pResults, results))...),
-		})
+		given := append(forward(pAccelerator, pSlug, pMaxNumSeqs, pServer), target, parameter(pResults, results))
+		if p.Prefills() {
+			given = append(given, forward(pPrefillChunk)...)
+		}
+		t.DAG.Tasks = append(t.DAG.Tasks, wfv1.DAGTask{Name: checkTemplate, Template: checkTemplate, Depends: aggregateTemplate, Arguments: arguments(given...)})
 	}
 	return t
 }

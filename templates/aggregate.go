@@ -64,6 +64,15 @@ func summaryOfAccelerator(p plan.Plan) wfv1.Artifact {
 // not of its nodes alone: those of a large fleet would not fit into its status.
 func outputsOfWorkflow(p plan.Plan) bool { return len(p.Accelerators) < maxTasks }
 
+// ofWorkflow makes outputs of an accelerator's node the workflow's as well, by its name.
+func ofWorkflow(p plan.Plan, outputs []wfv1.Parameter) {
+	if outputsOfWorkflow(p) {
+		for i, o := range outputs {
+			outputs[i].GlobalName = o.Name + "-" + input(pSlug)
+		}
+	}
+}
+
 func aggregateInputs(p plan.Plan) []string {
 	if outputsOfWorkflow(p) {
 		return []string{pAccelerator, pResults, pSlug}

@@ -24,7 +24,11 @@ func checkCapacity(p plan.Plan) wfv1.Template {
 		k.Server.Is(input(pServer)),
 		k.Output.Set(outDir),
 	).On(inDir + "/" + layout.Summary)
-	t := loadPod(p, checkTemplate, p.CheckDeadline(), call, pAccelerator, pSlug, pTargetURL, pMaxNumSeqs, pResults)
+	names := []string{pAccelerator, pSlug, pTargetURL, pMaxNumSeqs, pResults}
+	if p.Prefills() {
+		call, names = call.And(k.ChunkTokens.Is(input(pPrefillChunk))), append(names, pPrefillChunk)
+	}
+	t := loadPod(p, checkTemplate, p.CheckDeadline(), call, names...)
 	summary := summaryOfAccelerator(p)
 	summary.Path, summary.Archive, summary.Optional = inDir+"/"+layout.Summary, nil, false
 	t.Inputs.Artifacts = []wfv1.Artifact{summary}
@@ -35,11 +39,7 @@ func checkCapacity(p plan.Plan) wfv1.Template {
 			artifact("check", outDir+"/"+layout.Check, input(pResults)+"/"+layout.Check),
 		},
 	}
-	if outputsOfWorkflow(p) {
-		for i, o := range t.Outputs.Parameters {
-			t.Outputs.Parameters[i].GlobalName = o.Name + "-" + input(pSlug)
-		}
-	}
+	ofWorkflow(p, t.Outputs.Parameters)
 	t.Metrics = &wfv1.Metrics{Prometheus: []*wfv1.Prometheus{
 		gauge("wfgen_capacity_requests_per_second", layout.OutCapacity, "Requests per second that one replica bears within the objectives"),
 		gauge("wfgen_capacity_requests_in_flight", layout.OutConcurrency, "Mean requests in flight at that rate"),

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -80,6 +81,12 @@ func (g serverGroup) nodeInputs() []string {
 func (g serverGroup) deploy(p plan.Plan) wfv1.Template {
 	names := append([]string{pAccelerator, pSlug}, g.nodeInputs()...)
 	target := parameter(pTargetURL, fmt.Sprintf("http://%s.%s:%d", serverHost, p.Name, config.ServerPort))
+	measured := append(forward(pAccelerator, pSlug), target,
+		parameter(pMaxNumSeqs, serverLimit(g.accelerators[0])),
+		parameter(pServer, "{{tasks."+awaitTemplate+".outputs.parameters."+pServer+"}}"))
+	if p.Prefills() {
+		measured = append(measured, parameter(pPrefillChunk, prefillChunk(p, g.accelerators[0])))
+	}
 	return wfv1.Template{
 		Name:   g.deployTemplate(),
 		Inputs: inputs(names...),
@@ -95,14 +102,10 @@ func (g serverGroup) deploy(p plan.Plan) wfv1.Template {
 					Template:  awaitTemplate,
 					Arguments: arguments(append(forward(pAccelerator), target)...),
 				}, {
-					Name:     acceleratorTemplate,
-					Template: acceleratorTemplate,
-					Depends:  awaitTemplate,
-					Arguments: arguments(append(forward(pAccelerator, pSlug),
-						target,
-						parameter(pMaxNumSeqs, serverLimit(g.accelerators[0])),
-						parameter(pServer, "{{tasks."+awaitTemplate+".outputs.parameters."+pServer+"}}"),
-					)...),
+					Name:      acceleratorTemplate,
+					Template:  acceleratorTemplate,
+					Depends:   awaitTemplate,
+					Arguments: arguments(measured...),
 				},
 			},
 		},
@@ -119,14 +122,24 @@ const largestBatch = `{{=max(map(fromJSON(workflow.parameters["batch-sizes"]), i
 // serverLimit is the max-num-seqs of a server that the sweep starts.
 func serverLimit(a plan.Accelerator) string { return cmp.Or(a.Limit(), largestBatch) }
 
-// longestRequest is the number of tokens of a run's longest request: the first shape
-// can be changed at submit.
-func longestRequest(p plan.Plan) string {
-	first := plan.LongestRequestExpression(pPromptTokens, pOutputTokens)
-	if len(p.Shapes) == 1 {
-		return "{{=" + first + "}}"
+// longestRequest is the number of tokens of a run's longest request: the first shape, and
+// the chunk, can be changed at submit.
+func longestRequest(p plan.Plan, a plan.Accelerator) string {
+	lengths := []string{plan.LongestRequestExpression(pPromptTokens, pOutputTokens)}
+	if len(p.Shapes) > 1 {
+		lengths = append(lengths, fmt.Sprint(plan.LongestRequest(p.Shapes[1:]...)))
 	}
-	return fmt.Sprintf("{{=max(%s, %d)}}", first, plan.LongestRequest(p.Shapes[1:]...))
+	switch {
+	case a.PrefillChunk == 0:
+	case commonChunk(p)(a):
+		lengths = append(lengths, plan.LongestPromptExpression(pPrefillChunk))
+	default:
+		lengths = append(lengths, fmt.Sprint(plan.LongestPrompt(a.PrefillChunk)))
+	}
+	if len(lengths) == 1 {
+		return "{{=" + lengths[0] + "}}"
+	}
+	return "{{=max(" + strings.Join(lengths, ", ") + ")}}"
 }
 
 // servedModel is the model as a server's arguments name it: one that begins with a
@@ -142,7 +155,7 @@ func (g serverGroup) server(p plan.Plan) wfv1.Template {
 		nodes[label] = input(nodeParameter(i))
 	}
 	labels := map[string]string{pods.ComponentLabel: pods.ServerComponent, pods.AcceleratorLabel: input(pAccelerator)}
-	container := pods.ServerContainer(p, a, pods.Sizes{Model: servedModel, MaxNumSeqs: serverLimit(a), MaxModelLen: longestRequest(p)})
+	container := pods.ServerContainer(p, a, pods.Sizes{Model: servedModel, MaxNumSeqs: serverLimit(a), MaxModelLen: longestRequest(p, a), ChunkTokens: chunkOfServer(p, a)})
 	return wfv1.Template{
 		Name:                  g.serverTemplate(),
 		Inputs:                inputs(append([]string{pAccelerator, pHost}, g.nodeInputs()...)...),

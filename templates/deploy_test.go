@@ -117,13 +117,28 @@ func TestServerArguments(t *testing.T) {
 		t.Errorf("got %q", args)
 	}
 	// hack/argolint evaluates the expressions as Argo does.
-	if got := longestRequest(plan.Of(c)); !strings.HasSuffix(got, ", 4248)}}") {
+	p := plan.Of(c)
+	if got := longestRequest(p, p.Accelerators[0]); !strings.HasSuffix(got, ", 4248)}}") {
 		t.Errorf("longest request: %s", got)
 	}
-	p := plan.Of(c)
 	if z := pods.PlainSizes(p, p.Accelerators[0]); z.MaxModelLen != "4248" || z.MaxNumSeqs != "64" {
 		t.Errorf("plain: %+v", z)
 	}
+
+	// One chunk, which the server is told, and a prompt of which it takes.
+	c.PrefillChunk = 8192
+	args = template(t, c, "server-a100").Container.Args
+	if args[len(args)-2] != "--max-num-batched-tokens=$(WFGEN_PREFILL_CHUNK)" {
+		t.Errorf("got %q", args)
+	}
+	if got := longestRequest(plan.Of(c), plan.Of(c).Accelerators[0]); !strings.HasSuffix(got, `, 4248, asInt(workflow.parameters["prefill-chunk"]) + 128)}}`) {
+		t.Errorf("longest request: %s", got)
+	}
+	p = plan.Of(c)
+	if z := pods.PlainSizes(p, p.Accelerators[0]); z.MaxModelLen != "8320" || z.ChunkTokens != "8192" {
+		t.Errorf("plain: %+v", z)
+	}
+	c.PrefillChunk = 0
 
 	c.MaxNumSeqs = 256
 	args = template(t, c, "server-a100").Container.Args

@@ -36,8 +36,8 @@ func retried(t *testing.T, expression, exitCode, status string) bool {
 // where it refused what it found (65, 69).
 func TestRetries(t *testing.T) {
 	c := base("A100", "H100")
-	c.SLO = "itl=20ms"
-	for name, again := range map[string]bool{waitTemplate: false, pointTemplate: true, aggregateTemplate: true, summaryTemplate: true, checkTemplate: true} {
+	c.SLO, c.PrefillChunk = "itl=20ms", 2048
+	for name, again := range map[string]bool{waitTemplate: false, pointTemplate: true, aggregateTemplate: true, summaryTemplate: true, checkTemplate: true, prefillTemplate: true} {
 		r := template(t, c, name).RetryStrategy
 		if r == nil || r.Limit.String() != strconv.Itoa(c.Retries) {
 			t.Errorf("%s: %+v, want %d retries", name, r, c.Retries)
@@ -97,9 +97,9 @@ func TestTheFirstPointIsMeasuredAgain(t *testing.T) {
 // Two runs that load one server wait for each other; others do not.
 func TestOnePointAtATimeOnAServer(t *testing.T) {
 	c := base("A100")
-	c.SLO = "itl=20ms"
+	c.SLO, c.PrefillChunk = "itl=20ms", 2048
 	locks := map[string]bool{}
-	for _, name := range []string{pointTemplate, checkTemplate} {
+	for _, name := range []string{pointTemplate, checkTemplate, prefillTemplate} {
 		s := template(t, c, name).Synchronization
 		if s == nil || len(s.Mutexes) != 1 || !strings.Contains(s.Mutexes[0].Name, `inputs.parameters["target-url"]`) {
 			t.Fatalf("%s: %+v does not follow the server", name, s)

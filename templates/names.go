@@ -23,6 +23,7 @@ const (
 	awaitTemplate       = "await"
 	pointTemplate       = "point"
 	aggregateTemplate   = "aggregate"
+	prefillTemplate     = "prefill"
 	checkTemplate       = "check"
 	summaryTemplate     = "summary"
 	endTemplate         = "end"
@@ -60,13 +61,14 @@ var (
 )
 
 const (
-	pTargetURL = "target-url"
-	pAgain     = "again"   // what a point's name ends with that is measured again
-	pSlug      = "slug"    // of the accelerator: its name in Kubernetes
-	pResults   = "results" // key under which an accelerator's results are stored
-	pNode      = "node"    // value of the label of its nodes
-	pHost      = "host"    // name of its server's pod
-	pSweep     = "sweep"   // name of the sweep that a shared template works for
+	pTargetURL    = "target-url"
+	pAgain        = "again"         // what a point's name ends with that is measured again
+	pSlug         = "slug"          // of the accelerator: its name in Kubernetes
+	pResults      = "results"       // key under which an accelerator's results are stored
+	pNode         = "node"          // value of the label of its nodes
+	pHost         = "host"          // name of its server's pod
+	pPrefillChunk = "prefill-chunk" // tokens of one chunk of an accelerator's server; 0: its prefill rate is not measured
+	pSweep        = "sweep"         // name of the sweep that a shared template works for
 )
 
 // Directories of a pod.

@@ -47,6 +47,9 @@ func summary(p plan.Plan) wfv1.Template {
 	if len(p.Accelerators) <= MostEvidence {
 		for _, one := range p.Accelerators {
 			t.Inputs.Artifacts = append(t.Inputs.Artifacts, directory("measurements-"+one.Slug, evidence+"/"+one.Slug, measurementsKey(runKey(p, one.Name))))
+			if one.PrefillChunk > 0 {
+				t.Inputs.Artifacts = append(t.Inputs.Artifacts, optional("prefill-"+one.Slug, evidence+"/prefill-"+one.Slug+"/"+layout.Prefill, runKey(p, one.Name, layout.Prefill)))
+			}
 			if p.SLO != "" {
 				t.Inputs.Artifacts = append(t.Inputs.Artifacts, optional("capacity-"+one.Slug, evidence+"/capacity-"+one.Slug+"/"+layout.Capacity, runKey(p, one.Name, layout.Capacity)))
 			}

@@ -82,5 +82,8 @@ func acceleratorTask(p plan.Plan, a plan.Accelerator, deploys map[string]string)
 	if limit := a.Limit(); limit != "" {
 		args = append(args, parameter(pMaxNumSeqs, limit))
 	}
+	if p.Prefills() {
+		args = append(args, parameter(pPrefillChunk, prefillChunk(p, a)))
+	}
 	return wfv1.DAGTask{Name: slug, Template: acceleratorTemplate, Arguments: arguments(args...)}
 }

@@ -45,6 +45,9 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		templates = append(templates, point(p))
 	}
 	templates = append(templates, aggregate(p))
+	if p.Prefills() {
+		templates = append(templates, prefill(p))
+	}
 	if p.SLO != "" {
 		templates = append(templates, checkCapacity(p))
 	}
@@ -183,6 +186,9 @@ func parameters(p plan.Plan) []wfv1.Parameter {
 	list = append(list, method)
 	if p.SLO != "" {
 		list = append(list, describe(pSLO, p.SLO, "Objectives that the capacity of a replica is told for, and checked by; such as ttft=250ms,p90.itl=20ms."))
+	}
+	if slices.ContainsFunc(p.Accelerators, commonChunk(p)) {
+		list = append(list, describe(pPrefillChunk, strconv.Itoa(p.PrefillChunk), "Prompt tokens that a server computes in an iteration at most (max-num-batched-tokens), of which the prefill rate is measured; 0: it is not."))
 	}
 	if p.DriftBand != "" {
 		list = append(list, describe(pDriftBand, p.DriftBand, "Change since the parameters were accepted last that is tolerated, such as 5%; off accepts what is measured now."))

@@ -104,18 +104,23 @@ func (r *Runner) Pending(ctx context.Context) (map[string][]sweep.Point, error) 
 // does not stop the others; the failures are returned in words. The error is
 // that of the context, or of the store.
 func (r *Runner) Measure(ctx context.Context, pending map[string][]sweep.Point) (failures []string, err error) {
+	have, err := r.measured(ctx)
+	if err != nil {
+		return nil, err
+	}
 	slots := make(chan struct{}, max(1, r.Parallel))
 	errs := make([]error, len(r.Plan.Accelerators))
 	var all sync.WaitGroup
 	for i, a := range r.Plan.Accelerators {
-		if len(pending[a.Name]) == 0 && r.Plan.Precision == "" {
+		probe := a.PrefillChunk > 0 && (r.Force || !have[layout.PrefillOf(r.Run, a.Name)])
+		if len(pending[a.Name]) == 0 && r.Plan.Precision == "" && !probe {
 			continue
 		}
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
 			if ctx.Err() == nil {
-				errs[i] = r.accelerator(ctx, a, pending[a.Name])
+				errs[i] = r.accelerator(ctx, a, pending[a.Name], probe)
 			}
 		})
 	}
@@ -148,15 +153,32 @@ func (r *Runner) without(ctx context.Context, a plan.Accelerator, err error) err
 }
 
 // accelerator waits for the server, asks it whether it can run the points, and runs
-// them in order.
-func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []sweep.Point) error {
+// them in order; then, where it is asked for, the probe of its prefill rate.
+func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []sweep.Point, probe bool) error {
 	server, err := r.wait(ctx, a)
 	if err != nil || ctx.Err() != nil {
 		return r.without(ctx, a, err)
 	}
 	if r.Plan.Precision != "" {
-		return r.rounds(ctx, a, server)
+		err = r.rounds(ctx, a, server)
+	} else {
+		err = r.inOrder(ctx, a, server, points)
 	}
+	if err != nil || !probe {
+		return err
+	}
+	k := steps.Prefill
+	result, err := r.Step(ctx, k.With(k.Target.Set(a.TargetURL), k.Model.Set(r.Plan.Model), k.Accelerator.Set(a.Name),
+		k.ChunkTokens.Set(a.PrefillChunk), k.Server.Set(server), k.Output.Set(r.Location()+"/"+layout.AcceleratorInRun(a.Name))))
+	if err != nil {
+		return r.without(ctx, a, fmt.Errorf("prefill rate: %w", err))
+	}
+	r.Progress.Say(result.Data)
+	return nil
+}
+
+// inOrder runs the points.
+func (r *Runner) inOrder(ctx context.Context, a plan.Accelerator, server string, points []sweep.Point) (err error) {
 	for len(points) > 0 {
 		n := 1 // points of one shape
 		for n < len(points) && points[n].Shape == points[0].Shape {
@@ -333,7 +355,7 @@ func (r *Runner) Aggregate(ctx context.Context) error {
 func (r *Runner) Check(ctx context.Context, a plan.Accelerator) error {
 	k, p := steps.Check, r.Plan
 	result, err := r.Step(ctx, k.With(k.Target.Set(a.TargetURL), k.Model.Set(p.Model), k.Accelerator.Set(a.Name), k.SLO.Set(p.SLO),
-		k.Shapes.Set(steps.List(p.Shapes)), k.MaxNumSeqs.Set(a.MaxNumSeqs), k.MaxSeconds.Set(float64(p.CheckSeconds())), k.Price.Set(p.Prices()),
+		k.Shapes.Set(steps.List(p.Shapes)), k.MaxNumSeqs.Set(a.MaxNumSeqs), k.ChunkTokens.Set(a.PrefillChunk), k.MaxSeconds.Set(float64(p.CheckSeconds())), k.Price.Set(p.Prices()),
 		k.Output.Set(r.Location()+"/"+layout.AcceleratorInRun(a.Name))).On(r.Location()+"/"+layout.Summary))
 	if result.Data != "" {
 		fmt.Fprintln(r.Stdout, result.Data)

@@ -20,6 +20,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
@@ -121,8 +122,9 @@ func runAggregate(c *cli.Context) error {
 		fmt.Fprintln(c.App.ErrWriter, n)
 	}
 	content := contentOf(s, in)
+	var prefills []prefill.Record
 	if at := steps.Aggregate.Evidence.In(c); at != "" {
-		if err := evidenceAt(c, at, &content); err != nil {
+		if prefills, err = evidenceAt(c, at, &content); err != nil {
 			return err
 		}
 	}
@@ -139,7 +141,7 @@ func runAggregate(c *cli.Context) error {
 	if err := aggregate.Print(c.App.Writer, s, steps.Aggregate.Verbose.In(c)); err != nil {
 		return err
 	}
-	if err := publish(c, api, s, content, out); err != nil {
+	if err := publish(c, api, s, content, prefills, out); err != nil {
 		return err
 	}
 	refused := slices.DeleteFunc([]string{aggregate.Refusals(s), contradicted(content.Capacity)}, func(why string) bool { return why == "" })
@@ -245,22 +247,30 @@ func driftOf(c *cli.Context, s parameters.Summary, last []parameters.Parameters)
 	return d, nil
 }
 
-// evidenceAt reads measurements and capacities for a report. Without any the report is
-// what it is: the estimate does not need them.
-func evidenceAt(c *cli.Context, location string, to *page.Content) error {
+// evidenceAt reads measurements and capacities for a report, and prefill records for
+// consumers. Without any the report is what it is: the estimate does not need them.
+func evidenceAt(c *cli.Context, location string, to *page.Content) ([]prefill.Record, error) {
 	if _, err := os.Stat(location); !store.IsRemote(location) && errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	in, skipped, err := aggregate.Load(c.Context, []string{location}, "", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range skipped {
 		fmt.Fprintf(c.App.ErrWriter, "skipped %s\n", s)
 	}
 	to.Measurements = contentOf(parameters.Summary{}, in).Measurements
-	to.Capacity, err = capacitiesAt(c.Context, location)
-	return err
+	if to.Capacity, err = capacitiesAt(c.Context, location); err != nil {
+		return nil, err
+	}
+	prefills, err := recordsAt(c.Context, location, layout.Prefill, prefill.Decode)
+	for _, r := range prefills {
+		if !r.Usable() {
+			fmt.Fprintf(c.App.ErrWriter, "the prefill rate of %s is refused: %s\n", r.Accelerator, strings.Join(r.Verdict.Reasons, "; "))
+		}
+	}
+	return prefills, err
 }
 
 // keepInConfigMap puts what may be published into --configmap.

@@ -190,11 +190,16 @@ func checkOptions(c *cli.Context) (o capacity.Options, shapes []sweep.Shape, err
 	o.Prices, err = prices(steps.Check.Price.In(c))
 	bad("price", err)
 	errs = append(errs, checkEndpoint(steps.Check.Endpoint.In(c)))
-	switch n := steps.Check.MaxNumSeqs.In(c); {
-	case n > 0:
-		o.MaxNumSeqs = map[string]int{"": n}
-	case n < 0:
-		bad("max-num-seqs", fmt.Errorf("%d is negative", n))
+	for _, f := range []struct {
+		flag steps.Flag[int]
+		to   *map[string]int
+	}{{steps.Check.MaxNumSeqs, &o.MaxNumSeqs}, {steps.Check.ChunkTokens, &o.Chunk}} {
+		switch n := f.flag.In(c); {
+		case n > 0:
+			*f.to = map[string]int{"": n}
+		case n < 0:
+			bad(f.flag.Name, fmt.Errorf("%d is negative", n))
+		}
 	}
 	if x := steps.Check.MaxSeconds.In(c); !(x > 0 && x <= sweep.MostSeconds) {
 		bad("max-seconds", fmt.Errorf("%v is not a number of seconds above 0", x))

@@ -39,7 +39,7 @@ type asked struct {
 var filled = map[string]string{
 	"model": "org/m", "target-url": "http://vllm-a100:8000", "prompt-tokens": "128", "output-tokens": "64", "batch-sizes": "[1,8,64]", "batch-size": "8",
 	"max-seconds": "120", "max-requests": "0", "tokenizer": "", "method": "wls", "accelerator": "A100", "max-num-seqs": "64", "server": `{"pod":"p"}`,
-	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%", "slo": "p90.ttft=500ms,itl=30ms", "precision": "alpha=1%,beta=5%", "max-gpu-minutes": "12.5", "gpus": "1", "round": "1",
+	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%", "slo": "p90.ttft=500ms,itl=30ms", "precision": "alpha=1%,beta=5%", "max-gpu-minutes": "12.5", "gpus": "1", "round": "1", "prefill-chunk": "2048",
 }
 
 var reference = regexp.MustCompile(`\{\{(?:inputs|workflow)\.parameters\.([a-z-]+)\}\}|\{\{(workflow\.name)\}\}`)
@@ -149,6 +149,9 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 			case steps.Check.Name:
 				_, _, err := checkOptions(c)
 				return err
+			case steps.Prefill.Name:
+				_, _, err := prefillOptions(c)
+				return err
 			case steps.Notify.Name:
 				_, _, err := notifyOptions(c)
 				return err
@@ -180,7 +183,7 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 func written(command string) []string {
 	outputs := map[string][]layout.Output{
 		steps.Bench.Name: steps.Bench.Outputs, steps.Wait.Name: steps.Wait.Outputs, steps.Aggregate.Name: steps.Aggregate.Outputs,
-		steps.Check.Name: steps.Check.Outputs, steps.Next.Name: steps.Next.Outputs,
+		steps.Check.Name: steps.Check.Outputs, steps.Prefill.Name: steps.Prefill.Outputs, steps.Next.Name: steps.Next.Outputs,
 	}
 	var paths []string
 	for _, o := range outputs[command] {
@@ -189,6 +192,7 @@ func written(command string) []string {
 	files := map[string][]string{
 		steps.Bench.Name:     {layout.Measurement, layout.Reports},
 		steps.Check.Name:     {layout.Capacity, layout.Check},
+		steps.Prefill.Name:   {layout.Prefill},
 		steps.Wait.Name:      {layout.Summary}, // of an accelerator that is given up
 		steps.Aggregate.Name: {layout.Summary, layout.Page, layout.Latest, layout.Rendered, "A100/" + layout.Parameters},
 	}
@@ -216,7 +220,7 @@ func configurations(t *testing.T) map[string]config.Config {
 	c.APIKeySecretName = "key"
 	c.NotifySecretName, c.NotifyOn, c.ReportURL = "notifications", []string{"end"}, "https://argo.example.com/{run}"
 	c.Publish, c.PublishFormats, c.ScaleTarget, c.PrometheusURL = config.ConfigMap, []string{"keda", "csv"}, "vllm-{accelerator}", "http://prometheus:9090"
-	c.SLO, c.DriftBand = "itl=20ms", "5%"
+	c.SLO, c.DriftBand, c.PrefillChunk = "itl=20ms", "5%", 2048
 	all["native"] = c
 	precise := c
 	precise.Precision, precise.MaxGPUMinutes, precise.SLO = "alpha=1%,beta=5%", 10, "itl=20ms"
@@ -265,7 +269,7 @@ func TestStepTakesWhatIsAskedOfIt(t *testing.T) {
 			})
 		}
 	}
-	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Check.Name, steps.Next.Name, steps.Notify.Name, steps.Guard.Name, steps.InstallTo.Name} {
+	for _, name := range []string{steps.Wait.Name, steps.Bench.Name, steps.Aggregate.Name, steps.Check.Name, steps.Prefill.Name, steps.Next.Name, steps.Notify.Name, steps.Guard.Name, steps.InstallTo.Name} {
 		if seen[name] == 0 {
 			t.Errorf("nothing asks for step %s", name)
 		}

@@ -2,6 +2,7 @@ package stepcli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/estimate/fit"
+	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/llm/record"
@@ -31,13 +33,14 @@ func prefillCommand() *cli.Command {
 		Description: `Sends prompts of exactly one chunk, what one iteration of the server computes at most
 (max-num-batched-tokens), one at a time and each only when the server's metrics say that
 it has nothing to do. Writes prefill.json into --output: the rate, which is the chunk over
-the median time to first token, every prompt, and a fingerprint of what the server is.
+the median time to first token, every prompt, and a fingerprint of what the server is;
+and outputs/prefill, the low end of the rate's interval.
 step render makes of it the llm-d router's calibration record (--format calibration) and
 KEDA's token-aware ScaledObject (--format keda-tokens).
 
 Exits with 69 when the server cannot be asked so, with 75 when it is never idle, and with
-65 when fewer than 10 prompts count or they differ by more than --max-spread; what was
-measured is written all the same.
+65 when fewer than 10 prompts count or the 95 % interval of their median is wider than
+--max-spread; what was measured is written all the same.
 
 Example:
   step prefill --target http://vllm:8000 --model llama --accelerator A100 --chunk-tokens 8192 \
@@ -48,11 +51,25 @@ Example:
 }
 
 func runPrefill(c *cli.Context) error {
+	r, spread, err := prefillOptions(c)
+	if err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	err = probePrefill(c, r, spread)
+	if err != nil && steps.Prefill.GoOn.In(c) && c.Err() == nil {
+		fmt.Fprintf(c.App.ErrWriter, "left out: %v\n", err)
+		return nil
+	}
+	return err
+}
+
+// prefillOptions reads the flags, into the record that is to be filled, and reports every
+// mistake among them.
+func prefillOptions(c *cli.Context) (r prefill.Record, spread float64, err error) {
 	f := steps.Prefill
 	spread, errSpread := sweep.ParseShare(f.MaxSpread.In(c))
 	server, errServer := instance(f.Server.In(c))
-	key, errKey := keyOf(c, f.Target.In(c))
-	errs := []error{clikit.NoArgs(c), errServer, errKey, checkEndpoint(f.Endpoint.In(c))}
+	errs := []error{clikit.NoArgs(c), errServer, checkEndpoint(f.Endpoint.In(c))}
 	if errSpread != nil {
 		errs = append(errs, fmt.Errorf("--max-spread: %w", errSpread))
 	}
@@ -73,22 +90,32 @@ func runPrefill(c *cli.Context) error {
 	if f.Patience.In(c) <= 0 {
 		errs = append(errs, fmt.Errorf("--patience: %s is not a time above 0", f.Patience.In(c)))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return exit.With(exit.Usage, err)
-	}
-	out, err := store.New(c.Context, f.Output.In(c))
-	if err != nil {
-		return err
-	}
-	client, err := llm.New(f.Target.In(c), key)
-	if err != nil {
-		return err
-	}
-	r := prefill.Record{
+	return prefill.Record{
 		Model: f.Model.In(c), Accelerator: f.Accelerator.In(c), ChunkTokens: chunk,
-		Identity:   prefill.IdentityOf(f.Model.In(c), f.Accelerator.In(c), f.ModelRevision.In(c), chunk, server),
-		MeasuredAt: record.Unix(time.Now()), Target: client.Target(), Tool: "step " + version.Version(), Instance: server,
+		Identity: prefill.IdentityOf(f.Model.In(c), f.Accelerator.In(c), f.ModelRevision.In(c), chunk, server),
+		Tool:     "step " + version.Version(), Instance: server,
+	}, spread, errors.Join(errs...)
+}
+
+// probePrefill fills the record in and writes it.
+func probePrefill(c *cli.Context, r prefill.Record, spread float64) error {
+	key, err := keyOf(c, steps.Prefill.Target.In(c))
+	if err != nil {
+		return err
 	}
+	out, err := store.New(c.Context, steps.Prefill.Output.In(c))
+	if err != nil {
+		return err
+	}
+	api, err := configMapAPI(steps.Prefill.ConfigMap.In(c))
+	if err != nil {
+		return err
+	}
+	client, err := llm.New(steps.Prefill.Target.In(c), key)
+	if err != nil {
+		return err
+	}
+	r.MeasuredAt, r.Target = record.Unix(time.Now()), client.Target()
 	if err := measurePrefill(c, client, &r); err != nil {
 		return err
 	}
@@ -97,15 +124,26 @@ func runPrefill(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Usable() {
+		if err := out.Put(c.Context, layout.OutPrefill.Key(), strings.NewReader(parameters.Format(r.SafeTokensPerSecond()))); err != nil {
+			return err
+		}
+	}
 	if err := out.Put(c.Context, layout.Prefill, bytes.NewReader(data)); err != nil {
 		return err
 	}
+	if api != nil {
+		name, namespace := steps.Prefill.ConfigMap.In(c), cmp.Or(steps.Prefill.Namespace.In(c), api.Namespace)
+		if err := putConfigMap(c, api, name, namespace, map[string]*string{layout.Prefill: new(string(data))}); err != nil {
+			return err
+		}
+	}
 	if r.MedianTTFTMS > 0 {
-		fmt.Fprintf(c.App.Writer, "%s on %s: %.0f prompt tokens/s (%d tokens in %.4g ms, the median of the %s's times; they spread by %.3g %%)\nfingerprint %s\n",
-			r.Model, r.Accelerator, r.TokensPerSecond, r.ChunkTokens, r.MedianTTFTMS, r.From, r.SpreadPercent, r.Fingerprint)
+		fmt.Fprintf(c.App.Writer, "%s on %s: %.0f prompt tokens/s (%d tokens in %.4g [%.4g, %.4g] ms, the median of the %s's times)\nfingerprint %s\n",
+			r.Model, r.Accelerator, r.TokensPerSecond, r.ChunkTokens, r.MedianTTFTMS, r.LowTTFTMS, r.HighTTFTMS, r.From, r.Fingerprint)
 	}
 	if r.Verdict.Level == fit.Refused {
-		return exit.Errorf(exit.Refused, "refused: %s", strings.Join(r.Verdict.Reasons, "; "))
+		return exit.Errorf(exit.Refused, "refused: %s", r.Verdict.Reasons[0])
 	}
 	for _, why := range r.Verdict.Reasons {
 		fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", why)

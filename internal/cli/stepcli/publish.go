@@ -12,6 +12,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/page"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/estimate/render"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/steps"
@@ -21,8 +22,8 @@ import (
 
 // publish writes what consumers read: beside the results, and into --configmap, unless api
 // is nil.
-func publish(c *cli.Context, api *kube.Client, s parameters.Summary, content page.Content, out store.Store) error {
-	files, err := renderedFor(c, s, content)
+func publish(c *cli.Context, api *kube.Client, s parameters.Summary, content page.Content, prefills []prefill.Record, out store.Store) error {
+	files, err := renderedFor(c, s, content, prefills)
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func publish(c *cli.Context, api *kube.Client, s parameters.Summary, content pag
 // renderedFor are the results in the formats of --formats, by the name of a file each. One
 // that cannot be made of them is said, and has no text. Where something drifted none is
 // made: what consumers read stays what was accepted.
-func renderedFor(c *cli.Context, s parameters.Summary, content page.Content) (map[string][]byte, error) {
+func renderedFor(c *cli.Context, s parameters.Summary, content page.Content, prefills []prefill.Record) (map[string][]byte, error) {
 	formats := sweep.Items(steps.Aggregate.Formats.In(c))
 	if len(formats) == 0 {
 		return nil, nil
@@ -55,7 +56,7 @@ func renderedFor(c *cli.Context, s parameters.Summary, content page.Content) (ma
 	o := render.Options{
 		ScaleTarget: steps.Aggregate.ScaleTarget.In(c), Metrics: steps.Aggregate.Metrics.In(c), Prometheus: steps.Aggregate.Prometheus.In(c),
 		MostReplicas: steps.Aggregate.MaxReplicas.In(c), Namespace: steps.Aggregate.TargetNamespace.In(c),
-		Joint: s.Joint, Points: content.Measurements,
+		Joint: s.Joint, Points: content.Measurements, Prefills: prefills,
 		Note: func(text string) { fmt.Fprintln(c.App.ErrWriter, text) },
 	}
 	for _, one := range content.Capacity {

@@ -77,7 +77,7 @@ func TestPublishedForConsumers(t *testing.T) {
 		t.Errorf("what drifted is published: %d keys\n%s", len(got.Data), stderr)
 	}
 
-	if code, _, stderr := step("aggregate", from, "--output", t.TempDir(), "--formats", "kedda,calibration"); code != exit.Usage || !strings.Contains(stderr, `"kedda" is none of`) || !strings.Contains(stderr, "calibration is made of a prefill record") {
+	if code, _, stderr := step("aggregate", from, "--output", t.TempDir(), "--formats", "kedda,calibration"); code != exit.Usage || !strings.Contains(stderr, `"kedda" is none of`) || !strings.Contains(stderr, "calibration is of one accelerator") {
 		t.Errorf("code %d: %s", code, stderr)
 	}
 }

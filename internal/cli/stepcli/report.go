@@ -150,18 +150,27 @@ func contentOf(s parameters.Summary, in aggregate.Inputs) page.Content {
 
 // capacitiesAt reads capacity.json, named itself, or all that a directory or a prefix holds.
 func capacitiesAt(ctx context.Context, location string) (all []capacity.Capacity, err error) {
+	files, err := recordsAt(ctx, location, layout.Capacity, capacity.Decode)
+	for _, f := range files {
+		all = append(all, f.Capacities...)
+	}
+	return all, err
+}
+
+// recordsAt reads files of a name in the same way.
+func recordsAt[T any](ctx context.Context, location, base string, decode func(r io.Reader, name string) (T, error)) (all []T, err error) {
 	read := func(name string, open func() (io.ReadCloser, error)) error {
 		r, err := open()
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		f, err := capacity.Decode(r, name)
-		all = append(all, f.Capacities...)
+		one, err := decode(r, name)
+		all = append(all, one)
 		return err
 	}
 	switch ext := path.Ext(location); {
-	case path.Base(location) == layout.Capacity:
+	case path.Base(location) == base:
 		return all, read(location, func() (io.ReadCloser, error) { return store.OpenPath(ctx, location) })
 	case ext == ".json" || location == store.Stdin:
 		return nil, nil
@@ -178,7 +187,7 @@ func capacitiesAt(ctx context.Context, location string) (all []capacity.Capacity
 		return nil, err
 	}
 	for _, key := range keys {
-		if path.Base(key) != layout.Capacity {
+		if path.Base(key) != base {
 			continue
 		}
 		if err := read(strings.TrimRight(location, "/")+"/"+key, func() (io.ReadCloser, error) { return s.Open(ctx, key) }); err != nil {

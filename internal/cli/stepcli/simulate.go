@@ -68,6 +68,7 @@ Examples:
 			&cli.StringFlag{Name: "model-path", Usage: "SGLang's `NAME` of the model; with it the server answers as SGLang does"},
 			&cli.IntFlag{Name: "max-running-requests", Usage: "SGLang's name of --max-num-seqs"},
 			&cli.IntFlag{Name: "context-length", Usage: "SGLang's name of --max-model-len"},
+			&cli.IntFlag{Name: "chunked-prefill-size", Usage: "SGLang's name of --max-num-batched-tokens"},
 			&cli.BoolFlag{Name: "disable-radix-cache", Usage: "SGLang's; nothing is ever cached here"},
 			&cli.BoolFlag{Name: "enable-metrics", Usage: "SGLang's: have /metrics, which it does not by itself"},
 			&cli.BoolFlag{Name: "no-enable-prefix-caching", Usage: "vLLM's; nothing is ever cached here"},
@@ -77,7 +78,7 @@ Examples:
 			&cli.Float64Flag{Name: "ctx", Value: 5.37e-5, Usage: "engine: more for each token of context of the decoding sequences, `MS`"},
 			&cli.Float64Flag{Name: "pre", Value: 0.0166, Usage: "engine: more for each prefilled token, `MS`"},
 			&cli.Float64Flag{Name: "pre2", Value: 1.33e-6, Usage: "engine: more for each prefilled token squared, `MS`"},
-			&cli.IntFlag{Name: "max-num-batched-tokens", Usage: "engine: `TOKENS` of an iteration, prompts above that are cut into chunks", DefaultText: fmt.Sprintf("%d, or max-num-seqs if that is more", simulate.DefaultMaxNumBatchedTokens)},
+			&cli.IntFlag{Name: "max-num-batched-tokens", Usage: "engine: `TOKENS` of an iteration, prompts above that are cut into chunks; linear4 has no chunks, and takes it as vLLM does", DefaultText: fmt.Sprintf("%d, or max-num-seqs if that is more", simulate.DefaultMaxNumBatchedTokens)},
 			&cli.Float64Flag{Name: "wander", Usage: "relative standard `DEVIATION` of a slowly changing speed that all requests share"},
 			&cli.Float64Flag{Name: "wander-memory", Value: simulate.DefaultWanderMemory, Usage: "`ITERATIONS` in which the wander is forgotten"},
 			&cli.Float64Flag{Name: "fail-rate", Usage: "`FRACTION` of requests answered by status 500"},
@@ -94,7 +95,7 @@ Examples:
 // The flags that belong to one kind of latency.
 var (
 	linear4Flags = []string{steps.Simulate.Alpha.Name, steps.Simulate.Beta.Name, steps.Simulate.Gamma.Name, steps.Simulate.Delta.Name}
-	engineFlags  = []string{"base", "seq", "ctx", "pre", "pre2", "max-num-batched-tokens"}
+	engineFlags  = []string{"base", "seq", "ctx", "pre", "pre2"}
 )
 
 // otherFlags refuses flags of the kind of latency, or of server, that was not asked for.
@@ -152,7 +153,7 @@ func simulatedAddress(c *cli.Context) (string, error) {
 }
 
 // sglangFlags are those of SGLang that vLLM does not have.
-var sglangFlags = []string{"max-running-requests", "context-length", "disable-radix-cache", "enable-metrics"}
+var sglangFlags = []string{"max-running-requests", "context-length", "chunked-prefill-size", "disable-radix-cache", "enable-metrics"}
 
 // asSGLang makes the server one of SGLang's, where it is told its model as SGLang is.
 func asSGLang(c *cli.Context, config *simulate.Config) {
@@ -197,7 +198,10 @@ func runSimulate(c *cli.Context) error {
 		config.Base, config.Seq, config.Ctx = c.Float64("base"), c.Float64("seq"), c.Float64("ctx")
 		config.Pre, config.Pre2 = c.Float64("pre"), c.Float64("pre2")
 		config.MaxNumBatchedTokens = c.Int("max-num-batched-tokens")
-		if !c.IsSet("max-num-batched-tokens") {
+		if n := c.Int("chunked-prefill-size"); n > 0 {
+			config.MaxNumBatchedTokens = n
+		}
+		if config.MaxNumBatchedTokens == 0 {
 			config.MaxNumBatchedTokens = max(simulate.DefaultMaxNumBatchedTokens, config.MaxNumSeqs)
 		}
 		law = fmt.Sprintf("base %v ms, seq %v ms, ctx %v ms, pre %v ms, pre2 %v ms; max-num-batched-tokens %d",

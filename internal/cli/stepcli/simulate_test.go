@@ -155,7 +155,7 @@ func TestSimulateMistakes(t *testing.T) {
 		want []string
 	}{
 		{"all at once", []string{"--listen", "nowhere", "--beta", "-1", "--max-num-seqs", "0", "--abort-rate", "2"}, []string{"listen: \"nowhere\"", "beta: -1", "max-num-seqs: 0", "abort-rate: 2"}},
-		{"flags of the engine", []string{"--pre", "0.1", "--max-num-batched-tokens", "512"}, []string{"pre: belongs to --latency engine", "max-num-batched-tokens: belongs to --latency engine"}},
+		{"flags of the engine", []string{"--pre", "0.1", "--base", "5"}, []string{"pre: belongs to --latency engine", "base: belongs to --latency engine"}},
 		{"flags of linear4", []string{"--latency", "engine", "--gamma", "3", "--wander", "2"}, []string{"gamma: belongs to --latency linear4", "wander: 2"}},
 		{"engine", []string{"--latency", "engine", "--base", "0", "--seq", "-1", "--max-num-batched-tokens", "8"}, []string{"base: 0;", "seq: -1", "max-num-batched-tokens: 8 is below the 256"}},
 		{"latency", []string{"--latency", "exact", "--wander-memory", "0"}, []string{`latency: "exact"`, "wander-memory: 0"}},

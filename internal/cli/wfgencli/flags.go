@@ -69,6 +69,10 @@ func sloFlag() cli.Flag {
 	return &cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=250ms,p90.itl=20ms: tell the capacity of a replica within them, and check it by requests that arrive at that rate"}
 }
 
+func prefillChunkFlag() cli.Flag {
+	return &cli.IntFlag{Name: "prefill-chunk", Usage: "`TOKENS` that a server prefills in an iteration at most (its max-num-batched-tokens): measure the prefill rate of prompts as long, for the llm-d router and token-aware scaling", DefaultText: "not measured"}
+}
+
 func retriesFlag() cli.Flag {
 	return &cli.IntFlag{Name: "retries", Usage: "how often a point is tried again after a failure that another attempt may fix", DefaultText: strconv.Itoa(defaults.Retries)}
 }
@@ -168,6 +172,7 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	setString(c, "tokenizer", &cfg.Tokenizer)
 	setString(c, "method", &cfg.Method)
 	setString(c, "slo", &cfg.SLO)
+	setInt(c, "prefill-chunk", &cfg.PrefillChunk)
 	setInt(c, "max-seconds", &cfg.MaxSeconds)
 	setInt(c, "max-requests", &cfg.MaxRequests)
 	setInt(c, "max-num-seqs", &cfg.MaxNumSeqs)

@@ -17,7 +17,7 @@ import (
 var samples = map[string]string{
 	"accelerators": "L4", "model": "org/other", "target-url": "http://elsewhere-{accelerator}:9", "batch-sizes": "1,3", "prompt-tokens": "77",
 	"output-tokens": "77", "shapes": "77/88", "max-seconds": "33", "max-requests": "999", "max-num-seqs": "9", "driver": "native",
-	"tokenizer": "/other", "method": "two-point", "slo": "itl=7ms",
+	"tokenizer": "/other", "method": "two-point", "slo": "itl=7ms", "prefill-chunk": "777",
 	"precision": "7%", "max-gpu-minutes": "7",
 	"name": "other", "namespace": "other", "create-namespace": "", "step-image": "other:1", "image-registry": "registry.example/other", "guidellm-image": "other/guidellm:v0.3.1",
 	"hf-secret-name": "other", "hf-secret-key": "other", "api-key-secret-name": "other", "api-key-secret-key": "other", "service-account": "other",

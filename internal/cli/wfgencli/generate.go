@@ -81,7 +81,7 @@ func clusterFlags() []cli.Flag {
 		&cli.GenericFlag{Name: "cron", Value: &repeated{}, Usage: "`SCHEDULE` on which the sweep runs by itself, such as '0 3 * * 0'; repeatable"},
 		&cli.StringFlag{Name: "timezone", Usage: "of the schedules, such as Europe/Zurich", DefaultText: "the controller's"},
 		parallelAcceleratorsFlag(),
-		retriesFlag(), waitTimeoutFlag(), sloFlag(),
+		retriesFlag(), waitTimeoutFlag(), sloFlag(), prefillChunkFlag(),
 		&cli.StringFlag{Name: "pending-timeout", Usage: "`DURATION` that a pod may take to begin before it is ended with the reason; 0: as long as it takes", DefaultText: defaults.PendingTimeout},
 		&cli.StringFlag{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%"},
 		&cli.BoolFlag{Name: "fail-on-drift", Usage: "end a run as failed when something moved beyond it"},

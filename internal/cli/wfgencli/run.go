@@ -45,7 +45,7 @@ Examples:
   wfgen run --target A100=http://10.0.0.7:8000 --target H100=http://10.0.0.8:8000 \
     --accelerators A100,H100 --parallel 2 --model unsloth/Meta-Llama-3.1-8B \
     --output s3://results/calibration`,
-		Flags: append(alias(sweepFlags(), "target-url", "target"), sloFlag(),
+		Flags: append(alias(sweepFlags(), "target-url", "target"), sloFlag(), prefillChunkFlag(),
 			simulateFlag(),
 			waitTimeoutFlag(), retriesFlag(),
 			&cli.IntFlag{Name: "parallel", Value: 1, Usage: "accelerators to measure at the same time; this machine makes the load for all"},
@@ -252,10 +252,9 @@ func simulateServers(ctx context.Context, program string, r *local.Runner) (trut
 			s()
 		}
 	}
-	length := plan.LongestRequest(r.Plan.Shapes...)
 	for i, a := range r.Plan.Accelerators {
 		truths[a.Name] = config.Truth(a.Name)
-		url, end, err := local.Simulate(ctx, program, r.Plan.Model, truths[a.Name], r.Plan.ServerLimit(a), length, config.SimulatedJitter, int64(i)+1)
+		url, end, err := local.Simulate(ctx, program, r.Plan.Model, truths[a.Name], r.Plan.ServerLimit(a), r.Plan.LongestRequest(a), config.SimulatedJitter, int64(i)+1)
 		if err != nil {
 			return nil, stop, err
 		}

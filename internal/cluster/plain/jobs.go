@@ -114,9 +114,9 @@ func underTestOf(p plan.Plan, a plan.Accelerator) underTest {
 }
 
 // job measures one accelerator in one pod, whose init containers run one after another:
-// wait, each point; then the estimate, and with objectives the check of a replica's
-// capacity within them. A point that fails says so and lets the next one
-// run, as in the workflow.
+// wait, each point, and with a chunk the prefill rate; then the estimate, and with
+// objectives the check of a replica's capacity within them. What fails before the
+// estimate says so and lets the next one run, as in the workflow.
 func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 	to := resultsOf(p, a)
 	m := pods.Meta(p, jobName(p, a))
@@ -131,6 +131,9 @@ func job(p plan.Plan, a plan.Accelerator) manifest.Object {
 		security = pods.Security(pods.GuidellmUser)
 	}
 	first, last := measure(p, a, to), estimate(p, a, to)
+	if a.PrefillChunk > 0 {
+		first = append(first, prefill(p, a, to))
+	}
 	if p.SLO != "" {
 		first, last = append(first, last), check(p, a, to)
 	}
@@ -258,7 +261,7 @@ func check(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 	at, k := underTestOf(p, a), steps.Check
 	call := k.With(
 		k.Target.Set(at.target), k.Model.Set(p.Model), k.Accelerator.Set(a.Name), k.SLO.Set(p.SLO), k.Shapes.Set(steps.List(p.Shapes)),
-		k.MaxNumSeqs.Set(at.limit), k.MaxSeconds.Set(float64(p.CheckSeconds())), k.Price.Set(p.Prices()),
+		k.MaxNumSeqs.Set(at.limit), k.ChunkTokens.Set(a.PrefillChunk), k.MaxSeconds.Set(float64(p.CheckSeconds())), k.Price.Set(p.Prices()),
 		k.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()), k.Output.Set(to.estimates+"/"+layout.AcceleratorInRun(a.Name)),
 	).On(to.estimates + "/" + layout.Summary)
 	if p.S3Bucket == "" {
@@ -266,6 +269,22 @@ func check(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 	}
 	c := container(p, k.Name, pods.LoadResources(p), call, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
 	if p.S3Bucket == "" { // capacity.json goes to a ConfigMap
+		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
+	}
+	return c
+}
+
+// prefill is the container that measures how fast the idle server computes prompts.
+func prefill(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
+	k := steps.Prefill
+	call := k.With(
+		k.Target.Set(underTestOf(p, a).target), k.Model.Set(p.Model), k.Accelerator.Set(a.Name), k.ChunkTokens.Set(a.PrefillChunk),
+		k.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()), k.Output.Set(to.estimates+"/"+layout.AcceleratorInRun(a.Name)), k.GoOn.Set(true))
+	if p.S3Bucket == "" {
+		call = call.And(k.ConfigMap.Set(jobName(p, a)))
+	}
+	c := container(p, k.Name, pods.LoadResources(p), call, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
+	if p.S3Bucket == "" { // prefill.json goes to a ConfigMap
 		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
 	}
 	return c

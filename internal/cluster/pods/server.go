@@ -40,11 +40,16 @@ type Sizes struct {
 	Model       string
 	MaxNumSeqs  string
 	MaxModelLen string
+	ChunkTokens string // empty: as the engine chooses
 }
 
 // PlainSizes are those of the configuration.
 func PlainSizes(p plan.Plan, a plan.Accelerator) Sizes {
-	return Sizes{Model: p.Model, MaxNumSeqs: strconv.Itoa(p.ServerLimit(a)), MaxModelLen: strconv.Itoa(plan.LongestRequest(p.Shapes...))}
+	z := Sizes{Model: p.Model, MaxNumSeqs: strconv.Itoa(p.ServerLimit(a)), MaxModelLen: strconv.Itoa(p.LongestRequest(a))}
+	if a.PrefillChunk > 0 {
+		z.ChunkTokens = strconv.Itoa(a.PrefillChunk)
+	}
+	return z
 }
 
 // variables moves what Argo fills in into variables, to which the arguments refer: the
@@ -55,7 +60,7 @@ func (z Sizes) variables() (Sizes, []corev1.EnvVar) {
 	for _, v := range []struct {
 		name string
 		text *string
-	}{{"WFGEN_MODEL", &z.Model}, {"WFGEN_MAX_NUM_SEQS", &z.MaxNumSeqs}, {"WFGEN_MAX_MODEL_LEN", &z.MaxModelLen}} {
+	}{{"WFGEN_MODEL", &z.Model}, {"WFGEN_MAX_NUM_SEQS", &z.MaxNumSeqs}, {"WFGEN_MAX_MODEL_LEN", &z.MaxModelLen}, {"WFGEN_PREFILL_CHUNK", &z.ChunkTokens}} {
 		if filledIn(*v.text) {
 			env = append(env, corev1.EnvVar{Name: v.name, Value: *v.text})
 			*v.text = Reference(v.name)
@@ -69,7 +74,7 @@ func (z Sizes) variables() (Sizes, []corev1.EnvVar) {
 func serverArgs(p plan.Plan, a plan.Accelerator, z Sizes) []string {
 	args := p.ServerEngine().Args(engine.Settings{
 		Path: cmp.Or(a.Server.ModelPath, z.Model), Model: z.Model, GPUs: a.Count, DType: a.Server.DType,
-		MaxNumSeqs: z.MaxNumSeqs, MaxModelLen: z.MaxModelLen, Port: config.ServerPort, Key: p.APIKeySecretName != "",
+		MaxNumSeqs: z.MaxNumSeqs, MaxModelLen: z.MaxModelLen, ChunkTokens: z.ChunkTokens, Port: config.ServerPort, Key: p.APIKeySecretName != "",
 	})
 	return append(args, a.Server.Args...)
 }

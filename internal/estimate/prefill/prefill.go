@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
@@ -33,8 +35,9 @@ const Schema = "wfgen.dev/prefill/v1"
 const (
 	// FewestSamples is how many prompts must count, as the llm-d router has it.
 	FewestSamples = 10
-	// MostSpread is how far the samples' 10 and 90 % quantiles may lie apart, as a share of
-	// the median: the same work on an idle server takes the same time.
+	// MostSpread is how wide the 95 % interval of the median may be, as a share of it. That
+	// single prompts come late, as they do where the node has other work at times, is no
+	// fault of the median; that so many do that it might be another is.
 	MostSpread = 0.1
 )
 
@@ -45,7 +48,9 @@ type Record struct {
 	Accelerator string `json:"accelerator"`
 	ChunkTokens int    `json:"chunk_tokens"` // of every prompt: what one iteration of the server computes at most (max-num-batched-tokens)
 
-	MedianTTFTMS    float64 `json:"median_ttft_ms,omitempty"`    // of the samples that count
+	MedianTTFTMS    float64 `json:"median_ttft_ms,omitempty"` // of the samples that count
+	LowTTFTMS       float64 `json:"low_ttft_ms,omitempty"`    // its 95 % interval; absent in records of earlier versions
+	HighTTFTMS      float64 `json:"high_ttft_ms,omitempty"`
 	SpreadPercent   float64 `json:"spread_percent,omitempty"`    // from their 10 to their 90 % quantile, percent of the median
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"` // chunk_tokens over the median
 	From            string  `json:"from,omitempty"`              // whose times: server or client
@@ -152,12 +157,12 @@ func (r *Record) Judge(mostSpread float64) {
 	}
 	slices.Sort(times)
 	r.MedianTTFTMS = measurement.Quantile(times, 0.5)
-	spread := (measurement.Quantile(times, 0.9) - measurement.Quantile(times, 0.1)) / r.MedianTTFTMS
-	r.SpreadPercent = 100 * spread
+	r.LowTTFTMS, r.HighTTFTMS = medianInterval(times)
+	r.SpreadPercent = 100 * (measurement.Quantile(times, 0.9) - measurement.Quantile(times, 0.1)) / r.MedianTTFTMS
 	r.TokensPerSecond = 1000 * float64(r.ChunkTokens) / r.MedianTTFTMS
-	if !(spread <= mostSpread) {
-		r.Verdict.Refuse(reason.New(reason.Scatter, "the same work on an idle server took from %.4g to %.4g ms (10 to 90 %% of the prompts), %.3g %% of the median, where %.3g %% are let pass",
-			measurement.Quantile(times, 0.1), measurement.Quantile(times, 0.9), 100*spread, 100*mostSpread).Cured("fix the clocks, keep others off the node, and measure again"))
+	if width := (r.HighTTFTMS - r.LowTTFTMS) / r.MedianTTFTMS; !(width <= mostSpread) {
+		r.Verdict.Refuse(reason.New(reason.Scatter, "the same work on an idle server took now %.4g, now %.4g ms: so wide is the 95 %% interval of the median of %d prompts, %.3g %% of it, where %.3g %% are let pass",
+			r.LowTTFTMS, r.HighTTFTMS, len(times), 100*width, 100*mostSpread).Cured("fix the clocks, keep others off the node, and measure again, with more --samples"))
 	}
 	for _, unknown := range []struct{ name, value, cure string }{
 		{"the model's revision", r.Identity.ModelRevision, "give --model-revision"},
@@ -175,6 +180,27 @@ const impossible = "no time that a prompt can take"
 // possible tells whether a prompt can take so many ms: more than a nanosecond, and less
 // than a month.
 func possible(ms float64) bool { return ms > 1e-6 && ms < 3e9 }
+
+// medianInterval is the 95 % interval of the median of values in ascending order, which
+// holds whatever their distribution: from the k-th of them to the k-th last, where so few
+// as k-1 of n tosses of a coin show heads in 2.5 % of cases at most.
+func medianInterval(values []float64) (low, high float64) {
+	coin := distuv.Binomial{N: float64(len(values)), P: 0.5}
+	k := 0
+	for coin.CDF(float64(k)) <= 0.025 {
+		k++
+	}
+	k = max(k, 1)
+	return values[k-1], values[len(values)-k]
+}
+
+// SafeTokensPerSecond is the low end of the rate's interval, or the rate where there is none.
+func (r *Record) SafeTokensPerSecond() float64 {
+	if r.HighTTFTMS > 0 {
+		return 1000 * float64(r.ChunkTokens) / r.HighTTFTMS
+	}
+	return r.TokensPerSecond
+}
 
 // Usable says whether the rate may be used.
 func (r *Record) Usable() bool { return r.Verdict.Level != fit.Refused && r.TokensPerSecond > 0 }

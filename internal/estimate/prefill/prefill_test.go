@@ -2,6 +2,9 @@ package prefill
 
 import (
 	"bytes"
+	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +39,18 @@ func TestJudge(t *testing.T) {
 	if client.From != "client" || client.MedianTTFTMS != 515 {
 		t.Errorf("%+v", client)
 	}
+	// Prompts that come late one by one move no median; where so many do that it may be
+	// theirs, it is refused.
+	late := probed(50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 65, 70, 80, 90, 200)
+	late.Judge(MostSpread)
+	if late.Verdict.Level != fit.Accepted || late.LowTTFTMS != 50 || late.HighTTFTMS != 50 || !(late.SpreadPercent > 50) {
+		t.Errorf("%+v", late)
+	}
+	often := probed(50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 65, 65, 70, 80, 90, 200)
+	often.Judge(MostSpread)
+	if often.Usable() || often.HighTTFTMS != 65 || often.SafeTokensPerSecond() >= often.TokensPerSecond {
+		t.Errorf("%+v", often)
+	}
 	few := probed(steady...)
 	few.Samples[0].LeftOut, few.Samples[1].LeftOut = "somebody else", "somebody else"
 	few.Judge(MostSpread)
@@ -61,6 +76,29 @@ func TestJudge(t *testing.T) {
 		schematest.Describes(t, "prefill.schema.json", r)
 		if back, err := Decode(bytes.NewReader(data), "prefill.json"); err != nil || back.TokensPerSecond != r.TokensPerSecond {
 			t.Errorf("read back: %v, %v", back, err)
+		}
+	}
+}
+
+// The interval holds the median of what the times are drawn from in 95 % of probes, and
+// not in many more.
+func TestTheMediansInterval(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{10, 20, 60} {
+		inside := 0
+		const probes = 4000
+		for range probes {
+			times := make([]float64, n)
+			for i := range times {
+				times[i] = 50 + random.ExpFloat64() // late, never early
+			}
+			slices.Sort(times)
+			if low, high := medianInterval(times); low <= 50+math.Ln2 && 50+math.Ln2 <= high {
+				inside++
+			}
+		}
+		if share := float64(inside) / probes; share < 0.94 || share > 0.99 {
+			t.Errorf("%d prompts: %.1f %% of the intervals hold the median", n, 100*share)
 		}
 	}
 }

@@ -97,10 +97,11 @@ func kedaTokens(r prefill.Record, o Options) ([]byte, error) {
 		return nil, exit.With(exit.Usage, err)
 	}
 	objective := o.SLOs[i]
-	alone := float64(o.UncachedTokens) / r.TokensPerSecond
+	rate := r.SafeTokensPerSecond()
+	alone := float64(o.UncachedTokens) / rate
 	threshold := objective.MS/1000 - alone
 	if !(threshold > 0) {
-		return nil, exit.Errorf(exit.Refused, "%s: the %d tokens of a prompt alone take %s s at %.0f tokens/s", objective, o.UncachedTokens, parameters.Format(alone), r.TokensPerSecond)
+		return nil, exit.Errorf(exit.Refused, "%s: the %d tokens of a prompt alone take %s s at %.0f tokens/s", objective, o.UncachedTokens, parameters.Format(alone), rate)
 	}
 	name, target, err := o.named(r.Model, r.Accelerator, false)
 	if err != nil {
@@ -110,13 +111,13 @@ func kedaTokens(r prefill.Record, o Options) ([]byte, error) {
 	if o.Namespace != "" {
 		labels = append(labels, fmt.Sprintf("namespace=%q", o.Namespace))
 	}
-	body, err := yaml.Marshal(scaledObject(name, target, o, fmt.Sprintf("(sum(llm_d_epp_inflight_tokens{%s}) / %.0f) or vector(0)", strings.Join(labels, ","), r.TokensPerSecond), threshold))
+	body, err := yaml.Marshal(scaledObject(name, target, o, fmt.Sprintf("(sum(llm_d_epp_inflight_tokens{%s}) / %.0f) or vector(0)", strings.Join(labels, ","), rate), threshold))
 	if err != nil {
 		return nil, err
 	}
 	notes := []string{
 		"KEDA v2 (keda.sh/v1alpha1, checked against 2.21), token-aware as in llm-d's guide of 2026-09: seconds of prefill in flight per replica.",
-		fmt.Sprintf("%s: %.0f prompt tokens/s, the divisor: %d tokens in %s ms, the median of an idle server (%s)", r.Accelerator, r.TokensPerSecond, r.ChunkTokens, parameters.Format(r.MedianTTFTMS), r.Fingerprint),
+		fmt.Sprintf("%s: %.0f prompt tokens/s, the divisor: the low end of the interval; %d tokens took an idle server %s ms in the median (%s)", r.Accelerator, rate, r.ChunkTokens, parameters.Format(r.MedianTTFTMS), r.Fingerprint),
 		fmt.Sprintf("threshold: %s less %s s that the %d uncached tokens of a prompt take alone", objective, parameters.Format(alone), o.UncachedTokens),
 	}
 	if r.Verdict.Level != fit.Accepted {

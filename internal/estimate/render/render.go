@@ -90,7 +90,7 @@ func Publishable(format string) error {
 	case !slices.Contains(Formats(), format):
 		return fmt.Errorf("%q is none of %s", format, strings.Join(Formats(), ", "))
 	case TakesPrefill(format):
-		return fmt.Errorf("%s is made of a prefill record, which no sweep makes; use step render", format)
+		return fmt.Errorf("%s is of one accelerator's prefill record, and a sweep may have several; run step render over prefill.json of one", format)
 	}
 	return nil
 }

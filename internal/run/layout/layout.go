@@ -77,6 +77,8 @@ const (
 	OutConcurrency Output = "concurrency" // mean requests in flight at that rate, the safe end
 	OutCost        Output = "cost"        // money per million tokens at that rate, the safe end; empty without a price
 
+	OutPrefill Output = "prefill" // prompt tokens per second that an idle server computes, the safe end
+
 	OutAlpha   Output = "alpha" // ms
 	OutBeta    Output = "beta"  // ms per request
 	OutGamma   Output = "gamma" // ms
@@ -144,6 +146,11 @@ func MeasurementsOf(run, accelerator string, keys map[string]bool) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// PrefillOf is the key of an accelerator's prefill record.
+func PrefillOf(run, accelerator string) string {
+	return path.Join(Accelerator(run, accelerator), Prefill)
 }
 
 // ReportsOf is the prefix of the raw reports of one shape.

@@ -23,6 +23,9 @@ var (
 	spread = Flag[float64]{Name: "output-spread", Default: sweep.OutputSpread, Usage: "`FRACTION` by which answers differ in length, about the same mean, so that streams do not march in step; 0: all alike"}
 )
 
+// What runs one after another in the pod of a Job would keep what follows from running.
+var goOn = Flag[bool]{Name: "go-on", Usage: "exit with 0 although it failed, after saying why: what comes after it shall run"}
+
 // intent says what a sweep is going to measure.
 type intent struct {
 	BatchSizes Flag[string]
@@ -132,7 +135,7 @@ var Bench = define(struct {
 	Precision:    Flag[string]{Name: "precision", Usage: "with the native driver, end the point as soon as its means are told so well: half widths of their 95 % intervals, as `SHARE` such as 1%, or itl=1%,ttft=3%; not before 24 requests of each stream, nor after --max-seconds or --max-requests"},
 	Server:       Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
 	Attempts:     Flag[int]{Name: "attempts", Default: 1, Usage: "how often the point is tried where a later attempt may succeed"},
-	GoOn:         Flag[bool]{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why: what comes after it shall run"},
+	GoOn:         goOn,
 	Driver:       Flag[string]{Name: "driver", Default: sweep.Native, Usage: "what makes the load: native or guidellm"},
 	Guidellm:     Flag[string]{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
 	Endpoint:     endpoint,
@@ -214,7 +217,7 @@ var Aggregate = define(struct {
 	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the accelerator, for raw reports, which seldom hold it"},
 	Shape:       Flag[string]{Name: "shape", Usage: "`PROMPT/OUTPUT` tokens, such as 128/128, for raw reports that do not state them"},
 	BatchSize:   Flag[int]{Name: "batch-size", Usage: "requests in flight, for raw reports that do not state them"},
-	Evidence:    Flag[string]{Name: "evidence", Usage: "`PATH` of measurements and capacities for the report alone; no estimate is made of them"},
+	Evidence:    Flag[string]{Name: "evidence", Usage: "`PATH` of measurements, capacities and prefill records for the report and for --formats alone; no estimate is made of them"},
 	Verbose:     Flag[bool]{Name: "verbose", Usage: "print everything that is known of each set of parameters, not the answer alone"},
 	DriftBand:   Flag[string]{Name: "drift-band", Usage: "compare with the parameters that were accepted last, and tolerate this `CHANGE`, such as 5%; off: compare nothing. What moved beyond it does not become latest"},
 	Previous:    Flag[string]{Name: "previous", Usage: "directory or s3://bucket/prefix with the parameters that were accepted last; those of --latest otherwise"},
@@ -268,6 +271,7 @@ var Check = define(struct {
 	Accelerator, SLO      Flag[string]
 	Shapes                Flag[string]
 	MaxNumSeqs            Flag[int]
+	ChunkTokens           Flag[int]
 	MaxSeconds            Flag[float64]
 	Price                 Flag[string]
 	ConfigMap, Namespace  Flag[string]
@@ -279,6 +283,7 @@ var Check = define(struct {
 	SLO:         Flag[string]{Name: "slo", Required: true, Usage: "objectives, as `LIST` such as ttft=250ms,p90.itl=20ms"},
 	Shapes:      Flag[string]{Name: "shapes", Usage: "the order of shapes, as `LIST`; the first is the one that is checked"},
 	MaxNumSeqs:  Flag[int]{Name: "max-num-seqs", Usage: "requests that the server runs at once; 0: as its arguments say, or the largest batch measured"},
+	ChunkTokens: Flag[int]{Name: "max-num-batched-tokens", Usage: "tokens of an iteration of the server; 0: as its arguments say, or vLLM's default"},
 	MaxSeconds:  Flag[float64]{Name: "max-seconds", Default: 120, Usage: "length of each open loop"},
 	Price:       Flag[string]{Name: "price", Usage: "money per hour of one replica, as `PRICE` or A100=2.5,H100=5"},
 	ConfigMap:   Flag[string]{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets capacity.json, made where there is none"},
@@ -307,16 +312,21 @@ var Prefill = define(struct {
 	MaxSpread             Flag[string]
 	Patience              Flag[time.Duration]
 	ModelRevision, Server Flag[string]
+	ConfigMap, Namespace  Flag[string]
+	GoOn                  Flag[bool]
 	Output                Flag[string]
 }{
-	Command: Command{Name: "prefill", Again: true},
+	Command: Command{Name: "prefill", Again: true, Outputs: []layout.Output{layout.OutPrefill}},
 	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor, Endpoint: endpoint,
 	Accelerator:   Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` of the accelerator"},
 	ChunkTokens:   Flag[int]{Name: "chunk-tokens", Usage: "`TOKENS` of every prompt, the server's max-num-batched-tokens; 0: as the server's arguments in --server say"},
 	Samples:       Flag[int]{Name: "samples", Default: 20, Usage: "`PROMPTS` that shall count, 10 or more"},
-	MaxSpread:     Flag[string]{Name: "max-spread", Default: "10%", Usage: "`SHARE` of the median that the 10 and the 90 % quantile of the prompts may lie apart"},
+	MaxSpread:     Flag[string]{Name: "max-spread", Default: "10%", Usage: "`SHARE` of the median that its 95 % interval may be wide"},
 	Patience:      Flag[time.Duration]{Name: "patience", Default: 30 * time.Second, Usage: "how long to wait for the server to be idle"},
 	ModelRevision: Flag[string]{Name: "model-revision", Usage: "`REVISION` of the model, for the fingerprint; otherwise as the server's arguments say"},
+	ConfigMap:     Flag[string]{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets prefill.json, made where there is none"},
+	Namespace:     Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
+	GoOn:          goOn,
 	Server:        Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
 	Output:        output,
 })

@@ -44,6 +44,7 @@ type Config struct {
 	MaxGPUMinutes float64       `json:"max-gpu-minutes,omitempty"` // that the points of a precision may take, all accelerators together; 0: no limit
 	ShareProcess  bool          `json:"-"`                         // of a run on one machine: all batch sizes of a shape in one guidellm process
 	SLO           string        `json:"slo,omitempty"`             // objectives that a replica's capacity is told for and checked by; empty: it is not
+	PrefillChunk  int           `json:"prefill-chunk,omitempty"`   // prompt tokens that every server computes in an iteration at most, of which the prefill rate is measured; 0: it is not
 
 	// Where and how it runs in a cluster.
 	Name                      string              `json:"name,omitempty"`
@@ -113,11 +114,12 @@ type Accelerator struct {
 	DeviceClass     string   `json:"device-class,omitempty"`
 	DeviceSelectors []string `json:"device-selectors,omitempty"`
 
-	Count      int     `json:"count,omitempty"`        // GPUs of one server (tensor parallelism); 0: one
-	MaxNumSeqs int     `json:"max-num-seqs,omitempty"` // of its own server; 0: the common one
-	GPUCost    float64 `json:"gpu-cost,omitempty"`     // money per GPU and hour; 0: not known
-	Server     Server  `json:"server,omitzero"`        // what differs from the common server, where it is deployed
-	Simulated  bool    `json:"-"`                      // its server is simulated: no GPU, any node
+	Count        int     `json:"count,omitempty"`         // GPUs of one server (tensor parallelism); 0: one
+	MaxNumSeqs   int     `json:"max-num-seqs,omitempty"`  // of its own server; 0: the common one
+	GPUCost      float64 `json:"gpu-cost,omitempty"`      // money per GPU and hour; 0: not known
+	PrefillChunk int     `json:"prefill-chunk,omitempty"` // of its own server; 0: the common one
+	Server       Server  `json:"server,omitzero"`         // what differs from the common server, where it is deployed
+	Simulated    bool    `json:"-"`                       // its server is simulated: no GPU, any node
 }
 
 // UnmarshalJSON reads a name alone, or an object that describes the accelerator.

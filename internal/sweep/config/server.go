@@ -61,6 +61,10 @@ func defaultServer() Server {
 // Deploys says whether the sweep starts the accelerator's server.
 func (c Config) Deploys(a Accelerator) bool { return c.Deploy && a.TargetURL == "" }
 
+// ChunkOf is the prompt tokens that the accelerator's server computes in an iteration at
+// most; 0: not told, and its prefill rate is not measured.
+func (c Config) ChunkOf(a Accelerator) int { return cmp.Or(a.PrefillChunk, c.PrefillChunk) }
+
 // Deployed are the accelerators whose servers the sweep starts.
 func (c Config) Deployed() []Accelerator {
 	return slices.DeleteFunc(slices.Clone(c.Accelerators), func(a Accelerator) bool { return !c.Deploys(a) })
@@ -76,7 +80,7 @@ func (c Config) Servers() [][]Accelerator {
 	var groups [][]Accelerator
 	index := map[string]int{}
 	for _, a := range c.Deployed() {
-		data, err := json.Marshal([]any{c.ServerOf(a), slices.Sorted(maps.Keys(a.Nodes())), a.GPU(), a.DeviceClass, a.DeviceSelectors, max(1, a.Count), cmp.Or(a.MaxNumSeqs, c.MaxNumSeqs)})
+		data, err := json.Marshal([]any{c.ServerOf(a), slices.Sorted(maps.Keys(a.Nodes())), a.GPU(), a.DeviceClass, a.DeviceSelectors, max(1, a.Count), cmp.Or(a.MaxNumSeqs, c.MaxNumSeqs), c.ChunkOf(a)})
 		if err != nil {
 			panic(err) // it was read from JSON
 		}
@@ -223,6 +227,16 @@ func (c Config) checkServers(m *mistakes) {
 			if known, ok := catalogue.Find(a.Name); ok && !a.Simulated && known.Resource != "nvidia.com/gpu" && e.Image != "" && c.ServerOf(a).Image == e.Image {
 				m.add("accelerators: server of %s.image: %s runs on NVIDIA GPUs alone; give one for %s", a.Name, e.Image, known.Resource)
 			}
+		}
+	}
+	for _, a := range c.Deployed() {
+		chunk, own := c.ChunkOf(a), engine.ChunkTokens(c.ServerOf(a).Args)
+		switch limit := cmp.Or(a.MaxNumSeqs, c.MaxNumSeqs, slices.Max(append([]int{1}, c.BatchSizes...))); {
+		case chunk == 0:
+		case own > 0 && own != chunk:
+			m.add("prefill-chunk: %d, and the arguments of %s's server say %d; leave it out of these, the sweep gives it", chunk, a.Name, own)
+		case chunk < limit:
+			m.add("prefill-chunk: %d of %s is below the %d requests that its server runs at once, each of which takes a token of an iteration", chunk, a.Name, limit)
 		}
 	}
 	if c.Server.User == 0 {

@@ -73,7 +73,7 @@ func (c Config) SimulatedServers() Config {
 		argument := func(name string, value float64) string {
 			return fmt.Sprintf("--%s=%s", name, strconv.FormatFloat(value, 'g', -1, 64))
 		}
-		accelerators[i] = Accelerator{Name: a.Name, MaxNumSeqs: a.MaxNumSeqs, GPUCost: a.GPUCost, Simulated: true, Server: Server{Args: []string{
+		accelerators[i] = Accelerator{Name: a.Name, MaxNumSeqs: a.MaxNumSeqs, GPUCost: a.GPUCost, PrefillChunk: a.PrefillChunk, Simulated: true, Server: Server{Args: []string{
 			argument("alpha", truth.Alpha), argument("beta", truth.Beta), argument("gamma", truth.Gamma), argument("delta", truth.Delta),
 			argument("jitter", SimulatedJitter), fmt.Sprintf("--seed=%d", i+1),
 		}}}

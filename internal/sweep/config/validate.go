@@ -44,6 +44,9 @@ func (c Config) Validate() error {
 	if c.MaxNumSeqs < 0 {
 		m.add("max-num-seqs: %d is negative; 0 says that it is not known", c.MaxNumSeqs)
 	}
+	if c.PrefillChunk < 0 || c.PrefillChunk > sweep.MostTokens {
+		m.add("prefill-chunk: %d is not a number of tokens up to %d; 0 measures no prefill rate", c.PrefillChunk, sweep.MostTokens)
+	}
 	if c.SLO != "" {
 		if _, err := slo.Parse(c.SLO); err != nil {
 			m.add("slo: %v", err)
@@ -76,6 +79,9 @@ func (c Config) Validate() error {
 		}
 		if a.MaxNumSeqs < 0 {
 			m.add("accelerators: max-num-seqs %d of %s is negative", a.MaxNumSeqs, a.Name)
+		}
+		if a.PrefillChunk < 0 || a.PrefillChunk > sweep.MostTokens {
+			m.add("accelerators: prefill-chunk %d of %s is not a number of tokens up to %d", a.PrefillChunk, a.Name, sweep.MostTokens)
 		}
 		if a.GPUCost < 0 {
 			m.add("accelerators: gpu-cost %g of %s is negative", a.GPUCost, a.Name)

@@ -42,6 +42,7 @@ type Settings struct {
 	DType       string
 	MaxNumSeqs  string // requests that run at once
 	MaxModelLen string // tokens of the longest request
+	ChunkTokens string // prompt tokens of an iteration; empty: as the engine chooses
 	Port        int
 	Key         bool // KeyVariable holds an API key
 }
@@ -122,7 +123,13 @@ func Images() []string {
 }
 
 // Args are the arguments of a server.
-func (e Engine) Args(s Settings) []string { return e.args(s) }
+func (e Engine) Args(s Settings) []string {
+	args := e.args(s)
+	if s.ChunkTokens != "" {
+		args = append(args, e.chunk+"="+s.ChunkTokens)
+	}
+	return args
+}
 
 // mayBeOther are arguments that the sweep gives and a user may give again: that the
 // server is then another one than the sweep believes harms nothing.

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var all = Settings{Path: "/cache/m", Model: "org/m", GPUs: 2, DType: "auto", MaxNumSeqs: "64", MaxModelLen: "4096", Port: 8000, Key: true}
+var all = Settings{Path: "/cache/m", Model: "org/m", GPUs: 2, DType: "auto", MaxNumSeqs: "64", MaxModelLen: "4096", ChunkTokens: "2048", Port: 8000, Key: true}
 
 // SGLang has every argument that its server is given, and takes a value where one is
 // given: hack/loadtools/sglang-args.py printed what its source has.
@@ -28,7 +28,7 @@ func TestSGLangHasItsArguments(t *testing.T) {
 			t.Errorf("SGLang has no argument %s", name)
 		}
 	}
-	for _, want := range []string{"--max-running-requests=64", "--context-length=4096", "--disable-radix-cache", "--enable-metrics", "--tensor-parallel-size=2",
+	for _, want := range []string{"--max-running-requests=64", "--context-length=4096", "--chunked-prefill-size=2048", "--disable-radix-cache", "--enable-metrics", "--tensor-parallel-size=2",
 		"--model-path=/cache/m", "--served-model-name=org/m", "--api-key=$(SGLANG_API_KEY)"} {
 		if !slices.Contains(args, want) {
 			t.Errorf("no %s among %q", want, args)

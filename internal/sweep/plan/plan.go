@@ -42,6 +42,8 @@ type Accelerator struct {
 	Nodes      map[string]string // labels of its nodes; empty: not known
 	Server     config.Server     // how its server is started, if it is
 
+	PrefillChunk int // prompt tokens that its server computes in an iteration at most; 0: its prefill rate is not measured
+
 	DeviceClass     string   // of the devices that a pod claims; empty: it claims none
 	DeviceSelectors []string // CEL that holds for them
 
@@ -67,6 +69,8 @@ func Of(c config.Config) Plan {
 			Resource:    a.GPU(),
 			Nodes:       a.Nodes(),
 			Server:      c.ServerOf(a),
+
+			PrefillChunk: c.ChunkOf(a),
 
 			DeviceClass: a.DeviceClass, DeviceSelectors: a.DeviceSelectors,
 
@@ -127,9 +131,22 @@ func (p Plan) LargestBatch() int {
 	return largest
 }
 
+// Prefills says whether the prefill rate of any accelerator is measured.
+func (p Plan) Prefills() bool {
+	return slices.ContainsFunc(p.Accelerators, func(a Accelerator) bool { return a.PrefillChunk > 0 })
+}
+
 // modelMargin is how many tokens a request may have beyond those of its shape: what a
 // chat template adds, and the end of a text.
 const modelMargin = 128
+
+// LongestRequest are the tokens of the longest request of an accelerator.
+func (p Plan) LongestRequest(a Accelerator) int {
+	if a.PrefillChunk == 0 {
+		return LongestRequest(p.Shapes...)
+	}
+	return max(LongestRequest(p.Shapes...), LongestPrompt(a.PrefillChunk))
+}
 
 // LongestRequest are the tokens of the longest request of these shapes.
 func LongestRequest(shapes ...config.Shape) int {
@@ -145,6 +162,15 @@ func LongestRequest(shapes ...config.Shape) int {
 func LongestRequestExpression(promptTokens, outputTokens string) string {
 	return fmt.Sprintf(`int(asInt(workflow.parameters["%s"]) + %g * asInt(workflow.parameters["%s"])) + %d`,
 		promptTokens, 1+sweep.OutputSpread, outputTokens, modelMargin)
+}
+
+// LongestPrompt are the tokens of a request whose prompt is one chunk.
+func LongestPrompt(chunk int) int { return chunk + modelMargin }
+
+// LongestPromptExpression is the same for what a parameter of a workflow has when it is
+// submitted.
+func LongestPromptExpression(chunk string) string {
+	return fmt.Sprintf(`asInt(workflow.parameters["%s"]) + %d`, chunk, modelMargin)
 }
 
 // Targets are the URLs of all servers of the sweep; *. stands for the host of one that
@@ -255,6 +281,10 @@ func (p Plan) CheckSeconds() int { return cmp.Or(p.MaxSeconds, config.Default().
 // most, seconds.
 func (p Plan) CheckDeadline() int { return 8*p.CheckSeconds() + pointStart }
 
+// PrefillDeadline is the deadline of the pod that sends prompts to an idle server, seconds:
+// there are few, and each takes less than a minute.
+const PrefillDeadline = pointStart + 3600
+
 // AcceleratorDeadline bounds one accelerator's part, seconds, with waits times a wait
 // for its server, and every retry used.
 func (p Plan) AcceleratorDeadline(waits int) int64 {
@@ -262,11 +292,14 @@ func (p Plan) AcceleratorDeadline(waits int) int64 {
 	if p.Precision != "" {
 		points = int64(len(p.Shapes) * precision.MostPoints)
 	}
-	check := int64(0)
+	after := int64(0)
 	if p.SLO != "" {
-		check = int64(p.CheckDeadline()) * int64(1+p.Retries)
+		after = int64(p.CheckDeadline()) * int64(1+p.Retries)
 	}
-	return int64(waits*p.WaitDeadline()) + points*int64(p.PointDeadline())*int64(1+p.Retries) + check + slack
+	if p.Prefills() {
+		after += PrefillDeadline * int64(1+p.Retries)
+	}
+	return int64(waits*p.WaitDeadline()) + points*int64(p.PointDeadline())*int64(1+p.Retries) + after + slack
 }
 
 // Deadline bounds the whole workflow, seconds: accelerators one after another where

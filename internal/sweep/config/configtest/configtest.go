@@ -60,7 +60,6 @@ func Draw(most int) *rapid.Generator[config.Config] {
 		c.MaxSeconds = rapid.IntRange(0, 86_400).Draw(t, "max-seconds")
 		c.MaxRequests = rapid.IntRange(1, 1_000_000).Draw(t, "max-requests")
 		c.Driver = rapid.SampledFrom([]string{sweep.Guidellm, sweep.Native}).Draw(t, "driver")
-		c.SLO = rapid.SampledFrom([]string{"", "ttft=250ms,p90.itl=20ms"}).Draw(t, "slo")
 		c.Method = rapid.SampledFrom([]string{sweep.WLS, sweep.TwoPoint}).Draw(t, "method")
 		if c.Method == sweep.WLS && maybe("precision") {
 			c.Precision = rapid.SampledFrom([]string{"5%", "alpha=1%,beta=5%"}).Draw(t, "precision")
@@ -71,6 +70,7 @@ func Draw(most int) *rapid.Generator[config.Config] {
 		}
 
 		drawAccess(t, &c)
+		drawCapacity(t, &c)
 		c.ParallelAccelerators = rapid.IntRange(0, 5).Draw(t, "parallel-accelerators")
 		c.Retries = rapid.IntRange(0, 10).Draw(t, "retries")
 		c.PendingTimeout = rapid.SampledFrom([]string{"0", "1m", "10m"}).Draw(t, "pending-timeout")
@@ -177,6 +177,15 @@ func drawAccess(t *rapid.T, c *config.Config) {
 	if maybe("cron") {
 		c.Cron = rapid.SliceOfN(rapid.SampledFrom([]string{"0 3 * * 0", "*/5 1,2 * * 1-5", "@daily"}), 1, 3).Draw(t, "schedules")
 		c.Timezone = rapid.SampledFrom([]string{"", "UTC", "Europe/Zurich"}).Draw(t, "timezone")
+	}
+}
+
+// drawCapacity draws what is told of servers besides their latency.
+func drawCapacity(t *rapid.T, c *config.Config) {
+	c.SLO = rapid.SampledFrom([]string{"", "ttft=250ms,p90.itl=20ms"}).Draw(t, "slo")
+	c.PrefillChunk = rapid.SampledFrom([]int{0, 16_384}).Draw(t, "prefill-chunk")
+	for i := range c.Accelerators {
+		c.Accelerators[i].PrefillChunk = rapid.SampledFrom([]int{0, 8192}).Draw(t, "prefill-chunk of its own")
 	}
 }
 
