@@ -14,7 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/estimate/parameters"
+	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/sweep"
@@ -232,7 +234,7 @@ func TestJobs(t *testing.T) {
 	sizes := "--batch-sizes=1,4,8,12,16"
 	for _, flags := range [][]string{
 		{"--name=bucket", "--accelerators=A100", sizes},
-		{"--name=map", "--accelerators=H100", sizes, "--s3-bucket=", "--s3-endpoint=", "--s3-secret=", "--s3-prefix="},
+		{"--name=map", "--accelerators=H100", sizes, "--slo=itl=999ms", "--prefill-chunk=200", "--s3-bucket=", "--s3-endpoint=", "--s3-secret=", "--s3-prefix="},
 	} {
 		n.kubectl("apply", "-k", n.generateBy([]string{"jobs"}, flags...), "--server-side")
 	}
@@ -255,4 +257,12 @@ func TestJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	agrees(t, p, slow)
+	f, err := capacity.Decode(strings.NewReader(kept.Data[layout.Capacity]), layout.Capacity)
+	if err != nil || len(f.Capacities) != 1 || f.Capacities[0].Rate == nil || f.Capacities[0].Check == nil {
+		t.Errorf("%v, %+v", err, f)
+	}
+	r, err := prefill.Decode(strings.NewReader(kept.Data[layout.Prefill]), layout.Prefill)
+	if err != nil || len(r.Samples) < prefill.FewestSamples || r.ChunkTokens != 200 {
+		t.Errorf("%v, %+v", err, r)
+	}
 }
