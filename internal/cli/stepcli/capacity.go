@@ -77,6 +77,10 @@ func runCapacity(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	names := parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Accelerator })
+	if err := errors.Join(strangers("price", o.Prices, names), strangers("max-num-seqs", o.MaxNumSeqs, names), strangers("max-num-batched-tokens", o.Chunk, names)); err != nil {
+		return exit.With(exit.Usage, err)
+	}
 	f := capacity.Of(s, o)
 	f.Check(measured)
 	data, err := f.Encode()

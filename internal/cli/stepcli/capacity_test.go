@@ -7,8 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"wfgen.dev/internal/estimate/capacity"
+	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -18,6 +20,11 @@ func TestCapacity(t *testing.T) {
 		"--mix", "128/128=1,1024/128=1", "--max-num-seqs", "64", "--output", out)
 	if code != 0 {
 		t.Fatalf("code %d\n%s%s", code, stdout, stderr)
+	}
+	for line := range strings.Lines(stdout) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, " \n")); n > parameters.Columns {
+			t.Errorf("%d columns: %s", n, line)
+		}
 	}
 	for _, want := range []string{"one replica within itl=8ms,p90.ttft=200ms", "A100         128/128", "A100         1024/128", "100 requests/s of 50 % 128/128 and 50 % 1024/128 need", "per 1M tokens"} {
 		if !strings.Contains(stdout, want) {
@@ -49,6 +56,12 @@ func TestCapacity(t *testing.T) {
 	code, _, stderr = step("capacity", from, "--slo", "ttft=1ms")
 	if code != exit.Refused || !strings.Contains(stderr, "ttft=1ms: a request that has the server for itself takes") {
 		t.Errorf("code %d: %s", code, stderr)
+	}
+	code, _, stderr = step("capacity", from, "--slo", "itl=8ms", "--price", "A100=2,A1000=3", "--max-num-seqs", "L4=64")
+	for _, want := range []string{"--price: A1000 is none of the accelerators: A100", "--max-num-seqs: L4 is none"} {
+		if code != exit.Usage || !strings.Contains(stderr, want) {
+			t.Errorf("code %d, stderr lacks %q: %s", code, want, stderr)
+		}
 	}
 	code, _, stderr = step("capacity", "--slo", "ttft=1", "--mix", "1/1=1", "--price", "A100=x", "--output-spread", "2", "--max-num-seqs", "0")
 	for _, want := range []string{"nothing to read", `"ttft=1"`, "--mix: ", "--price: ", "--output-spread: ", "--max-num-seqs: "} {

@@ -1,13 +1,17 @@
 package stepcli
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -47,7 +51,21 @@ func byAccelerator[T any](text, expected string, parse func(value string) (T, bo
 		if !ok {
 			return nil, fmt.Errorf("%q: expected %s", item, expected)
 		}
+		if _, twice := found[name]; twice {
+			return nil, fmt.Errorf("%q: %s is given twice", item, cmp.Or(name, "what is for all others"))
+		}
 		found[name] = x
 	}
 	return found, nil
+}
+
+// strangers refuses accelerators of a flag that are none of those at hand: a slip of the
+// hand would otherwise leave its number out without a word.
+func strangers[T any](flag string, of map[string]T, accelerators []string) error {
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		if name != "" && !slices.Contains(accelerators, name) {
+			return exit.Errorf(exit.Usage, "--%s: %s is none of the accelerators: %s", flag, name, strings.Join(accelerators, ", "))
+		}
+	}
+	return nil
 }

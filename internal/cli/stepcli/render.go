@@ -11,6 +11,7 @@ import (
 
 	"wfgen.dev/internal/estimate/aggregate"
 	"wfgen.dev/internal/estimate/capacity"
+	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/estimate/prefill"
 	"wfgen.dev/internal/estimate/render"
 	"wfgen.dev/internal/run/exit"
@@ -128,6 +129,10 @@ func runRender(c *cli.Context) error {
 	}
 	// The same parameters may lie in a file of their own and in a summary.
 	s := aggregate.Estimate(aggregate.Inputs{Parameters: in.Parameters, Joint: in.Joint}, aggregate.Options{})
+	names := parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Accelerator })
+	if err := errors.Join(strangers("max-batch-size", o.MaxBatch, names), strangers("acc-count", o.Count, names), strangers("kv-tokens", o.KVTokens, names)); err != nil {
+		return exit.With(exit.Usage, err)
+	}
 	o.Joint = s.Joint
 	for _, m := range in.Measurements {
 		o.Points = append(o.Points, m.Measurement)

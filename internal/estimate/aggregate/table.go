@@ -17,9 +17,8 @@ import (
 
 // Limits of what is printed without being asked for.
 const (
-	columns  = 100 // of a terminal
-	detailed = 4   // sets of parameters whose points are shown
-	remarks  = 8   // things to know
+	detailed = 4 // sets of parameters whose points are shown
+	remarks  = 8 // things to know
 
 	longestName = 24 // of an accelerator, among the numbers
 )
@@ -76,23 +75,11 @@ func (t *table) line(format string, args ...any) {
 	}
 }
 
-// wrapped writes a text in lines of at most so many columns, those after the first
-// further in.
+// wrapped writes a text in lines that a terminal holds.
 func (t *table) wrapped(indent, text string) {
-	line, used := indent, utf8.RuneCountInString(indent)
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		if i > 0 && used+1+n > columns {
-			t.line("%s", line)
-			line, used = indent+"  "+word, len(indent)+2+n
-			continue
-		}
-		if i > 0 {
-			line, used = line+" ", used+1
-		}
-		line, used = line+word, used+n
+	for _, line := range parameters.Wrapped(indent, text) {
+		t.line("%s", line)
 	}
-	t.line("%s", line)
 }
 
 func (t *table) bullets(lines []string) {

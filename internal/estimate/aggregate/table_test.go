@@ -35,7 +35,7 @@ func TestPrint(t *testing.T) {
 	}
 	for _, text := range []string{brief, full} {
 		for line := range strings.Lines(text) {
-			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > columns {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > parameters.Columns {
 				t.Errorf("%d columns: %s", n, line)
 			}
 			if strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {

@@ -126,7 +126,7 @@ func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []sh
 	for i, s := range p.slos {
 		c.Objectives = append(c.Objectives, Objective{Objective: s, Name: s.Name(), AloneMS: unloaded[i] * s.MS})
 		if slackOf(unloaded[i]) <= 0 {
-			c.Unmet = append(c.Unmet, fmt.Sprintf("%s: a request that has the server for itself takes %s ms, %.3g %% more", s, parameters.Format(unloaded[i]*s.MS), 100*(unloaded[i]-1)))
+			c.Unmet = append(c.Unmet, fmt.Sprintf("%s: a request that has the server for itself takes %s ms, %s", s, parameters.Format(unloaded[i]*s.MS), beyond(unloaded[i])))
 		}
 	}
 	open := p.arrivals(r)
@@ -195,6 +195,14 @@ func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []sh
 		c.Verdict.Warn(reason.New(reason.Wide, "the interval of the rate reaches from %s to %s requests/s: the objectives are close to what a request alone takes, or the parameters are uncertain",
 			parameters.Format(*perSecond.Low), parameters.Format(*perSecond.High)))
 	}
+}
+
+// beyond says by how much something is more than its bound, of which it is a multiple.
+func beyond(multiple float64) string {
+	if multiple >= 3 {
+		return fmt.Sprintf("%.3g times as much", multiple)
+	}
+	return fmt.Sprintf("%.3g %% more", 100*(multiple-1))
 }
 
 func scaled(values []float64, by float64) []float64 {

@@ -14,63 +14,71 @@ import (
 )
 
 // longestName is how many characters of an accelerator's name stand among the numbers.
-const longestName = 24
+const longestName = 16
 
 // Print writes the file for people.
 func Print(w io.Writer, f File) error {
 	p := &printer{w: w}
-	p.line("one replica within %s, requests arriving at random; 95 %% intervals, plan with the low end", slo.Format(f.SLO))
+	p.wrapped("", fmt.Sprintf("one replica within %s, requests arriving at random; 95 %% intervals, plan with the low end (of money: the high end)", slo.Format(f.SLO)))
 	p.line("")
-	prices := false
-	for _, c := range f.Capacities {
-		prices = prices || c.PricePerHour != nil
-	}
-	head := []string{"accelerator", "shape", "requests/s", "in flight", "most", "tokens/s in", "out"}
-	if prices {
-		head = append(head, "per 1M tokens")
-	}
-	rows := [][]string{append(head, "limited by")}
 	short := parameters.Shortened(parameters.Distinct(f.Capacities, func(c Capacity) string { return c.Accelerator }), longestName)
+	rows := [][]string{{"accelerator", "shape", "requests/s", "in flight", "most", "load", "limited by"}}
+	tokens := [][]string{{"accelerator", "shape", "tokens/s in", "out", "per 1M tokens"}}
+	priced, ranged := false, false
 	for _, c := range f.Capacities {
-		row := []string{short(c.Accelerator), c.Shape.String()}
+		at := []string{short(c.Accelerator), c.Shape.String()}
 		if c.Rate == nil {
-			row = append(row, "-", "-", "-", "-", "-")
-			if prices {
-				row = append(row, "-")
-			}
-			rows = append(rows, append(row, "refused"))
+			rows = append(rows, append(at, "-", "-", "-", "-", "refused"))
 			continue
 		}
-		row = append(row, c.Rate.String(), c.InFlight.String(), c.MostInFlight.String(), brief(c.PromptTokens.Value), brief(c.OutputTokens.Value))
-		if prices && c.CostPerMillion != nil {
-			row = append(row, c.CostPerMillion.String())
-		} else if prices {
-			row = append(row, "-")
+		rows = append(rows, append(at, c.Rate.String(), c.InFlight.String(), c.MostInFlight.String(), fmt.Sprintf("%.0f %%", 100*c.Rate.Value/c.SaturationRate), c.Binding))
+		cost := "-"
+		if c.CostPerMillion != nil {
+			cost, priced = c.CostPerMillion.String(), true
 		}
-		rows = append(rows, append(row, fmt.Sprintf("%s; %.0f %% of saturation", c.Binding, 100*c.Rate.Value/c.SaturationRate)))
+		tokens = append(tokens, append(at[:2:2], brief(c.PromptTokens.Value), brief(c.OutputTokens.Value), cost))
+		ranged = ranged || c.Binding == Range
 	}
 	p.columns(rows)
+	if ranged {
+		p.wrapped("", "range: no more was in flight when it was measured; larger batches, up to max-num-seqs, show whether it bears more")
+	}
+	if len(tokens) > 1 {
+		p.line("")
+		if !priced {
+			for i := range tokens {
+				tokens[i] = tokens[i][:4]
+			}
+		}
+		p.columns(tokens)
+	}
+	p.line("")
 	for _, c := range f.Capacities {
 		if c.Check != nil {
-			p.line("%s, %s, checked by a measurement: %s", c.Accelerator, c.Shape, c.Check)
+			p.wrapped("", fmt.Sprintf("%s, %s, checked by a measurement: %s", c.Accelerator, c.Shape, c.Check))
 		}
 	}
 	for _, c := range f.Capacities {
-		if c.Verdict.Level == fit.Accepted {
-			continue
-		}
-		p.line("%s, %s is %s:", c.Accelerator, c.Shape, c.Verdict.Level)
-		for _, r := range c.Verdict.Reasons {
-			p.line("  - %s", r)
-		}
+		p.verdict(fmt.Sprintf("%s, %s", c.Accelerator, c.Shape), c.Verdict)
 	}
 	if f.Fleet != nil {
-		p.fleet(*f.Fleet)
+		p.fleet(*f.Fleet, short)
 	}
 	return p.err
 }
 
-func (p *printer) fleet(f Fleet) {
+// verdict says why a claim is not accepted.
+func (p *printer) verdict(of string, v fit.Verdict) {
+	if v.Level == fit.Accepted {
+		return
+	}
+	p.line("%s is %s:", of, v.Level)
+	for _, r := range v.Reasons {
+		p.wrapped("  ", "- "+r)
+	}
+}
+
+func (p *printer) fleet(f Fleet, short func(string) string) {
 	p.line("")
 	var mix []string
 	for _, m := range f.Mix {
@@ -80,7 +88,7 @@ func (p *printer) fleet(f Fleet) {
 	if len(mix) > 0 {
 		of = " of " + strings.Join(mix, " and ")
 	}
-	p.line("%s requests/s%s need", brief(f.Traffic), of)
+	p.wrapped("", fmt.Sprintf("%s requests/s%s need", brief(f.Traffic), of))
 	rows := [][]string{{"accelerator", "shape", "replicas", "money/h", "one bears", "limited by"}}
 	for _, c := range f.Choices {
 		shape, replicas, price, rate, binding := "mix", "-", "-", "-", "refused"
@@ -93,16 +101,12 @@ func (p *printer) fleet(f Fleet) {
 		if c.PricePerHour != nil {
 			price = brief(*c.PricePerHour)
 		}
-		rows = append(rows, []string{c.Accelerator, shape, replicas, price, rate, binding})
+		rows = append(rows, []string{short(c.Accelerator), shape, replicas, price, rate, binding})
 	}
 	p.columns(rows)
 	for _, c := range f.Choices {
-		if c.Shape != nil || c.Verdict.Level == fit.Accepted {
-			continue // said above
-		}
-		p.line("%s, the mix is %s:", c.Accelerator, c.Verdict.Level)
-		for _, r := range c.Verdict.Reasons {
-			p.line("  - %s", r)
+		if c.Shape == nil { // otherwise it is said above
+			p.verdict(c.Accelerator+", the mix", c.Verdict)
 		}
 	}
 }
@@ -140,6 +144,13 @@ type printer struct {
 func (p *printer) line(format string, args ...any) {
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
+
+// wrapped writes a text in lines that a terminal holds.
+func (p *printer) wrapped(indent, text string) {
+	for _, line := range parameters.Wrapped(indent, text) {
+		p.line("%s", line)
 	}
 }
 

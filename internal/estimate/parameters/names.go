@@ -1,6 +1,32 @@
 package parameters
 
-import "slices"
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Columns are those of a terminal, which what is printed for people does not exceed.
+const Columns = 100
+
+// Wrapped is a text in lines of at most so many columns, as far as its words allow: the
+// first behind an indent, the others two further in.
+func Wrapped(indent, text string) (lines []string) {
+	line, used := indent, utf8.RuneCountInString(indent)
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		if i > 0 && used+1+n > Columns {
+			lines = append(lines, line)
+			line, used = indent+"  "+word, len(indent)+2+n
+			continue
+		}
+		if i > 0 {
+			line, used = line+" ", used+1
+		}
+		line, used = line+word, used+n
+	}
+	return append(lines, line)
+}
 
 // Shortened makes names of at most so many characters, 5 or more, for columns: of a longer
 // one the middle is left out. Names that would then be alike stay whole.
