@@ -84,7 +84,7 @@ func router(ps []parameters.Parameters, o Options) ([]byte, error) {
 		}
 	}
 	lines := []string{
-		"peakPrefillThroughput (tokens/s) of " + ps[0].Model + " for the token-aware scaling of",
+		"peakPrefillThroughput (tokens/s) of " + ps[0].Model + ", as documented in 2026-09, for the token-aware scaling of",
 		"the llm-d router and of KEDA: prompt tokens over TTFT at batch 1. It is defined for a prompt of",
 		"one chunk (max-num-batched-tokens), which step prefill measures; shorter ones give less than the peak.",
 	}
@@ -96,8 +96,8 @@ func router(ps []parameters.Parameters, o Options) ([]byte, error) {
 			return nil, err
 		}
 		if r := o.prefillOf(p); r != nil {
-			lines = append(lines, fmt.Sprintf("%s: %d prompt tokens, one chunk, TTFT %s ms (median of an idle server, %s)", name, r.ChunkTokens, parameters.Format(r.MedianTTFTMS), r.Fingerprint))
-			body += fmt.Sprintf("%q:\n  peakPrefillThroughput: %.0f\n", name, r.TokensPerSecond) + limits
+			lines = append(lines, fmt.Sprintf("%s: %d prompt tokens, one chunk, TTFT %s ms in the median of an idle server, and the low end of the rate's interval (%s)", name, r.ChunkTokens, parameters.Format(r.MedianTTFTMS), r.Fingerprint))
+			body += fmt.Sprintf("%q:\n  peakPrefillThroughput: %.0f\n", name, r.SafeTokensPerSecond()) + limits
 			lines = append(lines, notes...)
 			continue
 		}
