@@ -122,17 +122,11 @@ func runAggregate(c *cli.Context) error {
 		fmt.Fprintln(c.App.ErrWriter, n)
 	}
 	content := contentOf(s, in)
-	var prefills []prefill.Record
-	if at := steps.Aggregate.Evidence.In(c); at != "" {
-		if prefills, err = evidenceAt(c, at, &content); err != nil {
-			return err
-		}
-	}
-	var report bytes.Buffer
-	if err := page.HTML(&report, content); err != nil {
+	prefills, err := evidenceAt(c, steps.Aggregate.Evidence.In(c), &content)
+	if err != nil {
 		return err
 	}
-	if err := out.Put(c.Context, layout.Page, &report); err != nil {
+	if err := writePage(c, out, content); err != nil {
 		return err
 	}
 	if err := aggregate.Write(c.Context, s, out, latest); err != nil {
@@ -247,10 +241,18 @@ func driftOf(c *cli.Context, s parameters.Summary, last []parameters.Parameters)
 	return d, nil
 }
 
+func writePage(c *cli.Context, out store.Store, content page.Content) error {
+	var report bytes.Buffer
+	if err := page.HTML(&report, content); err != nil {
+		return err
+	}
+	return out.Put(c.Context, layout.Page, &report)
+}
+
 // evidenceAt reads measurements and capacities for a report, and prefill records for
 // consumers. Without any the report is what it is: the estimate does not need them.
 func evidenceAt(c *cli.Context, location string, to *page.Content) ([]prefill.Record, error) {
-	if _, err := os.Stat(location); !store.IsRemote(location) && errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(location); location == "" || !store.IsRemote(location) && errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	in, skipped, err := aggregate.Load(c.Context, []string{location}, "", nil)

@@ -78,9 +78,9 @@ func runCapacity(c *cli.Context) error {
 		return err
 	}
 	names := parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Accelerator })
-	if err := errors.Join(strangers("price", o.Prices, names), strangers("max-num-seqs", o.MaxNumSeqs, names), strangers("max-num-batched-tokens", o.Chunk, names)); err != nil {
-		return exit.With(exit.Usage, err)
-	}
+	strangers(c, "price", o.Prices, names)
+	strangers(c, "max-num-seqs", o.MaxNumSeqs, names)
+	strangers(c, "max-num-batched-tokens", o.Chunk, names)
 	f := capacity.Of(s, o)
 	f.Check(measured)
 	data, err := f.Encode()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -59,13 +58,12 @@ func byAccelerator[T any](text, expected string, parse func(value string) (T, bo
 	return found, nil
 }
 
-// strangers refuses accelerators of a flag that are none of those at hand: a slip of the
-// hand would otherwise leave its number out without a word.
-func strangers[T any](flag string, of map[string]T, accelerators []string) error {
+// strangers says which accelerators of a flag are none of those at hand: those of another
+// sweep, or a slip of the hand.
+func strangers[T any](c *cli.Context, flag string, of map[string]T, accelerators []string) {
 	for _, name := range slices.Sorted(maps.Keys(of)) {
 		if name != "" && !slices.Contains(accelerators, name) {
-			return exit.Errorf(exit.Usage, "--%s: %s is none of the accelerators: %s", flag, name, strings.Join(accelerators, ", "))
+			fmt.Fprintf(c.App.ErrWriter, "--%s: left out: %s is none of the accelerators, %s\n", flag, name, strings.Join(accelerators, ", "))
 		}
 	}
-	return nil
 }

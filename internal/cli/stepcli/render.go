@@ -130,9 +130,9 @@ func runRender(c *cli.Context) error {
 	// The same parameters may lie in a file of their own and in a summary.
 	s := aggregate.Estimate(aggregate.Inputs{Parameters: in.Parameters, Joint: in.Joint}, aggregate.Options{})
 	names := parameters.Distinct(s.Parameters, func(p parameters.Parameters) string { return p.Accelerator })
-	if err := errors.Join(strangers("max-batch-size", o.MaxBatch, names), strangers("acc-count", o.Count, names), strangers("kv-tokens", o.KVTokens, names)); err != nil {
-		return exit.With(exit.Usage, err)
-	}
+	strangers(c, "max-batch-size", o.MaxBatch, names)
+	strangers(c, "acc-count", o.Count, names)
+	strangers(c, "kv-tokens", o.KVTokens, names)
 	o.Joint = s.Joint
 	for _, m := range in.Measurements {
 		o.Points = append(o.Points, m.Measurement)

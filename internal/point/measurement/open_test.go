@@ -93,3 +93,22 @@ func TestAServerThatFallsBehind(t *testing.T) {
 		t.Errorf("%+v, %+v, %v", counts, o, err)
 	}
 }
+
+// Who comes at random waits at times, and the wait is part of what is measured: it voids
+// nothing, and who waits is in flight.
+func TestToWaitIsPartOfAnOpenLoop(t *testing.T) {
+	rows := arrivals(20, 120, func(float64) float64 { return 15 })
+	w, counts, o, err := ReduceOpen(rows, sweep.Poisson, 20, objectives(t, "ttft=60ms"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Measurement{
+		Schema: Schema, Model: "m", Accelerator: "A100", Shape: sweep.Shape{PromptTokens: 32, OutputTokens: 10}, Client: &w, Requests: counts, Open: o,
+		PromptTokens: 32, OutputTokens: 10, Driver: Driver{Name: sweep.Native}, StartedAt: 1, Seconds: 120,
+		Server: &Witness{ITL: w.ITL, TTFT: w.TTFT, Batch: w.Batch / 2, Requests: w.Requests, QueueMS: new(10.0)},
+	}
+	m.Taken = m.Weigh(Auto, Auto)
+	if len(m.Taken.VoidTTFT) > 0 || m.Taken.TTFT == nil || m.Taken.Batch != w.Batch {
+		t.Errorf("%+v, of %v in flight", m.Taken, w.Batch)
+	}
+}

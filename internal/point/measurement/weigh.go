@@ -407,6 +407,7 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 		in = m.Client.TTFT
 	}
 	switch {
+	case m.Open != nil: // to wait is part of what requests see that come whatever becomes of others
 	case w.QueueMS != nil && in != nil:
 		queueMS = *w.QueueMS
 		if queueMS > max(queueFloorMS, queueShareOfTTFT*in.MeanMS) && !m.shortWait() {
@@ -476,6 +477,9 @@ func pick(e *Estimate, from, statistic, name string, warn func(reason.Reason)) *
 func (m *Measurement) batch(source string, admissible bool, warn func(reason.Reason)) float64 {
 	fromServer, fromClient := 0.0, 0.0
 	exact := false
+	if m.Open != nil && m.Client != nil && m.Client.Batch > 0 {
+		return m.Client.Batch // in flight are those that wait, too
+	}
 	if m.Client != nil {
 		fromClient, exact = m.Client.Batch, m.Client.Basis == BasisRows
 		if wait := m.slotWait(); wait > 0 && m.Client.TTFT != nil && m.Client.ITL != nil {
