@@ -344,6 +344,44 @@ func TestTheServerIsAskedAsInAWorkflow(t *testing.T) {
 	}
 }
 
+// The prefill rate is asked for after the points, of the same server, and again only where
+// the run has no record of it. One that is refused is said, and keeps nobody from the estimate.
+func TestThePrefillRateIsMeasuredOnce(t *testing.T) {
+	c := small()
+	c.PrefillChunk = 256
+	r, w, _, _ := runner(t, c)
+	w.meet = func(call steps.Call) error {
+		if call.Name == steps.Prefill.Name {
+			return exit.Errorf(exit.Refused, "the median is wide")
+		}
+		return nil
+	}
+	failures, err := measure(t.Context(), t, r)
+	if err != nil || len(failures) != 1 || !strings.Contains(failures[0], "A100: prefill rate: the median is wide") {
+		t.Fatal(failures, err)
+	}
+	k, last := steps.Prefill, w.calls[len(w.calls)-1]
+	for _, got := range []struct{ what, value, want string }{
+		{"command", last.Name, k.Name}, {"chunk", value(last, k.ChunkTokens), "256"}, {"server", value(last, k.Server), `{"pod":"p-0"}`},
+		{"target", value(last, k.Target), "http://a100:1"}, {"place", value(last, k.Output), r.at(layout.Accelerator(r.Run, "A100"))},
+	} {
+		if got.value != got.want {
+			t.Errorf("%s: %q, want %q", got.what, got.value, got.want)
+		}
+	}
+	asked := len(w.calls)
+	if _, err := measure(t.Context(), t, r); err != nil || len(w.calls) != asked+2 { // wait, and the probe
+		t.Errorf("%v, %d calls more", err, len(w.calls)-asked)
+	}
+	if err := r.Out.Put(t.Context(), layout.PrefillOf(r.Run, "A100"), strings.NewReader("{}")); err != nil {
+		t.Fatal(err)
+	}
+	asked = len(w.calls)
+	if _, err := measure(t.Context(), t, r); err != nil || len(w.calls) != asked {
+		t.Errorf("%v, %d calls more", err, len(w.calls)-asked)
+	}
+}
+
 func TestInterruptionKeepsWhatIsMeasured(t *testing.T) {
 	r, _, said, _ := runner(t, small())
 	ctx, cancel := context.WithCancel(t.Context())
