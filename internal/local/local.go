@@ -167,6 +167,11 @@ func (r *Runner) accelerator(ctx context.Context, a plan.Accelerator, points []s
 	if err != nil || !probe {
 		return err
 	}
+	return r.prefill(ctx, a, server)
+}
+
+// prefill measures how fast the idle server computes prompts.
+func (r *Runner) prefill(ctx context.Context, a plan.Accelerator, server string) error {
 	k := steps.Prefill
 	result, err := r.Step(ctx, k.With(k.Target.Set(a.TargetURL), k.Model.Set(r.Plan.Model), k.Accelerator.Set(a.Name),
 		k.ChunkTokens.Set(a.PrefillChunk), k.Server.Set(server), k.Output.Set(r.Location()+"/"+layout.AcceleratorInRun(a.Name))))

@@ -24,10 +24,11 @@ var placesOfATarget = map[string]string{
 	"internal/sweep/plan.Of":                 "puts it into the plan",
 	"internal/sweep/plan.Plan.Targets":       "lists all, for the API key",
 
-	"internal/local.Runner.wait":  "asks for a command",
-	"internal/local.Runner.bench": "asks for a command",
-	"internal/local.Runner.Check": "asks for a command",
-	"internal/local.begunWith":    "keeps it with the run",
+	"internal/local.Runner.wait":    "asks for a command",
+	"internal/local.Runner.bench":   "asks for a command",
+	"internal/local.Runner.prefill": "asks for a command",
+	"internal/local.Runner.Check":   "asks for a command",
+	"internal/local.begunWith":      "keeps it with the run",
 
 	"internal/cluster/plain.underTestOf": "asks for commands",
 	"internal/cluster/pods.outsidePorts": "opens its port",
@@ -37,6 +38,7 @@ var placesOfATarget = map[string]string{
 	"templates.shape":                    "passes it on",
 	"templates.pointArguments":           "passes it on to a point, of a shape or of a round",
 	"templates.point":                    "asks for a command",
+	"templates.prefill":                  "asks for a command",
 	"templates.checkCapacity":            "asks for a command",
 	"templates.wait":                     "asks for a command",
 	"templates.serverGroup.deploy":       "passes it on",
