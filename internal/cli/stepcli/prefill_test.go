@@ -12,7 +12,7 @@ import (
 )
 
 func TestPrefill(t *testing.T) {
-	sim, err := simulate.New(simulate.Config{Model: "org/model", Alpha: 1, Gamma: 30, Delta: 0.01, MaxModelLen: 2048})
+	sim, err := simulate.New(simulate.Config{Model: "org/model", Alpha: 1, Gamma: 15, Delta: 0.01, MaxModelLen: 2048})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,11 +25,8 @@ func TestPrefill(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := []string{"prefill", "--target", server.URL, "--model", "org/model", "--accelerator", "A100", "--output", dir}
-	probe := append(args, "--server", "@"+file, "--samples", "10", "--max-spread", "99%")
-	code, stdout, stderr := step(probe...)
-	for tries := 1; tries < 4 && code == exit.Refused; tries++ { // a machine that had other work to do
-		code, stdout, stderr = step(probe...)
-	}
+	// Of so many, a third may come at twice the time, on a machine that has other work to do.
+	code, stdout, stderr := step(append(args, "--server", "@"+file, "--samples", "30", "--max-spread", "99%")...)
 	if code != 0 || !strings.Contains(stdout, "org/model on A100: ") || !strings.Contains(stdout, "(256 tokens in ") {
 		t.Fatalf("code %d\n%s%s", code, stdout, stderr)
 	}
