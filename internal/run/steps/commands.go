@@ -23,9 +23,6 @@ var (
 	spread = Flag[float64]{Name: "output-spread", Default: sweep.OutputSpread, Usage: "`FRACTION` by which answers differ in length, about the same mean, so that streams do not march in step; 0: all alike"}
 )
 
-// What runs one after another in the pod of a Job would keep what follows from running.
-var goOn = Flag[bool]{Name: "go-on", Usage: "exit with 0 although it failed, after saying why: what comes after it shall run"}
-
 // intent says what a sweep is going to measure.
 type intent struct {
 	BatchSizes Flag[string]
@@ -135,7 +132,7 @@ var Bench = define(struct {
 	Precision:    Flag[string]{Name: "precision", Usage: "with the native driver, end the point as soon as its means are told so well: half widths of their 95 % intervals, as `SHARE` such as 1%, or itl=1%,ttft=3%; not before 24 requests of each stream, nor after --max-seconds or --max-requests"},
 	Server:       Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
 	Attempts:     Flag[int]{Name: "attempts", Default: 1, Usage: "how often the point is tried where a later attempt may succeed"},
-	GoOn:         goOn,
+	GoOn:         Flag[bool]{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why: what comes after it shall run"},
 	Driver:       Flag[string]{Name: "driver", Default: sweep.Native, Usage: "what makes the load: native or guidellm"},
 	Guidellm:     Flag[string]{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
 	Endpoint:     endpoint,
@@ -326,7 +323,7 @@ var Prefill = define(struct {
 	ModelRevision: Flag[string]{Name: "model-revision", Usage: "`REVISION` of the model, for the fingerprint; otherwise as the server's arguments say"},
 	ConfigMap:     Flag[string]{Name: "configmap", Usage: "`NAME` of a ConfigMap that gets prefill.json, made where there is none"},
 	Namespace:     Flag[string]{Name: "namespace", Usage: "`NAMESPACE` of the ConfigMap; this pod's own otherwise"},
-	GoOn:          goOn,
+	GoOn:          Flag[bool]{Name: "go-on", Usage: "exit with 0 although it failed, after saying why, so that what comes after it runs"},
 	Server:        Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
 	Output:        output,
 })
