@@ -14,13 +14,14 @@ import (
 )
 
 // TestGuidellmInItsOwnImage has the unmodified guidellm make the load, with step brought
-// in by the init container.
+// in by the init container: it sees no identity of the cluster, and shows no key.
 func TestGuidellmInItsOwnImage(t *testing.T) {
 	flags := guidellmFlags(t)
 	image := guidellmImage(t)
 	n := newNamespace(t, "guidellm")
-	n.serve("MI300X", slow)
-	n.install(append(flags, "--accelerators=MI300X", "--batch-sizes=1,4,8", "--max-seconds=12")...)
+	n.serve("MI300X", slow, "--api-key="+canaryKey)
+	n.install(append(append(flags, n.canaries()...), "--accelerators=MI300X", "--batch-sizes=1,4,8", "--max-seconds=12")...)
+	n.keepPods()
 	const run = "guidellm"
 	w := n.run(run)
 	version := image[strings.LastIndex(image, ":")+1:]
@@ -35,6 +36,12 @@ func TestGuidellmInItsOwnImage(t *testing.T) {
 		t.Errorf("%d points", got)
 	}
 	agrees(t, decode(n, layout.Run(run)+"/"+layout.ParametersOf("MI300X", shape), parameters.Decode), slow)
+	if seen := n.identities(run); seen["point"] != 4 {
+		t.Errorf("pods %v", seen)
+	}
+	n.kubectl("delete", "deployment", "vllm-mi300x") // whose arguments hold the key
+	n.kubectl("wait", "--for=delete", "pod", "-l", "app=vllm-mi300x", "--timeout=60s")
+	n.revealsNothing()
 }
 
 // guidellmFlags are those of a sweep with guidellm on a small node.

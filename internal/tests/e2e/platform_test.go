@@ -14,7 +14,6 @@ import (
 	"time"
 
 	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -29,26 +28,7 @@ const secretPath = "s3cr3tHOOKt0ken"
 // receive runs whoever is told how sweeps end, and makes the Secret with its address.
 func (n *namespace) receive() {
 	n.t.Helper()
-	labels := map[string]string{"app": "receiver"}
-	n.apply(appsv1.Deployment{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
-		ObjectMeta: metav1.ObjectMeta{Name: "receiver", Namespace: n.name},
-		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: labels},
-			Spec: corev1.PodSpec{
-				AutomountServiceAccountToken: new(false),
-				SecurityContext:              &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
-				Containers: []corev1.Container{{
-					Name: "receiver", Image: n.programImage("receiver"), ImagePullPolicy: corev1.PullIfNotPresent,
-					SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
-				}},
-			},
-		}},
-	})
-	n.apply(corev1.Service{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: metav1.ObjectMeta{Name: "receiver", Namespace: n.name},
-		Spec: corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 8000}}},
-	})
+	n.host("receiver", n.programImage("receiver"))
 	n.apply(map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "hooks", "namespace": n.name},
 		"stringData": map[string]string{"webhook": "http://receiver:8000/" + secretPath, "slack": "http://receiver:8000/slack/" + secretPath, "alertmanager": "http://receiver:8000"},

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/steps"
 )
 
@@ -73,17 +74,30 @@ func (n *namespace) keepPods() {
 	n.kubectl("patch", "workflowtemplate", template, "--type=merge", "-p", `{"spec":{"podGC":null}}`)
 }
 
-// A sweep of a server that wants a key shows it nowhere.
+// A sweep shows the key of its servers nowhere, also where servers give it away: one in its
+// errors, one in what it generates, of which it dies. What another one measures is kept.
 func TestSecretsAreNowhere(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "canary")
 	flags := n.canaries()
-	n.serve("A100", slow, "--api-key="+canaryKey) // its own pod is not the sweep's
-	n.install(append(flags, "--accelerators=A100", "--batch-sizes=1,4", "--max-seconds=4")...)
+	echo := n.programImage("echo")
+	servers := []string{n.deploy("A100", slow, "--api-key="+canaryKey), // their own pods are not the sweep's
+		n.host("vllm-h100", echo, n.model(), "refuses"), n.host("vllm-l4", echo, n.model(), "streams")}
+	for _, s := range servers {
+		n.kubectl("rollout", "status", "deployment/"+s, "--timeout=60s")
+	}
+	n.install(append(flags, "--accelerators=A100,H100,L4", "--batch-sizes=1,4", "--max-seconds=4", "--retries=0")...)
 	n.keepPods()
-	n.run("run")
-	n.kubectl("delete", "deployment", "vllm-a100") // whose arguments hold the key
-	n.kubectl("wait", "--for=delete", "pod", "-l", "app=vllm-a100", "--timeout=60s")
+	n.submit("run")
+	w := n.finished("run", 4*time.Minute)
+	t.Logf("%s: %s", w.Status.Phase, messages(w))
+	if !n.exists(layout.Run("run") + "/" + layout.ParametersOf("A100", shape)) {
+		t.Error("what a good server gave is not kept")
+	}
+	for _, s := range servers { // whose arguments and logs hold the key
+		n.kubectl("delete", "deployment", s)
+	}
+	n.kubectl("wait", "--for=delete", "pod", "-l", "app in (vllm-a100, vllm-h100, vllm-l4)", "--timeout=60s")
 	n.revealsNothing()
 }
 
@@ -117,18 +131,31 @@ func TestNoForeignContainerHasAToken(t *testing.T) {
 	n.install(append(n.deploys(simulated(slow)...), "--accelerators=REAL", "--batch-sizes=1,4", "--max-seconds=4")...)
 	n.keepPods()
 	n.run("run")
+	seen := n.identities("run")
+	for _, of := range []string{"start", "guard", "await", "server-real", "wait", "point", "aggregate", "summary"} {
+		if seen[of] == 0 {
+			t.Errorf("no pod of %s was seen", of)
+		}
+	}
+}
+
+// identities fails where a container of a workflow's pods, which are kept, has the
+// ServiceAccount's identity and does not need it, or the other way round. It counts the
+// pods by their templates.
+func (n *namespace) identities(run string) map[string]int {
+	n.t.Helper()
 	var list corev1.PodList
-	n.get(&list, "pods", "-l", "workflows.argoproj.io/workflow")
+	n.get(&list, "pods", "-l", "workflows.argoproj.io/workflow="+run)
 	const at = "/var/run/secrets/kubernetes.io/serviceaccount"
 	asks := map[string]bool{"start": true, "guard": true, "await": true}
 	seen := map[string]int{}
 	for _, p := range list.Items {
 		// Its name is WORKFLOW-TEMPLATE-HASH.
-		of := strings.TrimPrefix(p.Name, "run-")
+		of := strings.TrimPrefix(p.Name, run+"-")
 		of = of[:strings.LastIndex(of, "-")]
 		seen[of]++
 		if a := p.Spec.AutomountServiceAccountToken; a == nil || *a {
-			t.Errorf("%s mounts it everywhere", p.Name)
+			n.t.Errorf("%s mounts it everywhere", p.Name)
 		}
 		for _, c := range append(p.Spec.InitContainers, p.Spec.Containers...) {
 			has := false
@@ -137,14 +164,10 @@ func TestNoForeignContainerHasAToken(t *testing.T) {
 			}
 			want := c.Name == "init" || c.Name == "wait" || c.Name == "main" && asks[of]
 			if has != want {
-				t.Errorf("%s, container %s: identity %v, want %v", p.Name, c.Name, has, want)
+				n.t.Errorf("%s, container %s: identity %v, want %v", p.Name, c.Name, has, want)
 			}
 		}
 	}
-	t.Logf("pods: %v", seen)
-	for _, of := range []string{"start", "guard", "await", "server-real", "wait", "point", "aggregate", "summary"} {
-		if seen[of] == 0 {
-			t.Errorf("no pod of %s was seen", of)
-		}
-	}
+	n.t.Logf("pods: %v", seen)
+	return seen
 }

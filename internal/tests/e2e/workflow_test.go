@@ -60,7 +60,13 @@ func (n *namespace) deploy(accelerator string, truth law, flags ...string) strin
 		args = append(args, "--alpha="+number(truth.alpha), "--beta="+number(truth.beta), "--gamma="+number(truth.gamma), "--delta="+number(truth.delta))
 	}
 	args = append(args, flags...)
-	name := "vllm-" + sweep.Slug(accelerator)
+	return n.host("vllm-"+sweep.Slug(accelerator), stepImage, args...)
+}
+
+// host runs a program that serves HTTP, as Deployment and Service of a name, which it
+// returns.
+func (n *namespace) host(name, image string, args ...string) string {
+	n.t.Helper()
 	labels := map[string]string{"app": name}
 	n.apply(appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
@@ -73,7 +79,7 @@ func (n *namespace) deploy(accelerator string, truth law, flags ...string) strin
 					AutomountServiceAccountToken: new(false),
 					SecurityContext:              &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 					Containers: []corev1.Container{{
-						Name: "server", Image: stepImage, ImagePullPolicy: corev1.PullIfNotPresent,
+						Name: "server", Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 						Args:      args,
 						Ports:     []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8000}}, // by which a Prometheus finds it
 						Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("20m"), corev1.ResourceMemory: resource.MustParse("32Mi")}},

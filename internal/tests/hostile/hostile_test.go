@@ -27,6 +27,9 @@ import (
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/cli/stepcli"
@@ -110,6 +113,8 @@ func hostile(t *testing.T, way string, thief string) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		said := r.Header.Get("Authorization")
 		key := strings.TrimPrefix(said, "Bearer ")
+		w.Header().Set("X-Authorization", said)
+		w.Header().Set("Server", key)
 		switch {
 		case way == "redirects":
 			http.Redirect(w, r, thief+r.URL.Path, http.StatusTemporaryRedirect)
@@ -123,7 +128,24 @@ func hostile(t *testing.T, way string, thief string) *httptest.Server {
 		case r.URL.Path == "/version":
 			fmt.Fprintf(w, `{"version": "1.0 %s"}`, key)
 		case r.URL.Path == "/metrics":
-			fmt.Fprintf(w, "vllm:num_requests_running{model_name=\"m\"} 0\nthis is no metric but %s\n", key)
+			fmt.Fprintf(w, "vllm:num_requests_running{model_name=\"m\",key=\"%s\"} 0\nthis is no metric but %s\n", key, key)
+		case r.Method == http.MethodPost && strings.HasPrefix(way, "streams"):
+			w.Header().Set("Content-Type", "text/event-stream")
+			var ask struct {
+				Tokens int `json:"max_tokens"`
+			}
+			_ = json.NewDecoder(r.Body).Decode(&ask) // or none
+			n := asked.Add(1)
+			for i := range ask.Tokens {
+				time.Sleep(time.Millisecond)
+				fmt.Fprintf(w, "data: {\"choices\": [{\"text\": \"%s\"}]}\n\n", key)
+				_ = http.NewResponseController(w).Flush() // the client sees it or has gone
+				if i == 4 && way == "streams and dies" && n > 20 {
+					panic(http.ErrAbortHandler)
+				}
+			}
+			fmt.Fprintf(w, "data: {\"choices\": [{\"text\": \"\", \"finish_reason\": \"length\"}]}\n\n"+
+				"data: {\"choices\": [], \"usage\": {\"prompt_tokens\": 8, \"completion_tokens\": %d}}\n\ndata: [DONE]\n\n", ask.Tokens)
 		case r.Method == http.MethodPost:
 			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprintf(w, "data: {\"choices\": [{\"text\": \"a\"}]}\n\ndata: {\"error\": {\"message\": \"broke off with %s\"}}\n\n", key)
@@ -140,44 +162,91 @@ env; echo "$@"; env >&2
 exit 1
 `
 
+// scene is a place in which programs are run with the canaries in their environment, and
+// all that they leave.
+type scene struct {
+	t       *testing.T
+	dir     string
+	env     []string
+	streams bytes.Buffer
+	logs    int
+	stolen  atomic.Int32
+	thief   *httptest.Server // where redirects lead
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{t: t, dir: t.TempDir()}
+	s.thief = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { s.stolen.Add(1) }))
+	t.Cleanup(s.thief.Close)
+	s.env = []string{"TMPDIR=" + s.dir}
+	for name, value := range canaries {
+		if !strings.Contains(name, " ") {
+			s.env = append(s.env, name+"="+value)
+		}
+	}
+	return s
+}
+
+// run runs a program, with more in its environment, and returns its exit code.
+func (s *scene) run(more []string, name string, args ...string) (code int) {
+	s.logs++
+	cmd := command(s.t, slices.Concat(s.env, more, []string{fmt.Sprintf("STEP_TERMINATION_LOG=%s/termination-%d", s.dir, s.logs)}), name, args...)
+	cmd.Stdout, cmd.Stderr = &s.streams, &s.streams
+	fmt.Fprintf(&s.streams, "\n$ %s %s\n", name, args[0])
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// revealsNothing searches every byte that was left, in at least so many files.
+func (s *scene) revealsNothing(fewest int) {
+	s.t.Helper()
+	if s.stolen.Load() > 0 {
+		s.t.Error("a redirect was followed to another server")
+	}
+	if found := search(s.streams.Bytes()); len(found) > 0 {
+		s.t.Errorf("streams hold %q:\n%s", found, s.streams.Bytes())
+	}
+	if bytes.ContainsAny(s.streams.Bytes(), "\x1b\r") {
+		s.t.Errorf("streams act on a terminal: %q", s.streams.Bytes())
+	}
+	files := 0
+	err := filepath.WalkDir(s.dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		files++
+		data, err := os.ReadFile(name)
+		if found := search(append(data, name...)); len(found) > 0 {
+			s.t.Errorf("%s holds %q", name, found)
+		}
+		return err
+	})
+	if err != nil || files < fewest {
+		s.t.Errorf("%d files were searched, %v", files, err)
+	}
+}
+
 // No secret is in any byte that any command leaves.
 func TestCanaries(t *testing.T) {
-	var stolen atomic.Int32
-	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { stolen.Add(1) }))
-	defer thief.Close()
-	dir := t.TempDir()
+	t.Parallel()
+	scene := newScene(t)
 	fake := filepath.Join(t.TempDir(), "guidellm")
 	if err := os.WriteFile(fake, []byte(fakeGuidellm), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"TMPDIR=" + dir}
-	for name, value := range canaries {
-		if !strings.Contains(name, " ") {
-			env = append(env, name+"="+value)
-		}
-	}
 	url, query, argument := canaries["user of a URL"], canaries["query of a URL"], canaries["argument of a server"]
-	var left bytes.Buffer
-	logs := 0
-	run := func(name string, args ...string) (code int) {
-		logs++
-		cmd := command(t, append(env, fmt.Sprintf("STEP_TERMINATION_LOG=%s/termination-%d", dir, logs)), name, args...)
-		cmd.Stdout, cmd.Stderr = &left, &left
-		fmt.Fprintf(&left, "\n$ %s %s\n", name, args[0])
-		err := cmd.Run()
-		if cmd.ProcessState == nil {
-			t.Fatal(err)
-		}
-		return cmd.ProcessState.ExitCode()
-	}
+	run := func(name string, args ...string) int { return scene.run(nil, name, args...) }
 	config := filepath.Join(t.TempDir(), "sweep.yaml") // not among what is searched
 	text := "apiVersion: wfgen.dev/v1\nserver:\n  args: [--api-key, \"" + argument + "\"]\n  env: {API_TOKEN: \"" + argument + "\"}\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for i, way := range []string{"refuses", "refuses prompts", "redirects", "crashes", "echoes"} {
-		s := hostile(t, way, thief.URL)
-		out := filepath.Join(dir, strconv.Itoa(i))
+		s := hostile(t, way, scene.thief.URL)
+		out := filepath.Join(scene.dir, strconv.Itoa(i))
 		codes := []int{
 			run("step", "wait", "--target", s.URL, "--model", "another", "--timeout", "1s", "--accelerator", "A100", "--output", out+"/wait"),
 			run("step", "preflight", "--target", s.URL, "--model", "m", "--batch-sizes", "1", "--shapes", "8/8"),
@@ -194,31 +263,96 @@ func TestCanaries(t *testing.T) {
 	if code := run("wfgen", "--config", config, "--deploy", "--accelerators", "A100"); code != exit.Usage {
 		t.Errorf("secrets in a configuration: exit %d", code)
 	}
-	run("step", "aggregate", filepath.Join(dir, "4"), "--output", filepath.Join(dir, "estimate"))
-	if stolen.Load() > 0 {
-		t.Error("a redirect was followed to another server")
-	}
-	if found := search(left.Bytes()); len(found) > 0 {
-		t.Errorf("streams hold %q:\n%s", found, left.Bytes())
-	}
-	if bytes.ContainsAny(left.Bytes(), "\x1b\r") {
-		t.Errorf("streams act on a terminal: %q", left.Bytes())
-	}
-	files := 0
-	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
+	run("step", "aggregate", filepath.Join(scene.dir, "4"), "--output", filepath.Join(scene.dir, "estimate"))
+	scene.revealsNothing(10)
+}
+
+// ways are those in which the servers of a sweep betray it.
+var ways = []string{"refuses", "refuses prompts", "redirects", "crashes", "echoes", "streams", "streams and dies"}
+
+// Neither is one in what a whole run on this machine leaves, nor the containers of the
+// Jobs, run one after another as the kubelet would.
+func TestCanariesOfASweep(t *testing.T) {
+	t.Parallel()
+	sweep := []string{"--model", "m", "--driver", "native", "--batch-sizes", "1,2", "--prompt-tokens", "8", "--output-tokens", "8", "--max-seconds", "0", "--max-requests", "10",
+		"--wait-timeout", "1s", "--retries", "0"}
+	accelerators := []string{"A100", "H100", "H200", "L4", "L40S", "MI300X", "B200"}
+	betrayed := func(t *testing.T) (s *scene, targets []string) {
+		s = newScene(t)
+		for i, way := range ways {
+			targets = append(targets, accelerators[i]+"="+hostile(t, way, s.thief.URL).URL)
 		}
-		files++
-		data, err := os.ReadFile(name)
-		if found := search(append(data, name...)); len(found) > 0 {
-			t.Errorf("%s holds %q", name, found)
+		return s, targets
+	}
+	t.Run("run", func(t *testing.T) {
+		t.Parallel()
+		s, targets := betrayed(t)
+		args := append([]string{"run", "--run", "r", "--parallel", strconv.Itoa(len(ways)), "--output", filepath.Join(s.dir, "out"), "--step", filepath.Join(programs, "step"),
+			"--accelerators", strings.Join(accelerators, ",")}, sweep...)
+		for _, target := range targets {
+			args = append(args, "--target", target)
 		}
-		return err
+		if code := s.run(nil, "wfgen", args...); code == exit.Done || code == exit.Fault {
+			t.Errorf("exit code %d", code)
+		}
+		if !strings.Contains(s.streams.String(), "failed:") {
+			t.Errorf("what failed is not said:\n%s", &s.streams)
+		}
+		s.revealsNothing(5)
 	})
-	if err != nil || files < 10 {
-		t.Errorf("%d files were searched, %v", files, err)
+	t.Run("jobs", func(t *testing.T) {
+		t.Parallel()
+		s, targets := betrayed(t)
+		ran := 0
+		for i, target := range targets {
+			_, url, _ := strings.Cut(target, "=")
+			results := filepath.Join(s.dir, accelerators[i])
+			cmd := command(t, s.env, "wfgen", append([]string{"jobs", "--accelerators", accelerators[i], "--target-url", url, "--api-key-secret-name", "k"}, sweep...)...)
+			cmd.Stderr = &s.streams
+			objects, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("%v: %s", err, &s.streams)
+			}
+			if found := search(objects); len(found) > 0 {
+				t.Errorf("the objects hold %q", found)
+			}
+			for _, c := range containers(t, objects) {
+				if slices.Contains(c.Args, "guard") { // asks the cluster
+					continue
+				}
+				ran++
+				for i := range c.Args {
+					c.Args[i] = strings.ReplaceAll(c.Args[i], "/results", results)
+				}
+				var env []string
+				for _, e := range c.Env {
+					if e.Value != "" {
+						env = append(env, e.Name+"="+e.Value)
+					}
+				}
+				if code := s.run(env, "step", c.Args...); code == exit.Fault {
+					t.Errorf("%v: exit code %d", c.Args, code)
+				}
+			}
+		}
+		if ran < 4*len(ways) { // wait, two points, the estimate
+			t.Errorf("%d containers", ran)
+		}
+		s.revealsNothing(len(ways))
+	})
+}
+
+// containers are those of the Jobs among objects, in the order in which they run.
+func containers(t *testing.T, objects []byte) (all []corev1.Container) {
+	t.Helper()
+	for text := range strings.SplitSeq(string(objects), "\n---\n") {
+		var job batchv1.Job
+		if err := yaml.Unmarshal([]byte(text), &job); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, append(job.Spec.Template.Spec.InitContainers, job.Spec.Template.Spec.Containers...)...)
 	}
+	return all
 }
 
 // The second signal ends a program that waits for something else.
