@@ -49,7 +49,7 @@ func Simulate(ctx context.Context, step, model string, truth linear4.Model, maxN
 	url, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
 	if !ok {
 		stop()
-		return "", nil, fmt.Errorf("the simulated server did not start: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return "", nil, exit.Errorf(exit.Usage, "the simulated server did not start: %w: %s; is --step the program step of this version?", err, strings.TrimSpace(stderr.String()))
 	}
 	return url, stop, nil
 }

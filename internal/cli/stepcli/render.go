@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -215,6 +216,9 @@ func readRecords(c *cli.Context, o *render.Options) (others []string, err error)
 }
 
 // renderOptions reads the flags and reports every mistake among them.
+// objectName is how Kubernetes names objects (RFC 1123, a subdomain).
+var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+
 func renderOptions(c *cli.Context) (render.Options, error) {
 	o := render.Options{
 		Name: c.String("name"), Namespace: c.String("namespace"), RunsOn: c.String("runs-on"), ScaleTarget: c.String("scale-target"),
@@ -245,6 +249,13 @@ func renderOptions(c *cli.Context) (render.Options, error) {
 			errs = append(errs, fmt.Errorf("--slo-class: %q is not NAME/KEY", text))
 		}
 		o.SLOName, o.SLOKey = name, key
+	}
+	for _, n := range []struct{ flag, name string }{
+		{"name", o.Name}, {"namespace", o.Namespace}, {"scale-target", strings.ReplaceAll(o.ScaleTarget, "{accelerator}", "a")}, {"slo-class", o.SLOName},
+	} {
+		if n.name != "" && !objectName.MatchString(n.name) {
+			errs = append(errs, fmt.Errorf("--%s: %q is not a Kubernetes name: lower case letters, digits, dashes and dots", n.flag, n.name))
+		}
 	}
 	return o, errors.Join(errs...)
 }

@@ -122,10 +122,10 @@ func shareProcessFlag() cli.Flag {
 // config.ValidateCluster.
 func configFrom(c *cli.Context) (config.Config, error) {
 	cfg, mistakes := readConfig(c)
-	return cfg, usage(mistakes...)
+	return cfg, usage(append(mistakes, cfg.Validate())...)
 }
 
-// readConfig is configFrom with the mistakes apart, for who finds more of them.
+// readConfig is configFrom without the judgement of what was read, for who sets more of it.
 func readConfig(c *cli.Context) (config.Config, []error) {
 	cfg, mistakes := config.Default(), []error(nil)
 	if path := c.Path("config"); path != "" {
@@ -134,8 +134,7 @@ func readConfig(c *cli.Context) (config.Config, []error) {
 			mistakes = append(mistakes, err)
 		}
 	}
-	mistakes = append(mistakes, applySweepFlags(c, &cfg)...)
-	return cfg, append(mistakes, cfg.Validate())
+	return cfg, append(mistakes, applySweepFlags(c, &cfg)...)
 }
 
 func loadConfig(ctx context.Context, path string) (config.Config, error) {

@@ -240,7 +240,7 @@ func writeObjects(c *cli.Context, objects func(config.Config) []manifest.Object,
 		mistakes = append(mistakes, checkSimulate(c, cfg))
 		cfg = cfg.SimulatedDefaults(func(field string) bool { return unset(c, field) }).SimulatedServers()
 	}
-	mistakes = append(mistakes, cfg.ValidateCluster())
+	mistakes = append(mistakes, cfg.Validate(), cfg.ValidateCluster())
 	for _, check := range checks {
 		mistakes = append(mistakes, check(cfg))
 	}

@@ -97,7 +97,7 @@ func find(ctx context.Context, location, output string) ([]file, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil, exit.Errorf(exit.Usage, "%s: no such file or directory", location)
 		case err != nil:
-			return nil, exit.With(exit.TryAgain, err)
+			return nil, err // the system says whether it passes
 		case !info.IsDir():
 			return []file{single}, nil
 		}

@@ -233,6 +233,8 @@ func TestMistakes(t *testing.T) {
 		{"memory", func(c *Config) { c.LoadGeneratorMemory = "-1Gi" }, `load-generator-memory: "-1Gi" is not`},
 		{"templating in the model", func(c *Config) { c.Model = "a{{b}}" }, "model: \"a{{b}}\" holds {{"},
 		{"templating in the tokenizer", func(c *Config) { c.Tokenizer = "{{=1}}" }, "tokenizer: "},
+		{"password in the model", func(c *Config) { c.Model = "http://u:hunter2-hunter2@h/m" }, `model: "http://***@h/m" holds a password`},
+		{"token in the tokenizer", func(c *Config) { c.Tokenizer = "hf_Abcdef0123456789" }, `tokenizer: "***" holds a password or a token`},
 		{"deploy nothing", func(c *Config) {
 			c.Deploy, c.Accelerators = true, []Accelerator{{Name: "A100", TargetURL: "http://a:1"}}
 		}, "deploy: every accelerator has a target-url of its own"},

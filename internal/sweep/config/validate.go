@@ -443,26 +443,32 @@ func interpreted(value string) string {
 func (c Config) checkTemplating(m *mistakes) {
 	check := func(field, value string) {
 		if why := interpreted(value); why != "" {
-			m.add("%s: %q %s", field, value, why)
+			m.add("%s: %q %s", field, redact.Text(value), why)
 		}
 	}
-	check("model", c.Model)
+	open := func(field, value string) { // readable in every object
+		check(field, value)
+		if redact.Text(value) != value {
+			m.add("%s: %q holds a password or a token, which would be readable in every object and log", field, redact.Text(value))
+		}
+	}
+	open("model", c.Model)
 	if strings.HasPrefix(c.Model, "-") {
 		m.add("model: %q begins with a dash, and a server would take it for an argument", c.Model)
 	}
 	check("target-url", c.TargetURL)
-	check("tokenizer", c.Tokenizer)
-	check("report-url", c.ReportURL)
+	open("tokenizer", c.Tokenizer)
+	open("report-url", c.ReportURL)
 	for _, name := range sortedKeys(c.Links) {
 		check("links", name)
-		check("links: "+name, c.Links[name])
+		open("links: "+name, c.Links[name])
 	}
 	check("prometheus-url", c.PrometheusURL)
 	for _, a := range c.Accelerators {
 		check("accelerators: target-url of "+a.Name, a.TargetURL)
 	}
 	for _, key := range sortedKeys(c.PodAnnotations) {
-		check("pod-annotations: "+key, c.PodAnnotations[key])
+		open("pod-annotations: "+key, c.PodAnnotations[key])
 	}
 	for _, key := range sortedKeys(c.ServiceAccountAnnotations) {
 		if len(validation.IsQualifiedName(key)) > 0 {

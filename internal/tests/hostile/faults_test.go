@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"wfgen.dev/internal/llm/simulate"
+	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 )
 
 // fault makes one row of docs/faults.md: what is run, with what in its environment.
@@ -36,6 +38,11 @@ func TestFaults(t *testing.T) {
 	table, _, ended := strings.Cut(table, "<!-- end of faults -->")
 	if !found || !ended {
 		t.Fatal("docs/faults.md has no table")
+	}
+	for _, code := range []int{exit.Done, exit.Fault, exit.Usage, exit.Drift, exit.Imprecise, exit.Refused, exit.Unusable, exit.TryAgain} {
+		if !strings.Contains(string(text), fmt.Sprintf("\n| %d | ", code)) {
+			t.Errorf("docs/faults.md does not list the exit code %d", code)
+		}
 	}
 	rows := map[string][]string{}
 	for _, line := range strings.Split(strings.TrimSpace(table), "\n")[2:] {
@@ -200,31 +207,48 @@ func makeFaults(t *testing.T) map[string]fault {
 			}
 		}
 	}
+	rounds := append(slices.Clone(sweep), "--precision", "5%", "--max-requests", "0", "--max-seconds", "2")
+	chosen := func(out string) {
+		key := filepath.Join(out, layout.RoundOf("r", "A100", 1))
+		if err := os.MkdirAll(filepath.Dir(key), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		round := `{"schema": "wfgen.dev/round/v1", "number": 1, "points": [{"prompt-tokens": 8, "output-tokens": 8, "batch-size": 0, "max-seconds": 2, "again": "-again/../x"}]}`
+		if err := os.WriteFile(key, []byte(round), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	const worked = "../../point/report/testdata/worked-example/"
 	return map[string]fault{
-		"nobody at the target":                  {args: bench("http://127.0.0.1:1")},
-		"the server serves another model":       {args: append(bench(good.URL), "--model", "another")},
-		"the server wants another key":          {args: bench(locked.URL), env: []string{"STEP_API_KEY=another-key-than-its"}},
-		"a redirect to another server":          {args: bench(away.URL), env: []string{key}},
-		"a certificate of an unknown authority": {args: bench(secure.URL)},
-		"plain HTTP where TLS was asked for":    {args: bench(strings.Replace(good.URL, "http", "https", 1))},
-		"a line break within the key":           {args: bench(good.URL), env: []string{"STEP_API_KEY=two\nlines-of-key"}},
-		"a target that the key is not for":      {args: bench(good.URL), env: []string{key, "STEP_API_KEY_FOR=http://vllm:8000"}},
-		"a batch above max-num-seqs":            {args: append(bench(good.URL), "--batch-size", "8", "--max-requests", "80", "--max-num-seqs", "4")},
-		"a shape longer than max-model-len":     {args: append(bench(good.URL), "--prompt-tokens", "100")},
-		"NaN for a number":                      {args: bench(good.URL, "--output-spread", "NaN")},
-		"a batch of a million":                  {args: append(bench(good.URL), "--batch-size", "1000000")},
-		"a bucket's name that cannot be":        {args: append(bench(good.URL), "--output", "s3://b/x")},
-		"an output that may not be written":     {args: append(bench(good.URL), "--output", "/proc/no/such")},
-		"every request fails":                   {args: bench(failing.URL)},
-		"a gauge that is NaN":                   {args: bench(odd.URL)},
-		"a report that is none":                 {args: []string{"measure", "--accelerator", "A100", file("none.json", `{"benchmarks": 7}`)}},
-		"a report without an accelerator":       {args: []string{"aggregate", worked + "synchronous.json", worked + "throughput.json", "--output", "OUT"}},
-		"stdout on a full disk":                 {args: []string{"wfgen plan", "--accelerators", "A100"}, stdout: full},
-		"a reader that went away":               {args: []string{"wfgen plan", "--accelerators", "A100"}, stdout: gone},
-		"a configuration without end":           {args: []string{"wfgen plan", "--config", "/dev/zero"}},
-		"a second YAML document":                {args: []string{"wfgen plan", "--config", file("two.yaml", "model: a\n---\nmodel: b\n")}},
-		"a run begun with something else":       {args: append(slices.Clone(sweep), "--max-requests", "20"), before: begun("{}")},
+		"nobody at the target":                       {args: bench("http://127.0.0.1:1")},
+		"the server serves another model":            {args: append(bench(good.URL), "--model", "another")},
+		"the server wants another key":               {args: bench(locked.URL), env: []string{"STEP_API_KEY=another-key-than-its"}},
+		"a redirect to another server":               {args: bench(away.URL), env: []string{key}},
+		"a certificate of an unknown authority":      {args: bench(secure.URL)},
+		"plain HTTP where TLS was asked for":         {args: bench(strings.Replace(good.URL, "http", "https", 1))},
+		"a line break within the key":                {args: bench(good.URL), env: []string{"STEP_API_KEY=two\nlines-of-key"}},
+		"a target that the key is not for":           {args: bench(good.URL), env: []string{key, "STEP_API_KEY_FOR=http://vllm:8000"}},
+		"a batch above max-num-seqs":                 {args: append(bench(good.URL), "--batch-size", "8", "--max-requests", "80", "--max-num-seqs", "4")},
+		"a shape longer than max-model-len":          {args: append(bench(good.URL), "--prompt-tokens", "100")},
+		"NaN for a number":                           {args: bench(good.URL, "--output-spread", "NaN")},
+		"a batch of a million":                       {args: append(bench(good.URL), "--batch-size", "1000000")},
+		"a bucket's name that cannot be":             {args: append(bench(good.URL), "--output", "s3://b/x")},
+		"an output that may not be written":          {args: append(bench(good.URL), "--output", "/proc/no/such")},
+		"every request fails":                        {args: bench(failing.URL)},
+		"a gauge that is NaN":                        {args: bench(odd.URL)},
+		"a report that is none":                      {args: []string{"measure", "--accelerator", "A100", file("none.json", `{"benchmarks": 7}`)}},
+		"a report without an accelerator":            {args: []string{"aggregate", worked + "synchronous.json", worked + "throughput.json", "--output", "OUT"}},
+		"stdout on a full disk":                      {args: []string{"wfgen plan", "--accelerators", "A100"}, stdout: full},
+		"a reader that went away":                    {args: []string{"wfgen plan", "--accelerators", "A100"}, stdout: gone},
+		"a configuration without end":                {args: []string{"wfgen plan", "--config", "/dev/zero"}},
+		"a second YAML document":                     {args: []string{"wfgen plan", "--config", file("two.yaml", "model: a\n---\nmodel: b\n")}},
+		"a run begun with something else":            {args: append(slices.Clone(sweep), "--max-requests", "20"), before: begun("{}")},
+		"a round that cannot be measured":            {args: rounds, before: chosen},
+		"a duration that is none":                    {args: []string{"wfgen --accelerators", "A100", "--pending-timeout", "NaN"}},
+		"a password in the model's name":             {args: []string{"wfgen --accelerators", "A100", "--model", "http://u:hunter2-hunter2@h/m"}},
+		"a program step that is another one":         {args: []string{"wfgen run", "--simulate", "--accelerators", "A100", "--step", "/bin/false", "--output", "OUT"}},
+		"a name longer than a file may have":         {args: []string{"compare", strings.Repeat("a", 5000), "b"}},
+		"an address of notifications that redirects": {args: []string{"notify", "--sweep", "s", "--run", "r", "--status", "Failed", "--webhook-url", away.URL}},
 		"a run that another process holds": {args: sweep,
 			before: begun(fmt.Sprintf(`{"schema": "wfgen.dev/claim/v1", "host": "elsewhere", "pid": 1, "since": 1, "beat": %d}`, int64(4e9)))},
 	}
