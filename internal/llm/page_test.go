@@ -41,6 +41,8 @@ func TestMetricsAsTheyAre(t *testing.T) {
 		"a UTF-8 name":                {`{"vllm:num_requests_running", model_name="m"} 2` + "\n" + `{"größe"} 7`, running, 2},
 		"no number":                   {`vllm:num_requests_running NaN`, running, math.NaN()},
 		"below 0":                     {`vllm:num_requests_running -1`, running, math.NaN()},
+		"bytes of a month":            {`vllm:estimated_read_bytes_per_gpu_total{engine="0",model_name="m"} 4.2e+18`, bytesRead, 4.2e18},
+		"too many requests":           {`vllm:request_success_total 4.2e+18`, successes, math.NaN()},
 		"CR LF":                       {"vllm:num_requests_running 2\r\nvllm:num_requests_waiting 1\r\n", waiting, 1},
 		"llama.cpp's queue":           {`llamacpp:requests_deferred 4`, waiting, 4},
 		"TGI's batch":                 {`tgi_batch_current_size 4`, running, 4},

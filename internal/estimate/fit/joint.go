@@ -338,12 +338,35 @@ func (j *Joint) judge(points []Point) {
 	case worst > mostResidual:
 		j.Verdict.Warn(reason.New(code, "ITL: the model is %+.1f %% off at %s%s", 100*j.Residuals[at], points[at].Label, why))
 	}
+	if miss := j.Spread.TTFT; miss > mostMisfit {
+		r := reason.New(reason.Misfit, "TTFT: the model misses its own points by %.3g %% in the root mean square", 100*miss).Cured("take TTFT from the linear4 of a shape that was measured")
+		if j.marches(points) {
+			r = reason.New(reason.InStep, "%s: the streams marched in step, which the model does not know", r.Text).Cured("%s", cures[reason.InStep])
+		}
+		j.Verdict.Warn(r)
+	}
 	switch {
 	case math.IsNaN(j.LeftOut):
 		j.Verdict.Warn(reason.New(reason.Few, "%d shapes are too few to try how well a shape that was not measured is predicted; %s", j.Shapes, j.toAdd()))
 	case j.LeftOut > mostLeftOut:
 		j.Verdict.Warn(reason.New(code, "a shape that is left out of the fit is predicted %.1f %% wrong in the mean%s", 100*j.LeftOut, why))
 	}
+}
+
+// marches tells whether streams marched in step in a good part of the points whose TTFT
+// the model misses: those of long prompts, which one iteration has no room for, part.
+func (j *Joint) marches(points []Point) bool {
+	missed, inStep := 0, 0
+	for _, i := range j.Used {
+		if points[i].Batch < 1.5 || !(math.Abs(j.TTFT[i]) > mostMisfit) {
+			continue
+		}
+		missed++
+		if points[i].InStep {
+			inStep++
+		}
+	}
+	return missed > 0 && 4*inStep >= missed
 }
 
 // unidentified refuses, saying what to measure.
