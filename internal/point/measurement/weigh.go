@@ -425,11 +425,15 @@ func (m *Measurement) admit(source string, t *Taken) (admissible bool, queueMS f
 
 // shortWait says that what a request waited before its prefill, by the server's times
 // of single requests, is no more than the prefills of those beside it: requests that
-// begin together take turns, and no slot has to become free.
+// begin together take turns, and no slot has to become free. Where all of them begin
+// together each waits for half of the others in the mean.
 func (m *Measurement) shortWait() bool {
 	w := m.Server
-	return w.Basis == BasisTimings && w.PrefillMS != nil && m.Client != nil && *w.QueueMS < max(1, m.Client.Batch-1)**w.PrefillMS
+	return w.Basis == BasisTimings && w.PrefillMS != nil && m.Client != nil && *w.QueueMS < max(1, turns*(m.Client.Batch-1))**w.PrefillMS
 }
+
+// turns is the share of the others that a request can wait for in the mean, and some more.
+const turns = 0.6
 
 // mostGaps is the most gaps between tokens that the server may have counted where
 // it answered that many successful requests of ours whole and others, up to most,

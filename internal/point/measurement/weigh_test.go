@@ -54,6 +54,14 @@ func TestWeighTakesTheClientsITLAndTheServersTTFT(t *testing.T) {
 	}
 }
 
+// timed makes the server's witness one of the times in its answers, ms: of the prefill,
+// and what the client waited beyond.
+func timed(m *Measurement, prefill, wait float64) {
+	m.Client.TTFT = &Estimate{MeanMS: prefill + wait, MedianMS: prefill + wait, StandardErrorMS: 1, Blocks: 10, Samples: 300}
+	m.Server.TTFT, m.Server.Basis, m.Server.WaitingMean = nil, BasisTimings, nil
+	m.Server.PrefillMS, m.Server.QueueMS = &prefill, &wait
+}
+
 // probed is a point of guidellm whose server says nothing and that was probed.
 func probed() Measurement {
 	m := sample()
@@ -173,6 +181,8 @@ func TestWeighReasons(t *testing.T) {
 		{name: "a few cached tokens", change: func(m *Measurement) { m.Server.PrefixCacheHits = new(400.0) }, warning: "prefix cache", ttftFrom: Server},
 		{name: "a first token that is found each time", change: func(m *Measurement) { m.Server.PrefixCacheHits = new(320.0) }, ttftFrom: Server},
 		{name: "queue", change: func(m *Measurement) { m.Server.QueueMS = new(1693.0); m.Server.TTFT.MeanMS = 1888 }, voidTTFT: "queued", ttftFrom: Server},
+		{name: "a wait for a slot, in the times of answers", change: func(m *Measurement) { timed(m, 150, 975) }, voidTTFT: "queued", ttftFrom: Client},
+		{name: "a wait for the prefills beside it, in the times of answers", change: func(m *Measurement) { timed(m, 150, 525) }, ttftFrom: Client},
 		{name: "waiting, no queue time", change: func(m *Measurement) { m.Server.QueueMS = nil; m.Server.WaitingMean = new(3.0) }, voidTTFT: "waiting", ttftFrom: Server},
 		{name: "no server", change: func(m *Measurement) { m.Server = nil }, ttftFrom: Client},
 		{name: "no server, server asked for", change: func(m *Measurement) { m.Server = nil }, source: Server, void: "no latency histograms", voidTTFT: "no TTFT"},
