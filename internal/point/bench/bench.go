@@ -5,11 +5,9 @@ package bench
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -29,7 +27,6 @@ import (
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/run/scratch"
 	"wfgen.dev/internal/run/store"
-	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/slo"
 )
 
@@ -153,7 +150,7 @@ func (r *process) load(ctx context.Context, o Options, name string) error {
 	if len(r.series) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(scrapeFile{Schema: ScrapesSchema, Scrapes: r.series})
+	data, err := report.EncodeScrapes(r.series)
 	if err != nil {
 		return err
 	}
@@ -212,7 +209,7 @@ func (r *process) point(ctx context.Context, m measurement.Measurement, dir stri
 	}
 	if len(m.Taken.Void) > 0 {
 		if m.Taken.Has(reason.Restarted) {
-			return m, exit.Errorf(exit.TryAgain, "%s at %s: %s; its log before the restart should say why", r.Shape, m.Load(), restarted)
+			return m, exit.Errorf(exit.TryAgain, "%s at %s: %s; its log before the restart should say why", r.Shape, m.Load(), measurement.ServerRestarted)
 		}
 		return m, exit.Errorf(exit.Refused, "%s at %s cannot be used: %s", r.Shape, m.Load(), strings.Join(m.Taken.Void, "; "))
 	}
@@ -275,52 +272,16 @@ func readReport(o Options, key string) ([]measurement.Measurement, error) {
 	return report.Read(f, key, report.Options{Accelerator: o.Accelerator, Model: o.Model, Shape: o.Shape, BatchSize: o.BatchSize, SLOs: o.SLOs})
 }
 
-// goodPerStream is how many requests a stream of guidellm should make: it starts all
-// at once, and cuts off what is under way at the end.
-const goodPerStream = 10
-
-// restarted voids a point whose server began again in the middle: streams that found
-// nobody to ask were idle, so that fewer requests ran together than were measured at.
-const restarted = "the server restarted during the point"
-
 // complete adds to what the report says what is known besides, the server's witness
 // above all, and weighs again.
 func (r *process) complete(m *measurement.Measurement) {
 	m.Driver = measurement.Driver{Name: r.driver.Name(), Version: r.driver.Version()}
 	m.Provenance = r.Provenance
 	m.Provenance.Report = r.key
-	odd := map[string]bool{}
-	for _, s := range r.series {
-		for _, name := range s.Odd {
-			odd[name] = true
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(odd)) {
-		m.Notes = append(m.Notes, fmt.Sprintf("the server's %s was no count or time (not finite, negative, or beyond all counting), and is left out where it was", name))
-	}
 	if r.scrapeErr != nil {
 		m.Notes = append(m.Notes, "no server witness: "+r.scrapeErr.Error())
 	}
-	series := r.series
-	if m.Client != nil && m.Driver.Name == sweep.Guidellm {
-		if n := m.Requests.Successful / m.BatchSize; n < goodPerStream {
-			m.Notes = append(m.Notes, fmt.Sprintf("each stream made %d requests; from %d on, beginning and end of guidellm's run matter little", n, goodPerStream))
-		}
-		series = during(series, m.StartedAt, m.StartedAt+m.Seconds) // its report holds none of what it asks before it begins
-	}
-	switch {
-	case measurement.Replicas(series):
-		m.Refuse(reason.New(reason.Replicas, "the server's running totals fall and come back: two replicas or more answer at one address").Cured("measure one of them by its own URL"))
-	case measurement.Restarted(series):
-		m.Refuse(reason.New(reason.Restarted, restarted))
-	}
-	if m.Client != nil {
-		if c := m.Client.Crowding; c != nil && *c > measurement.InStep {
-			m.Notes = append(m.Notes, fmt.Sprintf("the streams march in step: their requests begin together %.2g times as much as by chance, so TTFT tells how they happened to begin", *c))
-		}
-		m.Server = measurement.Join(m.Server, measurement.ServerWitness(series, m.Client.WindowStart, m.Client.WindowStart+m.Client.WindowSeconds))
-	}
-	m.Taken = m.Weigh(measurement.Auto, measurement.Auto)
+	m.Witnessed(r.series)
 }
 
 // outputs are the values that a workflow shows of a point. What is void is empty.

@@ -12,13 +12,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/point/driver"
 	"wfgen.dev/internal/point/driver/native"
@@ -76,6 +76,21 @@ func run(t *testing.T, o Options) (dir string, m measurement.Measurement, err er
 	return dir, m, err
 }
 
+// readAgain reads a report that was kept, as step measure does.
+func readAgain(t *testing.T, name string) measurement.Measurement {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ms, err := report.Read(f, name, report.Options{Accelerator: "A100", Beside: report.BesidePath(context.Background(), name, store.OpenPath)})
+	if err != nil || len(ms) != 1 {
+		t.Fatalf("%d measurements, %v", len(ms), err)
+	}
+	return ms[0]
+}
+
 func exists(dir, name string) bool {
 	_, err := os.Stat(filepath.Join(dir, name))
 	return err == nil
@@ -117,6 +132,10 @@ func TestRunKeepsBothWitnesses(t *testing.T) {
 	}
 	if m.OverheadSeconds <= 0 || m.Provenance.Target == "" || m.Provenance.MaxModelLen != 256 || m.Driver.Name != sweep.Native {
 		t.Errorf("overhead %v, provenance %+v, driver %+v", m.OverheadSeconds, m.Provenance, m.Driver)
+	}
+	again := readAgain(t, filepath.Join(dir, "reports/throughput.json"))
+	if !reflect.DeepEqual(again.Server, written.Server) || !reflect.DeepEqual(again.Taken, written.Taken) {
+		t.Errorf("read again from its report: %+v of %+v, was %+v of %+v", again.Taken, again.Server, written.Taken, written.Server)
 	}
 	if progress, err := os.ReadFile(o.ProgressFile); err != nil || !strings.Contains(string(progress), "/2") {
 		t.Errorf("progress %q, %v", progress, err)
@@ -224,6 +243,9 @@ func TestAQueueVoidsTTFT(t *testing.T) {
 	if len(m.Taken.VoidTTFT) == 0 || len(m.Taken.Void) > 0 {
 		t.Errorf("void %q, void for TTFT %q", m.Taken.Void, m.Taken.VoidTTFT)
 	}
+	if again := readAgain(t, filepath.Join(dir, "reports/throughput.json")); !slices.Equal(again.Taken.VoidTTFT, m.Taken.VoidTTFT) {
+		t.Errorf("read again, void for TTFT %q", again.Taken.VoidTTFT)
+	}
 	for name, shown := range map[string]bool{"itl": true, "ttft": false} {
 		value, err := os.ReadFile(filepath.Join(dir, "outputs", name))
 		if err != nil || strings.TrimSpace(string(value)) != "" != shown {
@@ -271,10 +293,10 @@ func TestARestartedServerIsMeasuredAgain(t *testing.T) {
 	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "restarted") {
 		t.Errorf("exit %d, %v", exit.Code(err), err)
 	}
-	if !slices.Contains(m.Taken.Void, restarted) || !exists(dir, layout.Measurement) {
+	if !slices.Contains(m.Taken.Void, measurement.ServerRestarted) || !exists(dir, layout.Measurement) {
 		t.Errorf("void %q", m.Taken.Void)
 	}
-	if again := m.Weigh(measurement.Client, measurement.Auto); !slices.Contains(again.Void, restarted) {
+	if again := m.Weigh(measurement.Client, measurement.Auto); !slices.Contains(again.Void, measurement.ServerRestarted) {
 		t.Errorf("weighed again, void %q", again.Void)
 	}
 }
@@ -407,30 +429,6 @@ func TestADriversWordIsNotTaken(t *testing.T) {
 	_, err = Run(context.Background(), broken{}, out, options(serve(t, handler(t, law()))))
 	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "HTTP 500") || !strings.Contains(err.Error(), "6") {
 		t.Errorf("exit %d, %v", exit.Code(err), err)
-	}
-}
-
-func TestDuring(t *testing.T) {
-	var series []record.Scrape
-	for i := range 10 {
-		series = append(series, record.Scrape{Time: 100 + float64(i)})
-	}
-	for name, tc := range map[string]struct {
-		start, end  float64
-		first, last float64 // of what is kept
-	}{
-		"all of them":              {99, 200, 100, 109},
-		"one before and one after": {102.5, 105.5, 102, 106},
-		"a moment to be counted":   {102.5, 105.9, 102, 107},
-		"a scrape at the start":    {102, 105, 101, 106},
-	} {
-		got := during(series, tc.start, tc.end)
-		if got[0].Time != tc.first || got[len(got)-1].Time != tc.last {
-			t.Errorf("%s: from %v to %v, want %v to %v", name, got[0].Time, got[len(got)-1].Time, tc.first, tc.last)
-		}
-	}
-	if got := during(nil, 1, 2); len(got) != 0 {
-		t.Errorf("%v of nothing", got)
 	}
 }
 

@@ -9,16 +9,8 @@ import (
 	"wfgen.dev/internal/llm"
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/driver"
+	"wfgen.dev/internal/point/measurement"
 )
-
-// ScrapesSchema names the version of the file of scrapes.
-const ScrapesSchema = "wfgen.dev/scrapes/v1"
-
-// scrapeFile is the server's side of a point in the raw, beside the raw report.
-type scrapeFile struct {
-	Schema  string          `json:"schema"`
-	Scrapes []record.Scrape `json:"scrapes"`
-}
 
 // scraping reads /metrics before the load, at a steady pace during it, and once
 // after it.
@@ -76,9 +68,6 @@ func (s *scraping) once(ctx context.Context) error {
 	return nil
 }
 
-// settle is how long servers may take to count a request that they have answered.
-const settle = 200 * time.Millisecond
-
 // stop takes the last scrape, a moment after the load.
 func (s *scraping) stop(ctx context.Context) ([]record.Scrape, error) {
 	s.cancel()
@@ -86,27 +75,9 @@ func (s *scraping) stop(ctx context.Context) ([]record.Scrape, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	time.Sleep(settle)
+	time.Sleep(measurement.Settle)
 	if err := s.once(context.WithoutCancel(ctx)); err != nil {
 		return s.series, errors.New("/metrics could not be read after the load, so the counts cannot be compared: " + err.Error())
 	}
 	return s.series, nil
-}
-
-// during are the scrapes from the last before start to the first after end, Unix
-// seconds: what they count between them is what the load asked for in that time, and
-// not what a driver asks for before it begins. Servers count a request a moment after
-// its answer, so the one after the end is that moment late.
-func during(series []record.Scrape, start, end float64) []record.Scrape {
-	from, to := 0, len(series)
-	for i, s := range series {
-		if s.Time < start {
-			from = i
-		}
-		if s.Time > end+settle.Seconds() {
-			to = i + 1
-			break
-		}
-	}
-	return series[from:to]
 }

@@ -418,8 +418,15 @@ func ServerWitness(scrapes []Scrape, start, end float64) *Witness {
 	}
 	blocks := blockCount(w.WindowSeconds, duration)
 	histogram := func(of func(Scrape) *Histogram) *Estimate { return difference(inside, blocks, of) }
+	// What a server observes at a request's end (vLLM all but the times of tokens) is of
+	// one that began a duration before: those that began with the first of all, and
+	// queued for one another, end in the window, and are none of its requests.
+	ended := inside
+	if i := slices.IndexFunc(inside, func(s Scrape) bool { return s.Time >= first.Time+duration }); i >= 0 && i < len(inside)-1 {
+		ended = inside[i:]
+	}
 	mean := func(of func(Scrape) *Histogram) *float64 {
-		if e := histogram(of); e != nil {
+		if e := difference(ended, 1, of); e != nil {
 			return &e.MeanMS
 		}
 		return nil

@@ -84,9 +84,11 @@ func Read(r io.Reader, name string, o Options) ([]measurement.Measurement, error
 	case err != nil:
 		return nil, exit.Errorf(exit.Refused, "%s: %w", name, explain(dec, err, src.n))
 	case doc.Benchmarks.found:
-		return doc.guidellm(name, o)
+		ms, err := doc.guidellm(name, o)
+		return o.witnessed(ms, name), err
 	case doc.Schema == NativeSchema:
-		return doc.native(name, o)
+		ms, err := doc.native(name, o)
+		return o.witnessed(ms, name), err
 	case doc.Schema == measurement.Schema:
 		return nil, exit.Errorf(exit.Refused, "%s: is a measurement already, not a report; give it to step aggregate", name)
 	default:

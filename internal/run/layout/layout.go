@@ -223,6 +223,9 @@ func Log(report string) string { return path.Join(Reports, report+logSuffix) }
 // Scrapes are what the server's /metrics said during a point.
 func Scrapes(report string) string { return path.Join(Reports, report+scrapesSuffix) }
 
+// ScrapesBeside is the name of the scrapes that belong to a report of that name.
+func ScrapesBeside(report string) string { return strings.TrimSuffix(report, ".json") + scrapesSuffix }
+
 // Probe is the report of the probe after a point.
 func Probe(report string) string { return path.Join(Reports, report+probeSuffix) }
 
