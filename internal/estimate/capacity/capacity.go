@@ -158,6 +158,10 @@ func (c *Capacity) solve(p problem, r *replica, replicas []*replica, shares []sh
 		s := lay(open, p, r, rate, at, otherOpen, replicas)
 		rates := s.limits(len(p.slos), 2*rate)
 		perSecond = interval(1000*rate, scaled(rates, 1000))
+		for i := range p.slos {
+			used := interval(at[i], s.ratios(i, len(p.slos), rate))
+			c.Objectives[i].UsedLow, c.Objectives[i].UsedHigh = used.Low, used.High
+		}
 		// In flight at those rates, by Little's law along the surface of the estimate.
 		along := make([][]float64, len(s.load))
 		for k, at := range s.base {

@@ -160,6 +160,11 @@ func TestOf(t *testing.T) {
 	if a.Binding != "itl" || a.Rate == nil || !(*a.Rate.Low < a.Rate.Value && a.Rate.Value < *a.Rate.High) {
 		t.Fatalf("%+v", a)
 	}
+	for _, x := range a.Objectives {
+		if x.UsedLow == nil || !(*x.UsedLow < x.Used && x.Used < *x.UsedHigh && *x.UsedHigh-*x.UsedLow < 0.5*x.Used) {
+			t.Errorf("%+v", x)
+		}
+	}
 	// Little: an ITL of 9 ms is that of a closed loop of 48 streams, of about 1.15 s each.
 	if math.Abs(a.InFlight.Value-46) > 3 || math.Abs(a.Rate.Value-40) > 2 || math.Abs(a.MostInFlight.Value-47) > 1 {
 		t.Errorf("rate %v, in flight %v, most in flight %v", a.Rate.Value, a.InFlight.Value, a.MostInFlight.Value)

@@ -56,6 +56,11 @@ type Objective struct {
 	AloneMS float64 `json:"alone_ms"`        // of a request that has the server for itself
 	AtMS    float64 `json:"at_ms,omitempty"` // at the rate
 	Used    float64 `json:"used,omitempty"`  // at_ms over ms: 1 for the one that binds
+
+	// The 95 % interval of used, where the parameters have one: what the objective may
+	// measure at the rate of the middle.
+	UsedLow  *float64 `json:"used_low,omitempty"`
+	UsedHigh *float64 `json:"used_high,omitempty"`
 }
 
 // Assumed is what the numbers hold for.

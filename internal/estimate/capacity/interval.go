@@ -212,6 +212,23 @@ func (s surface) limits(objectives int, most float64) []float64 {
 	return out
 }
 
+// ratios are what an objective, one of so many, measures at a load, relative to its bound,
+// for those servers, ascending.
+func (s surface) ratios(objective, objectives int, x float64) []float64 {
+	dice := normals()
+	out := make([]float64, draws)
+	for d := range out {
+		x := x * math.Exp(-loadError*dice[d][len(s.by)+objectives]) // which bears more has less to do
+		at := between(s.load, s.base, x, objective) + latencyError*dice[d][len(s.by)+objective]
+		for k, c := range s.by {
+			at += dice[d][k] * between(c.load, c.ratio, x, objective)
+		}
+		out[d] = math.Exp(at)
+	}
+	slices.Sort(out)
+	return out
+}
+
 // interval is the estimate whose draws are these, ascending.
 func interval(value float64, sorted []float64) Estimate {
 	low, high := sorted[int(0.025*draws)], sorted[int(0.975*draws)-1]

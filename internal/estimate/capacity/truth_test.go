@@ -170,6 +170,7 @@ func find(s parameters.Summary, shape sweep.Shape) *parameters.Parameters {
 type claim struct {
 	off, low, high float64
 	binding        string
+	used           Objective
 }
 
 func (x truth) claimed(s parameters.Summary) claim {
@@ -177,7 +178,7 @@ func (x truth) claimed(s parameters.Summary) claim {
 	if c.Rate == nil {
 		return claim{off: -1}
 	}
-	return claim{c.Rate.Value/x.rate - 1, *c.Rate.Low / x.rate, *c.Rate.High / x.rate, c.Binding}
+	return claim{c.Rate.Value/x.rate - 1, *c.Rate.Low / x.rate, *c.Rate.High / x.rate, c.Binding, c.Objectives[0]}
 }
 
 // The claimed rate must be the true one. A few cases always run; all of them, over many
@@ -193,7 +194,7 @@ func TestClaimsHoldTheTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := quiet.truths(one[0], []float64{0.5, 0.8}, 20_000)
+	all, err := quiet.truths(one[0], []float64{0.5, 0.8}, 100_000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +203,17 @@ func TestClaimsHoldTheTruth(t *testing.T) {
 		t.Logf("%s at %.0f %%, %s: %.2f/s, claimed %+.1f %% [%.2f, %.2f]", x.shape, 100*x.load, x.slo, x.rate, 100*c.off, c.low, c.high)
 		if math.Abs(c.off) > 0.05 || c.binding != x.slo.Name() {
 			t.Errorf("%s at %.0f %%, %s: %+.1f %% off, bound by %s", x.shape, 100*x.load, x.slo, 100*c.off, c.binding)
+		}
+		if x.load < 0.8 || x.slo.Statistic == slo.Mean {
+			continue
+		}
+		// What it measures at that rate is as near to its bound as is said.
+		o, err := quiet.served(x.shape, (1+c.off)*x.rate, 100_000, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := statistic(x.slo, &o) / x.slo.MS; used < *c.used.UsedLow || used > *c.used.UsedHigh {
+			t.Errorf("%s at %.0f %%, %s: %.3f of the bound at the claimed rate, said to be [%.3f, %.3f]", x.shape, 100*x.load, x.slo, used, *c.used.UsedLow, *c.used.UsedHigh)
 		}
 	}
 }
