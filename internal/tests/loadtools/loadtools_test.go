@@ -167,7 +167,9 @@ func TestLoadTools(t *testing.T) {
 			if err := os.WriteFile(params, []byte("["+strings.Join(levels, ", ")+"]"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			run(t, dir, w.python(t, "vllm"), "-m", "vllm.benchmarks.sweep.serve", "--serve-cmd", serve+" --host 127.0.0.1 --port "+port,
+			python := w.python(t, "vllm")
+			run(t, dir, strings.TrimSpace(run(t, w.root, "hack/uv.sh")), "pip", "install", "--quiet", "--python", python, "pandas") // for its summary
+			run(t, dir, python, "-m", "vllm.benchmarks.sweep.serve", "--serve-cmd", serve+" --host 127.0.0.1 --port "+port,
 				"--bench-cmd", strings.Join(w.vllmCommand(t, "--save-detailed"), " "), "--after-bench-cmd", "true", "--bench-params", params,
 				"--num-runs", "1", "--warmup-num-prompts", "4", "--output-dir", dir, "--experiment-name", "sweep")
 		}, nil, ""},
@@ -183,7 +185,7 @@ func TestLoadTools(t *testing.T) {
 				w.check(t, to, []string{"--model", "sim"})
 			}
 		}, nil, ""},
-		{"guidellm 0.7.3, HTML", func(t *testing.T, dir string) {
+		{"guidellm 0.7.3 HTML", func(t *testing.T, dir string) {
 			// The page comes from the network; what guidellm writes into it does not.
 			page := filepath.Join(t.TempDir(), "index.html")
 			if err := os.WriteFile(page, []byte("<!DOCTYPE html><html><head><title>GuideLLM</title><script>window.runInfo = {}; window.workloadDetails = {}; window.benchmarks = {};</script></head></html>"), 0o644); err != nil {
@@ -207,7 +209,7 @@ func TestOpenLoops(t *testing.T) {
 	w := newWorld(t)
 	const rate, seconds = 8, 10
 	stage := fmt.Sprintf("{rate: %d, duration: %d}", rate, seconds)
-	for _, tool := range []struct {
+	for _, tool := range []struct { // names are in paths, in which guidellm's options bear no comma
 		name, arrivals string
 		load           func(t *testing.T, dir string)
 	}{
@@ -215,15 +217,15 @@ func TestOpenLoops(t *testing.T) {
 			w.vllmBench(t, dir, "--num-prompts", strconv.Itoa(rate*seconds), "--request-rate", strconv.Itoa(rate), "--result-filename", "rate.json")
 		}},
 		{"aiperf", "poisson", func(t *testing.T, dir string) { w.aiperf(t, "0.13.0", dir, "--request-rate", strconv.Itoa(rate)) }},
-		{"aiperf, constant", "constant", func(t *testing.T, dir string) {
+		{"aiperf constant", "constant", func(t *testing.T, dir string) {
 			w.aiperf(t, "0.13.0", dir, "--request-rate", strconv.Itoa(rate), "--arrival-pattern", "constant")
 		}},
-		{"inference-perf, constant", "constant", func(t *testing.T, dir string) { w.inferencePerf(t, dir, "constant", stage) }},
-		{"inference-perf, poisson", "poisson", func(t *testing.T, dir string) { w.inferencePerf(t, dir, "poisson", stage) }},
-		{"guidellm, constant", "constant", func(t *testing.T, dir string) {
+		{"inference-perf constant", "constant", func(t *testing.T, dir string) { w.inferencePerf(t, dir, "constant", stage) }},
+		{"inference-perf poisson", "poisson", func(t *testing.T, dir string) { w.inferencePerf(t, dir, "poisson", stage) }},
+		{"guidellm constant", "constant", func(t *testing.T, dir string) {
 			w.guidellm(t, "0.8.1", fmt.Sprintf(`{"kind":"constant","rate":[%d]}`, rate), "--output", "kind=json,path="+dir+"/r.json")
 		}},
-		{"guidellm, poisson", "poisson", func(t *testing.T, dir string) {
+		{"guidellm poisson", "poisson", func(t *testing.T, dir string) {
 			w.guidellm(t, "0.8.1", fmt.Sprintf(`{"kind":"poisson","rate":[%d]}`, rate), "--output", "kind=json,path="+dir+"/r.json")
 		}},
 	} {
