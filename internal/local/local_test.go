@@ -296,7 +296,7 @@ func TestARunIsLaidOutAndResumed(t *testing.T) {
 // The third run into a directory tells what another would have, by the two accepted before.
 func TestEarlierRunsTellOfAnother(t *testing.T) {
 	c := small()
-	c.BatchSizes = []int{1, 2, 4, 8, 16, 32}
+	c.BatchSizes, c.MaxSeconds = []int{1, 2, 4, 8, 16}, 12
 	r, w, _, stdout := runner(t, c)
 	w.config, w.seconds = simulate.Config{Alpha: 40, Beta: 0.5, Gamma: 240, Delta: 0.05, Jitter: 0.02}, 0
 	for i := range 3 {

@@ -129,24 +129,41 @@ func (s server) truth(tb testing.TB, typical []fit.Point) [4]float64 {
 	if c := s.config; c.Latency != simulate.Engine {
 		return [4]float64{c.Alpha, c.Beta, c.Gamma, c.Delta}
 	}
-	quiet := s.config
-	quiet.Jitter, quiet.Wander, quiet.Stalls = 0, 0, 0
-	var points []fit.Point
-	for i, streams := range s.runs() {
-		long, err := s.point(streams, quiet, 100*s.loop.Duration, reduced)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		p := long[0]
+	points := slices.Clone(s.quiet(tb))
+	for i := range points {
+		p := &points[i]
 		p.ITL.StandardError, p.ITL.Blocks = typical[i].ITL.StandardError, typical[i].ITL.Blocks
 		p.TTFT.StandardError, p.TTFT.Blocks = typical[i].TTFT.StandardError, typical[i].TTFT.Blocks
-		points = append(points, p)
 	}
 	var truth [4]float64
 	for i, p := range parameters(fit.FitLinear4(points, fit.Options{Method: fit.WLS})) {
 		truth[i] = p.Value
 	}
 	return truth
+}
+
+// quiets are the long runs of servers without noise, which take a while: by server.
+var quiets sync.Map
+
+// quiet are the points of a sweep of long runs without noise.
+func (s server) quiet(tb testing.TB) []fit.Point {
+	tb.Helper()
+	key := fmt.Sprintf("%+v", s)
+	if known, ok := quiets.Load(key); ok {
+		return known.([]fit.Point)
+	}
+	config := s.config
+	config.Jitter, config.Wander, config.Stalls = 0, 0, 0
+	var points []fit.Point
+	for _, streams := range s.runs() {
+		long, err := s.point(streams, config, 100*s.loop.Duration, reduced)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		points = append(points, long[0])
+	}
+	quiets.Store(key, points)
+	return points
 }
 
 // result is what the intervals of many sweeps were worth.

@@ -54,7 +54,7 @@ func TestLeftOutShapes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates many sweeps")
 	}
-	n, _ := sweeps(t, 16)
+	n, _ := sweeps(t, 8)
 	for _, between := range []float64{0.005, 0.01} {
 		var inside [3]float64 // ITL where TTFT is known, ITL, TTFT
 		wide, points := 0.0, 0.0
