@@ -37,7 +37,13 @@ func retried(t *testing.T, expression, exitCode, status string) bool {
 func TestRetries(t *testing.T) {
 	c := base("A100", "H100")
 	c.SLO, c.PrefillChunk = "itl=20ms", 2048
-	for name, again := range map[string]bool{waitTemplate: false, pointTemplate: true, aggregateTemplate: true, summaryTemplate: true, checkTemplate: true, prefillTemplate: true} {
+	shared := c
+	shared.SharePod = new(true)
+	for name, again := range map[string]bool{waitTemplate: false, pointTemplate: true, pointsTemplate: false, aggregateTemplate: true, summaryTemplate: true, checkTemplate: true, prefillTemplate: true} {
+		c := c
+		if name == pointsTemplate { // tries each by itself
+			c = shared
+		}
 		r := template(t, c, name).RetryStrategy
 		if r == nil || r.Limit.String() != strconv.Itoa(c.Retries) {
 			t.Errorf("%s: %+v, want %d retries", name, r, c.Retries)
@@ -99,7 +105,9 @@ func TestOnePointAtATimeOnAServer(t *testing.T) {
 	c := base("A100")
 	c.SLO, c.PrefillChunk = "itl=20ms", 2048
 	locks := map[string]bool{}
-	for _, name := range []string{pointTemplate, checkTemplate, prefillTemplate} {
+	shared := c
+	shared.SharePod = new(true)
+	for name, c := range map[string]config.Config{pointTemplate: c, pointsTemplate: shared, checkTemplate: c, prefillTemplate: c} {
 		s := template(t, c, name).Synchronization
 		if s == nil || len(s.Mutexes) != 1 || !strings.Contains(s.Mutexes[0].Name, `inputs.parameters["target-url"]`) {
 			t.Fatalf("%s: %+v does not follow the server", name, s)

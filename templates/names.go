@@ -22,6 +22,7 @@ const (
 	waitTemplate        = "wait"
 	awaitTemplate       = "await"
 	pointTemplate       = "point"
+	pointsTemplate      = "points" // instead of it, where points share a pod
 	aggregateTemplate   = "aggregate"
 	prefillTemplate     = "prefill"
 	checkTemplate       = "check"
@@ -57,6 +58,7 @@ var (
 	pAccelerator = steps.Bench.Accelerator.Name // its name as the user wrote it: the key of the results
 	pMaxNumSeqs  = steps.Bench.MaxNumSeqs.Name  // of its server; 0: not known
 	pBatchSize   = steps.Bench.BatchSize.Name
+	pPoints      = steps.Bench.Points.Name
 	pServer      = string(layout.OutServer) // what is known of its server, for the record: JSON
 )
 

@@ -27,12 +27,21 @@ const (
 // retried in the middle of a round goes through the rest of it.
 func round(p plan.Plan) wfv1.Template {
 	item := func(name string) wfv1.Parameter { return parameter(name, "{{item."+name+"}}") }
-	points := pointTask(p, batchTask, append(pointArguments(p, item(pPromptTokens), item(pOutputTokens), item(pMaxSeconds)),
-		item(pBatchSize), item(pAgain))...)
-	points.Depends, points.WithParam = nextTemplate, taskOutput(nextTemplate, layout.OutPoints)
+	list := taskOutput(nextTemplate, layout.OutPoints)
+	var points wfv1.DAGTask
+	if p.SharesPod() {
+		points = pointTask(p, pointsTemplate, append(pointArguments(p, parameter(pPromptTokens, global(pPromptTokens)), parameter(pOutputTokens, global(pOutputTokens)),
+			parameter(pMaxSeconds, global(pMaxSeconds))), parameter(pPoints, list))...)
+		points.When = begun
+	} else {
+		points = pointTask(p, batchTask, append(pointArguments(p, item(pPromptTokens), item(pOutputTokens), item(pMaxSeconds)),
+			item(pBatchSize), item(pAgain))...)
+		points.WithParam = list
+	}
+	points.Depends = nextTemplate
 	more := wfv1.DAGTask{
 		Name: moreTask, Template: roundTemplate, Depends: finished(points.Name),
-		When: fmt.Sprintf(`"%s" == ""`, taskOutput(nextTemplate, layout.OutEnded)),
+		When: begun,
 		Arguments: arguments(append(forward(roundInputs[1:]...),
 			parameter(pRound, fmt.Sprintf(`{{=string(asInt(inputs.parameters["%s"]) + 1)}}`, pRound)))...),
 	}
@@ -50,6 +59,9 @@ func round(p plan.Plan) wfv1.Template {
 		},
 	}
 }
+
+// begun says that the round has points.
+var begun = fmt.Sprintf(`"%s" == ""`, taskOutput(nextTemplate, layout.OutEnded))
 
 func taskOutput(task string, output layout.Output) string {
 	return fmt.Sprintf("{{tasks.%s.outputs.parameters.%s}}", task, output)
@@ -103,7 +115,7 @@ func next(p plan.Plan) wfv1.Template {
 		n.GPUs.Is(input(pGPUs)),
 		n.Round.Is(input(pRound)),
 		n.MaxRounds.Set(precision.MostRounds),
-		n.NodeOverhead.Set(plan.NodeOverhead),
+		n.NodeOverhead.Set(p.RoundOverhead()),
 		n.MaxNumSeqs.Is(input(pMaxNumSeqs)),
 		n.Output.Set(outDir),
 	).On(measurements)

@@ -18,11 +18,26 @@ var (
 	measuredAgain = fmt.Sprintf(`{{=len(fromJSON(workflow.parameters["%s"])) >= %d}}`, pBatchSizes, sweep.FewestForAgain)
 )
 
+// sharedPoints are the points of a shape as one pod is given them: its batch sizes in their
+// order, and the first again where it is.
+var sharedPoints = fmt.Sprintf(`{{=let sizes = fromJSON(workflow.parameters["%s"]); let once = map(sizes, ({"%s": #})); `+
+	`toJson(len(sizes) >= %d ? sprig.append(once, {"%[2]s": sizes[0], "%[4]s": "%[5]s"}) : once)}}`,
+	pBatchSizes, pBatchSize, sweep.FewestForAgain, pAgain, sweep.AgainSuffix)
+
 // shape runs the points of one shape one after another, in the order of the list of
 // batch sizes (sweep.Order), and then the first of them again: what has changed
 // meanwhile is measured rather than supposed.
 func shape(p plan.Plan) wfv1.Template {
 	args := pointArguments(p, append(forward(pPromptTokens, pOutputTokens), parameter(pMaxSeconds, global(pMaxSeconds)))...)
+	t := wfv1.Template{
+		Name:        shapeTemplate,
+		Inputs:      inputs(pAccelerator, pMaxNumSeqs, pTargetURL, pResults, pServer, pPromptTokens, pOutputTokens),
+		Parallelism: new(int64(1)),
+	}
+	if p.SharesPod() {
+		t.DAG = &wfv1.DAGTemplate{Tasks: []wfv1.DAGTask{pointTask(p, pointsTemplate, append(args, parameter(pPoints, sharedPoints))...)}}
+		return t
+	}
 	task := func(name string, more ...wfv1.Parameter) wfv1.DAGTask {
 		return pointTask(p, name, slices.Concat(args, more)...)
 	}
@@ -31,18 +46,14 @@ func shape(p plan.Plan) wfv1.Template {
 	once.WithParam = global(pBatchSizes)
 	again := task("again", parameter(pBatchSize, firstBatch), parameter(pAgain, sweep.AgainSuffix))
 	again.Depends, again.When = finished(once.Name), measuredAgain
-	return wfv1.Template{
-		Name:        shapeTemplate,
-		Inputs:      inputs(pAccelerator, pMaxNumSeqs, pTargetURL, pResults, pServer, pPromptTokens, pOutputTokens),
-		Parallelism: new(int64(1)),
-		DAG: &wfv1.DAGTemplate{
-			FailFast: new(false),
-			Tasks:    []wfv1.DAGTask{once, again},
-			// Both: of a workflow that is stopped before the last of them, what comes next would
-			// otherwise hang on nothing, and argo retry would not find where it belongs.
-			Target: once.Name + " " + again.Name,
-		},
+	t.DAG = &wfv1.DAGTemplate{
+		FailFast: new(false),
+		Tasks:    []wfv1.DAGTask{once, again},
+		// Both: of a workflow that is stopped before the last of them, what comes next would
+		// otherwise hang on nothing, and argo retry would not find where it belongs.
+		Target: once.Name + " " + again.Name,
 	}
+	return t
 }
 
 // pointArguments are what every point gets: what it has in common with the others of its
@@ -61,12 +72,15 @@ func pointArguments(p plan.Plan, length ...wfv1.Parameter) []wfv1.Parameter {
 	return args
 }
 
-// pointTask runs a point, from wherever its template is.
+// pointTask runs a point, from wherever its template is, or those that share a pod.
 func pointTask(p plan.Plan, name string, args ...wfv1.Parameter) wfv1.DAGTask {
 	t := wfv1.DAGTask{Name: name, Arguments: arguments(args...)}
-	if p.LoadGenerator == config.Cluster {
+	switch {
+	case p.SharesPod():
+		t.Template = pointsTemplate
+	case p.LoadGenerator == config.Cluster:
 		t.TemplateRef = &wfv1.TemplateRef{Name: loadGeneratorName, Template: pointTemplate, ClusterScope: true}
-	} else {
+	default:
 		t.Template = pointTemplate
 	}
 	return t

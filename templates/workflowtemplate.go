@@ -15,7 +15,6 @@ import (
 	"wfgen.dev/internal/cluster/manifest"
 	"wfgen.dev/internal/cluster/pods"
 	"wfgen.dev/internal/sweep"
-	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/sweep/linear4"
 	"wfgen.dev/internal/sweep/plan"
 )
@@ -41,9 +40,8 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 		templates = append(templates, shape(p))
 	}
 	templates = append(templates, wait(p))
-	if p.LoadGenerator == config.Inline {
-		templates = append(templates, point(p))
-	}
+	load := loadTemplates(p)
+	templates = append(templates, load...)
 	templates = append(templates, aggregate(p))
 	if p.Prefills() {
 		templates = append(templates, prefill(p))
@@ -98,8 +96,8 @@ func workflowTemplate(p plan.Plan) manifest.Object {
 	for _, g := range servers {
 		comments = append(comments, g.comments()...)
 	}
-	if p.LoadGenerator == config.Inline {
-		comments = append(comments, pointComments(p, "spec.templates["+pointTemplate+"]")...)
+	for _, t := range load {
+		comments = append(comments, pointComments(p, "spec.templates["+t.Name+"]")...)
 	}
 	return manifest.Object{File: "workflowtemplate.yaml", Value: ofLine(p, value.TypeMeta, value.ObjectMeta, value.Spec, value), Comments: comments}
 }

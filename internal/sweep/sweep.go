@@ -170,6 +170,10 @@ const (
 	// mean, so that streams do not march in step.
 	OutputSpread = 0.2
 
+	// ModelMargin is how many tokens a request may have beyond those of its shape: what a
+	// chat template adds, and the end of a text.
+	ModelMargin = 128
+
 	// ProbeSeconds is the length of the probe that tells TTFT where guidellm makes
 	// the load; it is stretched until each stream has made MinPerStream requests.
 	ProbeSeconds = 5

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/argoproj/argo-workflows/v3/util/expr/env"
@@ -107,4 +108,29 @@ func evaluated(t *testing.T, c config.Config, submitted map[string]any) map[stri
 		}
 	}
 	return found
+}
+
+// Points that share a pod are those that have nodes of their own otherwise, in the same
+// order, and the pod may take as long as all of them.
+func TestSharedPointsFollowTheSubmission(t *testing.T) {
+	c := config.Default()
+	c.Accelerators = []config.Accelerator{{Name: "A100"}}
+	c.SharePod, c.Retries = new(true), 0
+	for sizes, want := range map[string]string{
+		"[1,64]":    `[{"batch-size":1},{"batch-size":64}]`,
+		"[1,64, 8]": `[{"batch-size":1},{"batch-size":64},{"batch-size":8},{"again":"-again","batch-size":1}]`,
+	} {
+		found := evaluated(t, c, map[string]any{
+			"item":                            "128/128",
+			"workflow.parameters.batch-sizes": sizes,
+			"inputs.parameters.slug":          "a100",
+			"inputs.parameters.target-url":    "http://a100:8000",
+			"inputs.parameters.max-seconds":   "100",
+			"inputs.parameters.points":        want,
+		})
+		seconds := fmt.Sprint((60+2*100)*strings.Count(want, "batch-size") + 1800)
+		if !found[want] || !found[seconds] {
+			t.Errorf("%s: no expression gives %s, or %s s: %v", sizes, want, seconds, found)
+		}
+	}
 }

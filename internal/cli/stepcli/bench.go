@@ -1,6 +1,7 @@
 package stepcli
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -28,6 +29,7 @@ import (
 	"wfgen.dev/internal/run/steps"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/precision"
 	"wfgen.dev/internal/sweep/slo"
 	"wfgen.dev/internal/version"
 )
@@ -44,6 +46,8 @@ and outputs/ (one file per value, for Argo). Exits with 69 when
 the server cannot run the point, 75 when a later attempt may succeed, 65 when the
 point was measured but cannot be used. --server tells what the server runs as, which
 is kept with the measurement: an estimate from points that differ in it is warned.
+With --points, several are measured one after another; what is there already is not
+measured again, so that the same command resumes.
 
 Examples:
   step bench --target http://127.0.0.1:8000 --model simulated --accelerator A100 \
@@ -55,6 +59,8 @@ Examples:
     --batch-size 8 --precision 1% --max-seconds 300 --output out
   step bench --target http://vllm:8000 --model llama --accelerator A100 --rate 3.2 \
     --slo p90.ttft=250ms,itl=20ms --output out
+  step bench --target http://vllm:8000 --model llama --accelerator A100 --output run \
+    --points '[{"batch-size": 1}, {"batch-size": 64}, {"batch-size": 8, "max-seconds": 60}]'
   step bench --target "$(cat out/outputs/target)" --server "$(cat out/outputs/server)" \
     --model llama --accelerator A100 \
     --batch-size 8 --output out`,
@@ -63,7 +69,7 @@ Examples:
 			if err := clikit.NoArgs(c); err != nil {
 				return err
 			}
-			o, err := benchOptions(c)
+			o, points, err := benchOptions(c)
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
@@ -78,7 +84,11 @@ Examples:
 			if err != nil {
 				return err
 			}
-			err = attempt(c, func() error { return run(c, d, out, o) })
+			if len(points) > 0 {
+				err = runSeveral(c, d, out, o, points)
+			} else {
+				err = attempt(c, "", func() error { return run(c, d, out, o) })
+			}
 			if err != nil && steps.Bench.GoOn.In(c) && c.Err() == nil {
 				fmt.Fprintf(c.App.ErrWriter, "left out: %v\n", err)
 				return nil
@@ -109,17 +119,83 @@ func run(c *cli.Context, d driver.Driver, out store.Store, o bench.Options) erro
 	return bench.Join(outcomes)
 }
 
-// attempt runs the point, again while a later attempt may succeed.
-func attempt(c *cli.Context, point func() error) error {
+// attempt runs the point, again while a later attempt may succeed. of says which it is,
+// where there are several.
+func attempt(c *cli.Context, of string, point func() error) error {
 	attempts := steps.Bench.Attempts.In(c)
 	return retry.Policy{Attempts: attempts}.Do(c.Context, point, func(n int, err error, pause time.Duration) {
-		fmt.Fprintf(c.App.ErrWriter, "attempt %d of %d failed: %v; the next one in %s\n", n, attempts, err, pause)
+		fmt.Fprintf(c.App.ErrWriter, "%sattempt %d of %d failed: %v; the next one in %s\n", of, n, attempts, err, pause)
 	})
 }
 
-// benchOptions reads the flags and reports every mistake among them.
-func benchOptions(c *cli.Context) (bench.Options, error) {
-	o := bench.Options{
+// runSeveral runs points one after another, and says a line about each.
+func runSeveral(c *cli.Context, d driver.Driver, out store.Store, o bench.Options, points []sweep.Point) error {
+	s := bench.Several{
+		Options: o, Points: points, Done: []store.Store{out},
+		Attempt: func(p sweep.Point, try func() error) error { return attempt(c, p.Name()+": ", try) },
+		Said: func(p sweep.Point, m measurement.Measurement, err error) {
+			if m.Schema != "" {
+				fmt.Fprintln(c.App.Writer, m.Describe())
+			}
+			if err != nil {
+				fmt.Fprintf(c.App.ErrWriter, "%s failed: %v\n", p.Name(), err)
+			}
+		},
+	}
+	if place := steps.Bench.Done.In(c); place != "" {
+		done, err := store.New(c.Context, place)
+		if err != nil {
+			return err
+		}
+		s.Done = append(s.Done, done)
+	}
+	return bench.RunSeveral(c.Context, d, out, s)
+}
+
+// pointsOf reads --points, if they are given. What a point does not say is as the other
+// flags have it; the options get the largest batch size.
+func pointsOf(c *cli.Context, o *bench.Options) ([]sweep.Point, error) {
+	if steps.Bench.Points.In(c) == "" {
+		if steps.Bench.Done.In(c) != "" {
+			return nil, errors.New("--done: is of several points; give --points")
+		}
+		return nil, nil
+	}
+	var listed []precision.Point
+	if err := json.Unmarshal([]byte(steps.Bench.Points.In(c)), &listed); err != nil {
+		return nil, fmt.Errorf("--points: %w; expected the JSON list that step next chooses, such as [{\"batch-size\": 8}]", err)
+	}
+	var points []sweep.Point
+	var errs []error
+	if steps.Bench.BatchSize.In(c) != "" || steps.Bench.Rate.Given(c) || steps.Bench.ShareProcess.In(c) {
+		errs = append(errs, errors.New("--points: says what --batch-size, --rate and --share-process say of one; leave those out"))
+	}
+	if len(listed) == 0 {
+		errs = append(errs, errors.New("--points: the list is empty"))
+	}
+	names := map[string]bool{}
+	for i, one := range listed {
+		one.PromptTokens = cmp.Or(one.PromptTokens, o.Shape.PromptTokens)
+		one.OutputTokens = cmp.Or(one.OutputTokens, o.Shape.OutputTokens)
+		p := one.Of(o.Accelerator)
+		if one.PromptTokens < 1 || one.PromptTokens > sweep.MostTokens || one.OutputTokens < 2 || one.OutputTokens > sweep.MostTokens ||
+			one.BatchSize < 1 || one.BatchSize > sweep.MostBatch || one.MaxSeconds < 0 || one.MaxSeconds > sweep.MostSeconds {
+			errs = append(errs, fmt.Errorf("--points: number %d, %+v: expected a batch-size of 1 or more, shapes of 1/2 or more and max-seconds of 0 or more, none beyond all servers", i+1, one))
+		}
+		if names[p.Name()] {
+			errs = append(errs, fmt.Errorf("--points: number %d is %s, as one before it is; let \"again\" tell them apart, such as %q", i+1, p.Name(), sweep.AgainEnd(p.Again+1)))
+		}
+		names[p.Name()] = true
+		points = append(points, p)
+		o.BatchSize = max(o.BatchSize, p.BatchSize)
+	}
+	return points, errors.Join(errs...)
+}
+
+// benchOptions reads the flags and reports every mistake among them. points are those of
+// --points, none where it runs one.
+func benchOptions(c *cli.Context) (o bench.Options, points []sweep.Point, err error) {
+	o = bench.Options{
 		Options: driver.Options{
 			Target: steps.Bench.Target.In(c), Model: steps.Bench.Model.In(c),
 			Shape:      sweep.Shape{PromptTokens: steps.Bench.PromptTokens.In(c), OutputTokens: steps.Bench.OutputTokens.In(c)},
@@ -137,13 +213,15 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		Stderr:       c.App.ErrWriter,
 	}
 	var sizes []int
-	var errKey, err error
+	var errKey error
 	o.APIKey, errKey = keyOf(c, o.Target)
 	o.Provenance.Instance, err = instance(steps.Bench.Server.In(c))
 	errs := []error{errKey, err, checkEndpoint(o.Endpoint)}
 	smallest := 1.0
 	o.Rate, o.Arrivals = steps.Bench.Rate.In(c), steps.Bench.Arrivals.In(c)
-	if !steps.Bench.Rate.Given(c) {
+	points, err = pointsOf(c, &o)
+	errs = append(errs, err)
+	if !steps.Bench.Rate.Given(c) && steps.Bench.Points.In(c) == "" {
 		if sizes, err = sweep.ParseBatchSizes(steps.Bench.BatchSize.In(c)); err != nil {
 			errs = append(errs, fmt.Errorf("--batch-size: %w; or give --rate", err))
 		} else {
@@ -197,7 +275,7 @@ func benchOptions(c *cli.Context) (bench.Options, error) {
 		_, _ = rand.Read(b[:]) // never fails
 		o.Seed = int64(binary.LittleEndian.Uint64(b[:]) >> 33)
 	}
-	return o, errors.Join(errs...)
+	return o, points, errors.Join(errs...)
 }
 
 func checkEndpoint(word string) error {

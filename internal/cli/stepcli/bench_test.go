@@ -94,3 +94,27 @@ func TestBenchRefusesAnOpenLoopThatIsNone(t *testing.T) {
 		}
 	}
 }
+
+// What --points says of each point is read, and every mistake of it told.
+func TestBenchRefusesPointsThatAreNone(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"--points", "1,8"}, []string{"--points: ", "expected the JSON list"}},
+		{[]string{"--points", "[]"}, []string{"--points: the list is empty"}},
+		{[]string{"--points", `[{"batch-size":8},{"batch-size":0},{"batch-size":8}]`}, []string{"number 2", "number 3 is 128-128-b8, as one before it", `"-again"`}},
+		{[]string{"--points", `[{"batch-size":8}]`, "--batch-size", "8"}, []string{"leave those out"}},
+		{[]string{"--batch-size", "8", "--done", "x"}, []string{"--done: is of several points"}},
+	} {
+		code, _, words := step(append([]string{"bench", "--target", "http://127.0.0.1:1", "--model", "m", "--accelerator", "A100", "--output", t.TempDir()}, test.args...)...)
+		if code != exit.Usage {
+			t.Errorf("%q: exit code %d", test.args, code)
+		}
+		for _, say := range test.says {
+			if !strings.Contains(words, say) {
+				t.Errorf("%q: %s does not say %q", test.args, words, say)
+			}
+		}
+	}
+}

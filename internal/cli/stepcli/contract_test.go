@@ -40,6 +40,7 @@ var filled = map[string]string{
 	"model": "org/m", "target-url": "http://vllm-a100:8000", "prompt-tokens": "128", "output-tokens": "64", "batch-sizes": "[1,8,64]", "batch-size": "8",
 	"max-seconds": "120", "max-requests": "0", "tokenizer": "", "method": "wls", "accelerator": "A100", "max-num-seqs": "64", "server": `{"pod":"p"}`,
 	"results": "runs/r/A100", "slug": "a100", "drift-band": "5%", "slo": "p90.ttft=500ms,itl=30ms", "precision": "alpha=1%,beta=5%", "max-gpu-minutes": "12.5", "gpus": "1", "round": "1", "prefill-chunk": "2048",
+	"points": `[{"batch-size":1},{"prompt-tokens":1024,"output-tokens":64,"batch-size":8,"max-seconds":12,"again":"-again2"}]`,
 }
 
 var reference = regexp.MustCompile(`\{\{(?:inputs|workflow)\.parameters\.([a-z-]+)\}\}|\{\{(workflow\.name)\}\}`)
@@ -135,7 +136,7 @@ func parse(t *testing.T, a asked) (command *cli.Command, output string, err erro
 			output = c.String("output")
 			switch c.Command.Name {
 			case steps.Bench.Name:
-				_, err := benchOptions(c)
+				_, _, err := benchOptions(c)
 				return errors.Join(err, clikit.NoArgs(c))
 			case steps.Wait.Name:
 				_, err := intentOf(c)
@@ -190,7 +191,7 @@ func written(command string) []string {
 		paths = append(paths, o.Key())
 	}
 	files := map[string][]string{
-		steps.Bench.Name:     {layout.Measurement, layout.Reports},
+		steps.Bench.Name:     {layout.Measurement, layout.Measurements, layout.Reports},
 		steps.Check.Name:     {layout.Capacity, layout.Check},
 		steps.Prefill.Name:   {layout.Prefill},
 		steps.Wait.Name:      {layout.Summary}, // of an accelerator that is given up
@@ -226,6 +227,9 @@ func configurations(t *testing.T) map[string]config.Config {
 	precise.Precision, precise.MaxGPUMinutes, precise.SLO = "alpha=1%,beta=5%", 10, "itl=20ms"
 	precise.Accelerators = []config.Accelerator{{Name: "A100", Count: 2}, {Name: "H100"}}
 	all["precise"] = precise
+	shared := precise
+	shared.Precision, shared.MaxGPUMinutes, shared.Driver, shared.SharePod = "", 0, sweep.Guidellm, new(true)
+	all["shared"] = shared
 	c.Deploy = true
 	c.S3Bucket = "b"
 	all["deployed"] = c

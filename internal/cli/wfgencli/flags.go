@@ -26,7 +26,7 @@ var headings = []struct{ heading, names string }{
 	{"Images", "step-image image- guidellm-image"},
 	{"Schedule and limits", "cron timezone parallel retries wait-timeout pending-timeout"},
 	{"Secrets and rights", "hf-secret api-key-secret service-account"},
-	{"Pods", "load-generator pod- queue-name priority-class network-policy"},
+	{"Pods", "load-generator share-pod pod- queue-name priority-class network-policy"},
 	{"Objects", "name argo create-namespace"},
 }
 
@@ -87,6 +87,16 @@ func parallelAcceleratorsFlag() cli.Flag {
 
 func guidellmImageFlag() cli.Flag {
 	return &cli.StringFlag{Name: "guidellm-image", Usage: "`IMAGE` of guidellm, unmodified; a digest is accepted", DefaultText: defaults.GuidellmImage}
+}
+
+func sharePodFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "share-pod", Usage: "measure the points of one shape, or of one round of --precision, one after another in one pod, so that no GPU waits for the next one's", DefaultText: "rounds of the native driver"}
+}
+
+func applySharePod(c *cli.Context, cfg *config.Config) {
+	if c.IsSet("share-pod") {
+		cfg.SharePod = new(c.Bool("share-pod"))
+	}
 }
 
 // without leaves out the flags that a command has no use for: one that it took and

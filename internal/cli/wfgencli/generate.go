@@ -96,6 +96,7 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "prometheus-url", Usage: "for keda: `URL` of Prometheus", DefaultText: "http://prometheus.monitoring.svc:9090"},
 		&cli.IntFlag{Name: "max-replicas", Usage: "for these: most replicas of a scaler", DefaultText: strconv.Itoa(defaults.MaxReplicas)},
 		&cli.StringFlag{Name: "load-generator", Usage: "inline, or cluster for one ClusterWorkflowTemplate that serves all namespaces", DefaultText: defaults.LoadGenerator},
+		sharePodFlag(),
 		&cli.StringFlag{Name: "load-generator-cpu", Usage: "CPUs asked for by the pod that makes the load", DefaultText: "4 for guidellm, 0.1 and 0.006 for each request at once for native"},
 		&cli.StringFlag{Name: "load-generator-memory", Usage: "memory asked for by it", DefaultText: "4Gi for guidellm, 512Mi for native"},
 		&cli.GenericFlag{Name: "load-generator-node-selector", Value: &repeated{}, Usage: "`NAME=VALUE` of the nodes that the load is made on; repeatable"},
@@ -167,6 +168,7 @@ func applyClusterFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	if c.IsSet("network-policy-ports") {
 		cfg.NetworkPolicyPorts = c.IntSlice("network-policy-ports")
 	}
+	applySharePod(c, cfg)
 	mistakes = append(mistakes, applyServerFlags(c, &cfg.Server))
 	if c.IsSet("deploy") {
 		cfg.Deploy = c.Bool("deploy")

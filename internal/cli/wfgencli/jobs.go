@@ -45,7 +45,7 @@ Examples:
   wfgen servers --accelerators A100 --engine sglang | kubectl apply -f -
   wfgen servers --accelerators A100 --model org/model --batch-sizes 1,64 | kubectl apply -f -`,
 		Flags: append(without(sweepFlags(), loadFlags...), without(clusterFlags(), append(argoFlags, "slo", "deploy", "step-image", "image-registry", "guidellm-image", "service-account", "retries",
-			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory", "load-generator-node-selector", "network-policy", "network-policy-ports", "pending-timeout",
+			"s3-bucket", "s3-endpoint", "s3-region", "s3-prefix", "s3-secret", "load-generator-cpu", "load-generator-memory", "load-generator-node-selector", "share-pod", "network-policy", "network-policy-ports", "pending-timeout",
 			"drift-band", "fail-on-drift", "publish")...)...),
 		Action: func(c *cli.Context) error {
 			if err := clikit.NoArgs(c); err != nil {

@@ -38,7 +38,7 @@ Examples:
   wfgen plan --accelerators A100,H100 --gpu-cost A100=2.5 --gpu-cost H100=4.1
   wfgen plan --config sweep.yaml --from runs/last-week/summary.json`,
 		Flags: append(without(sweepFlags(), "target-url", "tokenizer", "method"),
-			append(only(clusterFlags(), "deploy", "load-generator-cpu", "load-generator-memory"), parallelAcceleratorsFlag(), guidellmImageFlag(),
+			append(only(clusterFlags(), "deploy", "share-pod", "load-generator-cpu", "load-generator-memory"), parallelAcceleratorsFlag(), guidellmImageFlag(),
 				&cli.StringSliceFlag{Name: "gpu-cost", Usage: "`NAME=MONEY` per GPU and hour, repeatable; MONEY alone for all"},
 				&cli.StringFlag{Name: "from", Usage: "`FILE` or s3://bucket/key of the summary.json of an earlier run"},
 				shareProcessFlag(),
@@ -56,6 +56,7 @@ Examples:
 			setString(c, "guidellm-image", &cfg.GuidellmImage)
 			setString(c, "load-generator-cpu", &cfg.LoadGeneratorCPU)
 			setString(c, "load-generator-memory", &cfg.LoadGeneratorMemory)
+			applySharePod(c, &cfg)
 			if c.IsSet("deploy") {
 				cfg.Deploy = c.Bool("deploy")
 			}
@@ -82,10 +83,17 @@ Examples:
 			if cfg.ShareProcess && !c.Bool("local") {
 				err = errors.Join(err, errors.New("--share-process: a workflow has a pod for each point; give --local too"))
 			}
+			if c.Bool("share-pod") && c.Bool("local") {
+				err = errors.Join(err, errors.New("--share-pod: a run on one machine has no pods; leave it out"))
+			}
 			if err != nil {
 				return exit.With(exit.Usage, err)
 			}
+			o.SharePod = cfg.SharesPod() && !c.Bool("local")
 			if cfg.Precision != "" {
+				if !c.Bool("local") {
+					o.PerNode = plan.Of(cfg).RoundOverhead()
+				}
 				err = planRounds(c.App.Writer, cfg, o)
 			} else {
 				err = budget.Expect(cfg.Sweep(), o).Write(c.App.Writer)

@@ -21,6 +21,7 @@ import (
 	"wfgen.dev/internal/sweep"
 	"wfgen.dev/internal/sweep/config"
 	"wfgen.dev/internal/sweep/plan"
+	"wfgen.dev/internal/sweep/precision"
 )
 
 // Jobs are what measures every accelerator without Argo: a Job each, and where the
@@ -222,25 +223,36 @@ func measure(p plan.Plan, a plan.Accelerator, to results) []corev1.Container {
 	}
 	containers = append(containers, first)
 
-	for _, point := range a.Points {
-		bench := steps.Bench.With(
-			steps.Bench.Target.Set(at.target), steps.Bench.Model.Set(p.Model), steps.Bench.Accelerator.Set(a.Name),
-			steps.Bench.BatchSize.Set(strconv.Itoa(point.BatchSize)), steps.Bench.BatchSizes.Set(sizes),
-			steps.Bench.PromptTokens.Set(point.Shape.PromptTokens), steps.Bench.OutputTokens.Set(point.Shape.OutputTokens),
-			steps.Bench.MaxSeconds.Set(float64(p.MaxSeconds)), steps.Bench.MaxRequests.Set(p.MaxRequests), steps.Bench.MaxNumSeqs.Set(at.limit),
-			steps.Bench.Driver.Set(p.Driver))
-		if p.Driver == sweep.Guidellm {
-			bench = bench.And(steps.Bench.Tokenizer.Set(p.Tokenizer))
+	for i, point := range a.Points {
+		name, place := "point-"+point.Name(), to.points+"/"+point.Name()
+		of := steps.Bench.BatchSize.Set(strconv.Itoa(point.BatchSize))
+		if p.SharesPod() {
+			if i > 0 && a.Points[i-1].Shape == point.Shape {
+				continue // is measured with the first of its shape
+			}
+			name, place, of = "points-"+point.Shape.Slug(), to.points, steps.Bench.Points.Set(precision.List(a.Points, point.Shape))
 		}
-		bench = bench.And(steps.Bench.Output.Set(to.points+"/"+point.Name()), steps.Bench.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()),
-			steps.Bench.Attempts.Set(p.Retries+1), steps.Bench.GoOn.Set(true))
-		c := container(p, "point-"+point.Name(), pods.LoadResources(p), bench, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
-		if p.Driver == sweep.Guidellm {
-			pods.IntoGuidellm(p, &c)
-		}
-		containers = append(containers, c)
+		containers = append(containers, bench(p, a, point.Shape, name, place, of, sizes))
 	}
 	return containers
+}
+
+// bench is the container that measures a point of a shape, or several.
+func bench(p plan.Plan, a plan.Accelerator, shape sweep.Shape, name, place string, of steps.Setting, sizes string) corev1.Container {
+	at, b := underTestOf(p, a), steps.Bench
+	call := b.With(
+		b.Target.Set(at.target), b.Model.Set(p.Model), b.Accelerator.Set(a.Name), of, b.BatchSizes.Set(sizes),
+		b.PromptTokens.Set(shape.PromptTokens), b.OutputTokens.Set(shape.OutputTokens),
+		b.MaxSeconds.Set(float64(p.MaxSeconds)), b.MaxRequests.Set(p.MaxRequests), b.MaxNumSeqs.Set(at.limit), b.Driver.Set(p.Driver))
+	if p.Driver == sweep.Guidellm {
+		call = call.And(b.Tokenizer.Set(p.Tokenizer))
+	}
+	call = call.And(b.Output.Set(place), b.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()), b.Attempts.Set(p.Retries+1), b.GoOn.Set(true))
+	c := container(p, name, pods.LoadResources(p), call, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
+	if p.Driver == sweep.Guidellm {
+		pods.IntoGuidellm(p, &c)
+	}
+	return c
 }
 
 // estimate is the container that estimates from what the points have left.

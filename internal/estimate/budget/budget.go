@@ -17,6 +17,7 @@ type Options struct {
 	RequestSeconds func(accelerator string, shape sweep.Shape, batch int) float64
 	Overhead       float64 // of each point beyond its load, seconds; see Overhead and Previous
 	PerNode        float64 // overhead of each node, seconds: plan.NodeOverhead, or 0 on one machine
+	SharePod       bool    // the points of a shape share a node
 	Parallel       int     // accelerators at the same time; 0: all
 }
 
@@ -47,11 +48,15 @@ type Expectation struct {
 
 // Expect estimates the time of every point in the order in which they run.
 func Expect(s sweep.Sweep, o Options) Expectation {
-	plan := Expectation{Overhead: o.overhead(s) + o.PerNode}
+	nodes, perPoint := 2.0, o.PerNode // the accelerator's wait and estimate
+	if o.SharePod {
+		nodes, perPoint = nodes+float64(len(s.Shapes)), 0
+	}
+	plan := Expectation{Overhead: o.overhead(s) + perPoint}
 	for _, a := range s.Accelerators {
-		expected := Accelerator{Accelerator: a, Seconds: 2 * o.PerNode}
+		expected := Accelerator{Accelerator: a, Seconds: nodes * o.PerNode}
 		for _, p := range s.Points(a.Name) {
-			seconds := seconds(s, o.RequestSeconds(a.Name, p.Shape, p.BatchSize), p.BatchSize) + o.overhead(s) + o.PerNode
+			seconds := seconds(s, o.RequestSeconds(a.Name, p.Shape, p.BatchSize), p.BatchSize) + o.overhead(s) + perPoint
 			expected.Points = append(expected.Points, Point{Point: p, Seconds: seconds})
 			expected.Seconds += seconds
 		}

@@ -51,6 +51,9 @@ func TestExpect(t *testing.T) {
 	o.Overhead = 20
 	near(t, "a point whose start is shared", Expect(shared, o).Accelerators[0].Points[0].Seconds, 60+2+(20+levelOverhead)/2+plan.NodeOverhead)
 	o = options(2)
+	o.SharePod = true
+	near(t, "points in one pod", Expect(fleet(), o).Accelerators[0].Seconds, 2*(60+2+1)+3*plan.NodeOverhead)
+	o = options(2)
 	o.Parallel = 2
 	near(t, "two at a time", Expect(fleet(), o).Seconds, 2*accelerator+plan.NodeOverhead)
 }

@@ -43,6 +43,7 @@ type Options struct {
 	Begin          time.Time     // since when the point costs time; zero: since Run is called
 	Margin         time.Duration // beyond MaxSeconds until the driver is stopped
 	ProgressFile   string        // file that Argo reads the progress from; empty: none
+	Part, Parts    int           // of the progress: which of so many points this is, from 0; 0, 0: the only one
 	Stderr         io.Writer     // words, and the driver's log in brief
 }
 
@@ -128,7 +129,7 @@ func (r *process) load(ctx context.Context, o Options, name string) error {
 	words := redact.From(ctx).And(redact.Of(o.APIKey)).Writer(io.MultiWriter(log, shown))
 	o.Log = words
 	o.Report = filepath.Join(r.work, "report.json")
-	o.Progress = progressFile(o.ProgressFile)
+	o.Progress = progressFile(o.ProgressFile, o.Part, max(1, o.Parts))
 	o.Deadline = o.deadline()
 	r.Options = o
 
@@ -309,17 +310,18 @@ func putFile(ctx context.Context, out store.Store, key, name string) error {
 	return out.Put(ctx, key, f)
 }
 
-// progressFile writes N/M for Argo's UI; a file that cannot be written only
-// costs the progress.
-func progressFile(name string) func(done, total float64) {
+// progressFile writes N/M for Argo's UI, of one of so many parts; a file that cannot be
+// written only costs the progress.
+func progressFile(name string, part, parts int) func(done, total float64) {
 	if name == "" {
 		return nil
 	}
 	last := -1
 	return func(done, total float64) {
-		if n := int(done); n != last {
+		whole := max(1, int(total))
+		if n := part*whole + min(whole, int(done)); n != last {
 			last = n
-			_ = os.WriteFile(name, fmt.Appendf(nil, "%d/%d\n", n, int(max(total, 1))), 0o644)
+			_ = os.WriteFile(name, fmt.Appendf(nil, "%d/%d\n", n, parts*whole), 0o644)
 		}
 	}
 }

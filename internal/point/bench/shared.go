@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -63,19 +62,9 @@ func RunShared(ctx context.Context, d driver.Driver, out store.Store, o Options)
 // Join is one error of all that failed, nil when none did. It is worth another attempt
 // if one of them is.
 func Join(outcomes []Outcome) error {
-	var errs []error
-	code := 0
+	var failed failures
 	for _, one := range outcomes {
-		if one.Err == nil {
-			continue
-		}
-		errs = append(errs, fmt.Errorf("batch size %d: %w", one.BatchSize, one.Err))
-		if c := exit.Code(one.Err); code == 0 || c == exit.TryAgain {
-			code = c
-		}
+		failed.add(fmt.Sprintf("batch size %d", one.BatchSize), one.Err)
 	}
-	if len(errs) == 0 {
-		return nil
-	}
-	return exit.Errorf(code, "%w", errors.Join(errs...))
+	return failed.join()
 }

@@ -121,8 +121,11 @@ func AcceleratorInRun(accelerator string) string { return segment(accelerator) }
 
 // MeasurementOf is the key of a point's measurement.
 func MeasurementOf(run string, p sweep.Point) string {
-	return path.Join(Accelerator(run, p.Accelerator), Measurements, p.Name()+".json")
+	return path.Join(Accelerator(run, p.Accelerator), MeasurementIn(p))
 }
+
+// MeasurementIn is the same, relative to its accelerator.
+func MeasurementIn(p sweep.Point) string { return path.Join(Measurements, p.Name()+".json") }
 
 // OpenLoopOf is the directory of an open loop's measurement, below its accelerator's: of a
 // rate, requests per second, measured for the nth time, from 1 on.
@@ -158,10 +161,15 @@ func ReportsOf(run, accelerator string, s sweep.Shape) string {
 	return path.Join(Accelerator(run, accelerator), Reports, s.Slug())
 }
 
-// ReportsOfPoint is the prefix of the raw reports of a point: those of its shape, or a
-// folder among them for a point that was measured again.
+// ReportsOfPoint is the prefix of the raw reports of a point.
 func ReportsOfPoint(run string, p sweep.Point) string {
-	prefix := ReportsOf(run, p.Accelerator, p.Shape)
+	return path.Join(Accelerator(run, p.Accelerator), ReportsIn(p))
+}
+
+// ReportsIn is the same, relative to its accelerator: that of its shape, or a folder in
+// it for a point that was measured again.
+func ReportsIn(p sweep.Point) string {
+	prefix := path.Join(Reports, p.Shape.Slug())
 	if p.Again > 0 {
 		prefix = path.Join(prefix, p.Name())
 	}

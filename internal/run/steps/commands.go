@@ -87,7 +87,7 @@ var Wait = define(struct {
 	BatchSizes:  intended.BatchSizes, Shapes: intended.Shapes, MaxNumSeqs: intended.MaxNumSeqs, Spread: intended.Spread,
 })
 
-// Bench runs one point, or with ShareProcess those of one shape.
+// Bench runs one point, those of one shape with ShareProcess, or several with Points.
 var Bench = define(struct {
 	Command
 	Target, Model, APIKey   Flag[string]
@@ -96,6 +96,7 @@ var Bench = define(struct {
 	Rate                    Flag[float64]
 	Arrivals, SLO           Flag[string]
 	ShareProcess            Flag[bool]
+	Points, Done            Flag[string]
 	BatchSizes              Flag[string]
 	PromptTokens            Flag[int]
 	OutputTokens            Flag[int]
@@ -122,6 +123,8 @@ var Bench = define(struct {
 	Arrivals:     Flag[string]{Name: "arrivals", Default: sweep.Poisson, Usage: "how those arrive: poisson (at random) or constant (at even intervals)"},
 	SLO:          Flag[string]{Name: "slo", Usage: "objectives that those are held against, as `LIST` such as ttft=250ms,p90.itl=20ms"},
 	ShareProcess: Flag[bool]{Name: "share-process", Usage: "run all batch sizes of --batch-size in one guidellm process (" + sharesProcess + " or newer), whose start is then paid for once; each is a point of its own, in b<N>/ below --output"},
+	Points:       Flag[string]{Name: "points", Usage: "instead of --batch-size, points that are measured one after another, as the `JSON` list that step next chooses; what one does not say is as the other flags have it. Each is tried by itself, and what it leaves lies where a run keeps it, in measurements/ and reports/ below --output"},
+	Done:         Flag[string]{Name: "done", Usage: "directory or s3://bucket/prefix with the measurements of an earlier attempt: those of --points that it has, or --output, are not measured again"},
 	BatchSizes:   Flag[string]{Name: "batch-sizes", Usage: "all batch sizes of the sweep, as `LIST`; the largest one's report is named throughput"},
 	PromptTokens: Flag[int]{Name: "prompt-tokens", Default: 128, Usage: "tokens of each prompt"},
 	OutputTokens: Flag[int]{Name: "output-tokens", Default: 128, Usage: "tokens of each answer"},

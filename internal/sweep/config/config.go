@@ -85,6 +85,7 @@ type Config struct {
 	PrometheusURL             string              `json:"prometheus-url,omitempty"`     // for these; empty: the usual one
 	MaxReplicas               int                 `json:"max-replicas,omitempty"`       // for these: most replicas of a scaler
 	LoadGenerator             string              `json:"load-generator,omitempty"`     // inline or cluster
+	SharePod                  *bool               `json:"share-pod,omitempty"`          // points of one shape, or of one round, in one pod; absent: as SharesPod says
 	LoadGeneratorCPU          string              `json:"load-generator-cpu,omitempty"`
 	LoadGeneratorMemory       string              `json:"load-generator-memory,omitempty"`
 	LoadGeneratorNodeSelector map[string]string   `json:"load-generator-node-selector,omitempty"`
@@ -224,6 +225,16 @@ func (c Config) InCluster() Config {
 
 // ServerName is the name of an accelerator's server outside a workflow, and of its Service.
 func ServerName(engine, slug string) string { return engine + "-" + slug }
+
+// SharesPod says whether the points of a shape, or of a round, are measured in one pod.
+// Where nobody says, they do where it saves much (docs/precision.md): the native driver's
+// points of a round, which are short.
+func (c Config) SharesPod() bool {
+	if c.SharePod != nil {
+		return *c.SharePod
+	}
+	return c.Precision != "" && c.Driver == sweep.Native && c.LoadGenerator == Inline
+}
 
 // Sweep is what the configuration asks to measure. The targets are resolved:
 // {accelerator} is replaced by the slug.

@@ -229,6 +229,7 @@ func TestMistakes(t *testing.T) {
 		{"pending", func(c *Config) { c.PendingTimeout = "10s" }, `pending-timeout: "10s" is neither a duration of a minute or more`},
 		{"load generator", func(c *Config) { c.LoadGenerator = "sidecar" }, `load-generator: "sidecar" is neither`},
 		{"shared native", func(c *Config) { c.LoadGenerator, c.Driver = Cluster, sweep.Native }, "load-generator: cluster is the shared guidellm"},
+		{"shared pod", func(c *Config) { c.LoadGenerator, c.Driver, c.SharePod = Cluster, sweep.Guidellm, new(true) }, "share-pod: the shared load generator"},
 		{"cpu", func(c *Config) { c.LoadGeneratorCPU = "many" }, `load-generator-cpu: "many" is not`},
 		{"memory", func(c *Config) { c.LoadGeneratorMemory = "-1Gi" }, `load-generator-memory: "-1Gi" is not`},
 		{"templating in the model", func(c *Config) { c.Model = "a{{b}}" }, "model: \"a{{b}}\" holds {{"},

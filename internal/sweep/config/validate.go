@@ -211,6 +211,9 @@ func (c Config) ValidateCluster() error {
 	if c.LoadGenerator == Cluster && c.Driver == sweep.Native {
 		m.add("load-generator: cluster is the shared guidellm; the native driver is part of step: use inline")
 	}
+	if c.SharesPod() && c.LoadGenerator == Cluster {
+		m.add("share-pod: the shared load generator measures one point in a pod; use load-generator: inline, or leave share-pod out")
+	}
 	checkQuantity(&m, "load-generator-cpu", c.LoadGeneratorCPU)
 	checkQuantity(&m, "load-generator-memory", c.LoadGeneratorMemory)
 	c.checkPods(&m)

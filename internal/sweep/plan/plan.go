@@ -136,10 +136,6 @@ func (p Plan) Prefills() bool {
 	return slices.ContainsFunc(p.Accelerators, func(a Accelerator) bool { return a.PrefillChunk > 0 })
 }
 
-// modelMargin is how many tokens a request may have beyond those of its shape: what a
-// chat template adds, and the end of a text.
-const modelMargin = 128
-
 // LongestRequest are the tokens of the longest request of an accelerator.
 func (p Plan) LongestRequest(a Accelerator) int {
 	if a.PrefillChunk == 0 {
@@ -154,23 +150,23 @@ func LongestRequest(shapes ...config.Shape) int {
 	for _, s := range shapes {
 		longest = max(longest, int(float64(s.PromptTokens)+(1+sweep.OutputSpread)*float64(s.OutputTokens)))
 	}
-	return longest + modelMargin
+	return longest + sweep.ModelMargin
 }
 
 // LongestRequestExpression is the same for the lengths that two parameters of a
 // workflow have when it is submitted.
 func LongestRequestExpression(promptTokens, outputTokens string) string {
 	return fmt.Sprintf(`int(asInt(workflow.parameters["%s"]) + %g * asInt(workflow.parameters["%s"])) + %d`,
-		promptTokens, 1+sweep.OutputSpread, outputTokens, modelMargin)
+		promptTokens, 1+sweep.OutputSpread, outputTokens, sweep.ModelMargin)
 }
 
 // LongestPrompt are the tokens of a request whose prompt is one chunk.
-func LongestPrompt(chunk int) int { return chunk + modelMargin }
+func LongestPrompt(chunk int) int { return chunk + sweep.ModelMargin }
 
 // LongestPromptExpression is the same for what a parameter of a workflow has when it is
 // submitted.
 func LongestPromptExpression(chunk string) string {
-	return fmt.Sprintf(`asInt(workflow.parameters["%s"]) + %d`, chunk, modelMargin)
+	return fmt.Sprintf(`asInt(workflow.parameters["%s"]) + %d`, chunk, sweep.ModelMargin)
 }
 
 // Targets are the URLs of all servers of the sweep; *. stands for the host of one that
@@ -246,10 +242,21 @@ func (p Plan) Names() []string {
 // of artifacts. A point, and an accelerator's wait and estimate, are one each.
 const NodeOverhead = 5
 
+// RoundOverhead is the share of a point in what the nodes of its round cost, seconds: the
+// one that chooses the points, and one for each of them or one for all.
+func (p Plan) RoundOverhead() float64 {
+	nodes := 1 + precision.NextPoints
+	if p.SharesPod() {
+		nodes = 1 + 1
+	}
+	return NodeOverhead * float64(nodes) / precision.NextPoints
+}
+
 // Deadlines. A pod that is over its own is ended.
 const (
 	pointStart       = 1800  // seconds to pull images and start a point's pod
 	pointForever     = 14400 // seconds of a point that requests limit
+	retryPause       = 60    // seconds, in the mean, before a point is tried again in its pod
 	waitStart        = 600   // seconds to start the pod that waits
 	EstimateDeadline = 900   // deadline of a pod that estimates, seconds
 	slack            = 3600  // seconds beyond the sum of the parts
@@ -272,6 +279,13 @@ func (p Plan) PointDeadline() int {
 func PointDeadlineExpression(maxSeconds string) string {
 	n := `asInt(inputs.parameters["` + maxSeconds + `"])`
 	return fmt.Sprintf(`{{=%s == 0 ? %d : 2 * %s + %d}}`, n, pointForever, n, pointStart)
+}
+
+// PointsDeadlineExpression is that of a pod that measures so many points, each tried again
+// so often, as the input with the list of them says.
+func PointsDeadlineExpression(maxSeconds, points string, retries int) string {
+	n, count := `asInt(inputs.parameters["`+maxSeconds+`"])`, `len(fromJSON(inputs.parameters["`+points+`"]))`
+	return fmt.Sprintf(`{{=(%s == 0 ? %d : %d + 2 * %s) * %d * max(1, %s) + %d}}`, n, pointForever, retryPause, n, 1+retries, count, pointStart)
 }
 
 // CheckSeconds is the length of each open loop of a check: a point's, where that is limited.

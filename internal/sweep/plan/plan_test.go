@@ -93,7 +93,7 @@ func TestServersAlike(t *testing.T) {
 
 func TestLongestRequest(t *testing.T) {
 	shapes := []config.Shape{{Shape: sweep.Shape{PromptTokens: 128, OutputTokens: 128}}, {Shape: sweep.Shape{PromptTokens: 4000, OutputTokens: 100}}}
-	if got := LongestRequest(shapes...); got != 4000+120+modelMargin {
+	if got := LongestRequest(shapes...); got != 4000+120+sweep.ModelMargin {
 		t.Errorf("%d tokens", got)
 	}
 }

@@ -57,6 +57,25 @@ func (p Point) Of(accelerator string) sweep.Point {
 	}
 }
 
+// List writes the points of a shape among those of a sweep, as step bench reads several.
+func List(points []sweep.Point, shape sweep.Shape) string {
+	type short struct { // what the shape and the sweep say is said elsewhere
+		BatchSize int    `json:"batch-size"`
+		Again     string `json:"again,omitempty"`
+	}
+	var all []short
+	for _, p := range points {
+		if p.Shape == shape {
+			all = append(all, short{p.BatchSize, sweep.AgainEnd(p.Again)})
+		}
+	}
+	data, err := json.Marshal(all)
+	if err != nil {
+		panic(err) // integers and texts
+	}
+	return string(data)
+}
+
 // Decode reads a round. The error names every mistake.
 func Decode(data []byte) (Round, error) {
 	var r Round

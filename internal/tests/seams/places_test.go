@@ -37,7 +37,7 @@ var placesOfATarget = map[string]string{
 	"templates.accelerator":              "passes it on",
 	"templates.shape":                    "passes it on",
 	"templates.pointArguments":           "passes it on to a point, of a shape or of a round",
-	"templates.point":                    "asks for a command",
+	"templates.benchPod":                 "asks for a command",
 	"templates.prefill":                  "asks for a command",
 	"templates.checkCapacity":            "asks for a command",
 	"templates.wait":                     "asks for a command",
@@ -91,7 +91,7 @@ func TestPlacesOfATarget(t *testing.T) {
 		"a run on this machine": {"internal/sweep/config.Config.Sweep", "internal/sweep/plan.Of", "internal/local.Runner.bench"},
 		"a Job":                 {"internal/sweep/config.Config.Sweep", "internal/sweep/plan.Of", "internal/cluster/plain.underTestOf"},
 		"a pod of a workflow": {"internal/sweep/config.Config.Sweep", "internal/sweep/plan.Of", "templates.parameters", "templates.acceleratorTask",
-			"templates.accelerator", "templates.shape", "templates.pointArguments", "templates.point"},
+			"templates.accelerator", "templates.shape", "templates.pointArguments", "templates.benchPod"},
 	} {
 		var names []string
 		for _, place := range places {
