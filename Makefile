@@ -99,6 +99,14 @@ compare-capacity:
 	hack/guidellm/install.sh 0.6.1 0.7.3
 	WFGEN_CAPACITY=1 go test -tags vllm -count 1 -timeout 40m -run 'TestCapacity$$' -v ./internal/tests/vllm
 
+# the table of docs/precision.md in real time: what a precision and the fixed default take
+# and say, of step simulate and of the real vLLM; twenty minutes on an idle machine
+.PHONY: compare-precision
+compare-precision:
+	hack/vllm/install.sh
+	hack/guidellm/install.sh 0.7.3
+	WFGEN_COMPARE_PRECISION=1 go test -tags vllm -count 1 -timeout 60m -run 'TestPrecision$$' -v ./internal/tests/vllm
+
 # what other load generators leave, as installed from PyPI, against step simulate; and
 # consumers' own code over what step render writes
 test-loadtools:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"wfgen.dev/internal/estimate/design"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
@@ -51,7 +52,8 @@ func sweepFlags() []cli.Flag {
 		&cli.StringFlag{Name: "batch-sizes", Usage: "`LIST` of how many requests run together, a point each", DefaultText: "1,2,4,8,16,32,64"},
 		&cli.StringFlag{Name: "prompt-tokens", Usage: "`LIST` of prompt lengths; the first goes with the first of --output-tokens and so on, a single one with all", DefaultText: "128"},
 		&cli.StringFlag{Name: "output-tokens", Usage: "`LIST` of output lengths", DefaultText: "128"},
-		&cli.StringSliceFlag{Name: "shapes", Usage: "`LIST` of promptTokens/outputTokens, instead of the two lists above"},
+		&cli.StringSliceFlag{Name: "shapes", Usage: "`LIST` of promptTokens/outputTokens, instead of the two lists above; auto: the fewest that the servers take from which the joint models predict the others"},
+		&cli.IntFlag{Name: "max-model-len", Usage: "tokens of a prompt and its answer together that the servers take", DefaultText: "not known; run asks them for --shapes auto"},
 		&cli.IntFlag{Name: "max-seconds", Usage: "length of a point; 0: --max-requests limits it", DefaultText: strconv.Itoa(defaults.MaxSeconds)},
 		&cli.IntFlag{Name: "max-requests", Usage: "requests of a point; 0: --max-seconds limits it", DefaultText: strconv.Itoa(defaults.MaxRequests)},
 		&cli.StringFlag{Name: "precision", Usage: "how well the parameters are wanted, half widths of 95 % intervals as `SHARE` such as 5% or alpha=1%,beta=5% or capacity=5%: points are chosen in rounds until they are, none longer than --max-seconds", DefaultText: "each batch size for --max-seconds"},
@@ -144,7 +146,11 @@ func readConfig(c *cli.Context) (config.Config, []error) {
 			mistakes = append(mistakes, err)
 		}
 	}
-	return cfg, append(mistakes, applySweepFlags(c, &cfg)...)
+	mistakes = append(mistakes, applySweepFlags(c, &cfg)...)
+	if cfg.ShapesAuto && c.Command.Name != runName { // which asks the servers
+		mistakes = append(mistakes, chooseShapes(c, &cfg, design.Limits{ModelLen: cfg.MaxModelLen}))
+	}
+	return cfg, mistakes
 }
 
 func loadConfig(ctx context.Context, path string) (config.Config, error) {
@@ -185,6 +191,7 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	setInt(c, "max-seconds", &cfg.MaxSeconds)
 	setInt(c, "max-requests", &cfg.MaxRequests)
 	setInt(c, "max-num-seqs", &cfg.MaxNumSeqs)
+	setInt(c, "max-model-len", &cfg.MaxModelLen)
 	setString(c, "precision", &cfg.Precision)
 	if c.IsSet("max-gpu-minutes") {
 		cfg.MaxGPUMinutes = c.Float64("max-gpu-minutes")
@@ -220,8 +227,10 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 	switch {
 	case c.IsSet("shapes") && lengths:
 		bad("shapes: give these, or prompt-tokens and output-tokens, not both")
+	case c.IsSet("shapes") && slices.Equal(items(c.StringSlice("shapes")), []string{sweep.Auto}):
+		cfg.ShapesAuto = true
 	case c.IsSet("shapes"):
-		cfg.Shapes = nil
+		cfg.Shapes, cfg.ShapesAuto = nil, false
 		for _, text := range items(c.StringSlice("shapes")) {
 			shape, err := sweep.ParseShape(text)
 			if err != nil {
@@ -234,6 +243,7 @@ func applySweepFlags(c *cli.Context, cfg *config.Config) (mistakes []error) {
 			cfg.Shapes = config.Default().Shapes
 		}
 	case lengths:
+		cfg.ShapesAuto = false
 		mistakes = append(mistakes, applyLengths(c, cfg)...)
 	}
 	return mistakes

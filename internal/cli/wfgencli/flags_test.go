@@ -32,7 +32,7 @@ var samples = map[string]string{
 	"notify-secret-name": "other", "notify-on": "end", "report-url": "https://other/{run}", "links": "docs=https://other/docs",
 	"drift-band": "7%", "fail-on-drift": "",
 	"publish": "configmap", "publish-formats": "csv", "scale-target": "other", "target-namespace": "other", "prometheus-url": "http://other", "max-replicas": "3",
-	"engine": "sglang", "argo": "4.1", "simulate": "", "gpu-cost": "3", "share-process": "", "share-pod": "", "local": "",
+	"engine": "sglang", "argo": "4.1", "simulate": "", "gpu-cost": "3", "share-process": "", "share-pod": "", "max-model-len": "200", "local": "",
 }
 
 // What a flag needs beside it to mean something.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
+	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/version"
 )
 
@@ -469,5 +470,28 @@ func TestPlanSaysWhatNodesMustOffer(t *testing.T) {
 	}
 	if _, stdout, _ := wfgen(t, "plan", "--accelerators", "A100", "--local"); strings.Contains(stdout, "a node must offer") {
 		t.Error("a run on this machine has no nodes")
+	}
+}
+
+// Shapes that are to be chosen are chosen by what the servers take, and it is said why.
+func TestShapesAreChosen(t *testing.T) {
+	plan := []string{"plan", "--accelerators", "A100", "--shapes", "auto"}
+	code, stdout, stderr := wfgen(t, append(plan, "--max-model-len", "2048")...)
+	if code != exit.Done || !strings.Contains(stdout, "the fewest of 19 that the server takes") || strings.Count(stdout, "batch 64") != 3 {
+		t.Errorf("exit code %d: %s\n%s", code, stdout, stderr)
+	}
+	if code, _, stderr := wfgen(t, plan...); code != exit.Usage || !strings.Contains(stderr, "give max-model-len") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	file := filepath.Join(t.TempDir(), "sweep.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: wfgen.dev/v1\nkind: Sweep\naccelerators: [A100]\nshapes: auto\nmax-model-len: 1024\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr = wfgen(t, "--config", file)
+	if code != exit.Done || !strings.Contains(stderr, "the fewest of 12 that the server takes") || strings.Contains(stdout, "128/128") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if code, _, stderr := wfgen(t, "--config", file, "--shapes", "1024/64"); code != exit.Usage || !strings.Contains(stderr, "shapes: 1024/64 needs 1088 tokens, above max-model-len 1024") {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

@@ -26,9 +26,12 @@ import (
 	"wfgen.dev/internal/sweep/precision"
 )
 
+// planName is the command that prints what is going to be measured.
+const planName = "plan"
+
 func planCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "plan",
+		Name:  planName,
 		Usage: "print the points, the time and money that they take, and what nodes must offer",
 		Description: `Nothing is started and no server is asked. The time of a point is what was asked
 for, plus what the driver and a pod of a workflow cost: typical figures, or those of

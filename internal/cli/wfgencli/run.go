@@ -27,7 +27,7 @@ import (
 
 func runCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "run",
+		Name:  runName,
 		Usage: "run the sweep from this machine, without a cluster",
 		Description: `Runs the plan that a cluster would run, with the same step commands: for every
 accelerator wait, then every shape and batch size, then the estimate. Results lie
@@ -68,6 +68,9 @@ Examples:
 	}
 }
 
+// runName is the command that measures from this machine.
+const runName = "run"
+
 // runConfig is the configuration as a run on one machine needs it: the native
 // driver unless guidellm was asked for, targets from --target, and short points
 // for simulated servers.
@@ -88,6 +91,13 @@ func runConfig(c *cli.Context) (config.Config, error) {
 	errs := []error{checkTargets(c, cfg)}
 	if cfg.Precision != "" && c.Bool("force") {
 		errs = append(errs, errors.New("--force: a run that is asked for a precision adds to what it has measured; name another with --run"))
+	}
+	if cfg.ShapesAuto && errs[0] == nil {
+		limits, err := limitsOf(c, cfg)
+		if err == nil {
+			err = chooseShapes(c, &cfg, limits)
+		}
+		errs = append(errs, err)
 	}
 	if n := c.Int("parallel"); n < 1 {
 		errs = append(errs, fmt.Errorf("--parallel: %d is below 1", n))

@@ -81,16 +81,22 @@ func Linear4(shape sweep.Shape, batches []int, expected [4]float64, noise Noise)
 // Iteration3 are the candidates of all shapes together, from what is expected of
 // alpha, beta and gamma. It fails for values that are not above zero.
 func Iteration3(shapes []sweep.Shape, batches []int, expected [3]float64, noise Noise) ([]Candidate, error) {
+	return jointCandidates(fit.Iteration3, shapes, atLeast(batches, 2), expected[:], len(expected), noise) // the fit leaves out 1
+}
+
+// jointCandidates are the candidates of a joint model, shape by shape, from what is
+// expected of all its terms, for the first so many of them.
+func jointCandidates(model string, shapes []sweep.Shape, batches []int, expected []float64, count int, noise Noise) ([]Candidate, error) {
 	at := func(i int, factor float64, w fit.Work) (float64, error) {
 		var terms []fit.Term
-		for k, name := range fit.TermNames(fit.Iteration3) {
+		for k, name := range fit.TermNames(model) {
 			value := expected[k]
 			if k == i {
 				value *= factor
 			}
 			terms = append(terms, fit.Term{Name: name, Parameter: fit.Parameter{Value: value}})
 		}
-		m, err := fit.Restore(fit.Iteration3, terms, nil, fit.Range{}, fit.Spread{})
+		m, err := fit.Restore(model, terms, nil, fit.Range{}, fit.Spread{})
 		if err != nil {
 			return 0, err
 		}
@@ -100,11 +106,8 @@ func Iteration3(shapes []sweep.Shape, batches []int, expected [3]float64, noise 
 	var cs []Candidate
 	for _, shape := range shapes {
 		for _, b := range batches {
-			if b == 1 {
-				continue // the fit leaves it out
-			}
 			w := fit.Work{Batch: float64(b), PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens)}
-			slope := make([]float64, len(expected))
+			slope := make([]float64, count)
 			for i := range slope {
 				const step = 1e-4
 				up, err := at(i, 1+step, w)

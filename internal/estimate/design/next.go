@@ -50,7 +50,7 @@ const (
 	LongestPoint = 600.0 // seconds, where nobody says
 	leastSeconds = 12.0
 	leastBlocks  = 9.0  // requests one after another in a stream's window: five blocks, and some are cut off
-	firstSeconds = 12.0 // of a point before anything is known of the server
+	FirstSeconds = 12.0 // of a point before anything is known of the server
 	aim          = 0.98
 	fewestPoints = 8
 )
@@ -156,7 +156,7 @@ func (w Wish) first() Decision {
 	add := func(batch int) {
 		n := float64(batch)
 		request := (expected[2] + expected[3]*float64(w.Shape.PromptTokens)*n + float64(w.Shape.OutputTokens)*(expected[0]+expected[1]*n)) / 1000
-		seconds := math.Ceil(min(w.MaxSeconds, max(firstSeconds, leastBlocks*request)))
+		seconds := math.Ceil(min(w.MaxSeconds, max(FirstSeconds, leastBlocks*request)))
 		d.Runs = append(d.Runs, Run{batch, seconds})
 		cost += seconds + 2*request + w.Overhead
 	}

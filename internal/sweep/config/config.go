@@ -34,9 +34,11 @@ type Config struct {
 	TargetURL     string        `json:"target-url,omitempty"` // {accelerator} stands for the accelerator's slug
 	Shapes        []Shape       `json:"shapes,omitempty"`
 	BatchSizes    []int         `json:"batch-sizes,omitempty"`
-	MaxSeconds    int           `json:"max-seconds"`            // length of a point; 0: MaxRequests limits it
-	MaxRequests   int           `json:"max-requests,omitempty"` // requests of a point; 0: MaxSeconds limits it
-	MaxNumSeqs    int           `json:"max-num-seqs,omitempty"` // of every server; 0: not known
+	MaxSeconds    int           `json:"max-seconds"`             // length of a point; 0: MaxRequests limits it
+	MaxRequests   int           `json:"max-requests,omitempty"`  // requests of a point; 0: MaxSeconds limits it
+	MaxNumSeqs    int           `json:"max-num-seqs,omitempty"`  // of every server; 0: not known
+	MaxModelLen   int           `json:"max-model-len,omitempty"` // of every server, tokens of a prompt and its answer; 0: not known
+	ShapesAuto    bool          `json:"-"`                       // the shapes are to be chosen, by what the servers take; written as shapes: auto
 	Driver        string        `json:"driver,omitempty"`
 	Tokenizer     string        `json:"tokenizer,omitempty"`       // for guidellm; empty: the model's own
 	Method        string        `json:"method,omitempty"`          // of the estimate: wls or two-point

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"wfgen.dev/internal/redact"
+	"wfgen.dev/internal/sweep"
 )
 
 // Schema is the JSON Schema of the configuration file.
@@ -86,6 +87,11 @@ func parse(path string, data []byte) (Config, error) {
 		}
 	} else if err != nil {
 		return c, err
+	}
+	if fields["shapes"] == sweep.Auto { // to be chosen
+
+		c.ShapesAuto = true
+		delete(fields, "shapes")
 	}
 	rest, err := json.Marshal(fields)
 	if err != nil {

@@ -56,6 +56,7 @@ func (c Config) Validate() error {
 		m.add("method: %q is neither %s nor %s", c.Method, sweep.WLS, sweep.TwoPoint)
 	}
 	c.checkPrecision(&m)
+	c.checkLengths(&m)
 	if c.Method == sweep.TwoPoint && len(c.BatchSizes) == 1 {
 		m.add("method: two-point needs two batch sizes, found %d alone", c.BatchSizes[0])
 	}
@@ -91,6 +92,18 @@ func (c Config) Validate() error {
 		c.checkServersDiffer(&m)
 	}
 	return errors.Join(m...)
+}
+
+// checkLengths refuses shapes that the servers do not take.
+func (c Config) checkLengths(m *mistakes) {
+	if c.MaxModelLen < 0 {
+		m.add("max-model-len: %d is negative", c.MaxModelLen)
+	}
+	for _, s := range c.Shapes {
+		if need := s.PromptTokens + s.OutputTokens; c.MaxModelLen > 0 && need > c.MaxModelLen {
+			m.add("shapes: %s needs %d tokens, above max-model-len %d; leave it out, or start the servers with more", s, need, c.MaxModelLen)
+		}
+	}
 }
 
 // checkPrecision refuses what does not go with rounds of points.

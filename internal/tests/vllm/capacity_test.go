@@ -51,8 +51,13 @@ func TestCapacity(t *testing.T) {
 // simulatedServer starts a server that works as an engine does, slow enough for a machine that has other work to do.
 func simulatedServer(t *testing.T, w *world) (url string) {
 	t.Helper()
-	c := exec.Command(w.step, "simulate", "--listen=127.0.0.1:0", "--model="+model, "--latency=engine", "--base=30", "--seq=2.5", "--ctx=5e-4", "--pre=0.2", "--pre2=0",
-		"--jitter=0.05", "--max-num-seqs="+strconv.Itoa(maxNumSeqs), "--max-model-len="+strconv.Itoa(maxModelLen))
+	return simulatedBy(t, w, "--latency=engine", "--base=30", "--seq=2.5", "--ctx=5e-4", "--pre=0.2", "--pre2=0", "--jitter=0.05")
+}
+
+// simulatedBy starts a simulated server of that law, with the limits of the real one.
+func simulatedBy(t *testing.T, w *world, law ...string) (url string) {
+	t.Helper()
+	c := exec.Command(w.step, append([]string{"simulate", "--listen=127.0.0.1:0", "--model=" + model, "--max-num-seqs=" + strconv.Itoa(maxNumSeqs), "--max-model-len=" + strconv.Itoa(maxModelLen)}, law...)...)
 	stdout, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
