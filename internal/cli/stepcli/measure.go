@@ -119,6 +119,9 @@ func measure(c *cli.Context) error {
 	if len(failed) > 0 {
 		return exit.Errorf(exit.Code(failed[0]), "%d of %d reports could not be read", len(failed), c.NArg())
 	}
+	if len(all) == 0 {
+		return exit.Errorf(exit.Refused, "no report in %s: in a directory files of JSON, CSV and YAML are looked at; give an HTML page by its own name", strings.Join(c.Args().Slice(), ", "))
+	}
 	if len(usable) == 0 {
 		return exit.Errorf(exit.Refused, "no usable measurement in %s; the reasons are above", strings.Join(c.Args().Slice(), ", "))
 	}

@@ -172,6 +172,7 @@ func TestMeasureRefuses(t *testing.T) {
 		"stdin twice":   {[]string{"-", "-"}, "", exit.Usage, []string{"stdin is given twice"}},
 		"no file":       {[]string{"/nowhere/r.json"}, "", exit.Usage, []string{"/nowhere/r.json"}},
 		"one of many":   {[]string{"/nowhere/r.json", example}, "", exit.Usage, []string{"/nowhere/r.json", "1 of 2 reports could not be read"}},
+		"no report":     {[]string{t.TempDir()}, "", exit.Refused, []string{"no report in"}},
 		"empty":         {[]string{"-"}, " \n", exit.Refused, []string{"stdin: is empty"}},
 		"no tokens":     {[]string{notoken}, "", exit.Refused, []string{"successful without an output token x6", "no usable measurement"}},
 		"console log":   {[]string{reports + "v0.3.1-console.log"}, "", exit.Refused, []string{"--from-log"}},
