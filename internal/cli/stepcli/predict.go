@@ -100,6 +100,9 @@ func runPredict(c *cli.Context) error {
 		}
 		fmt.Fprintf(c.App.ErrWriter, "EXTRAPOLATED: %s\n", strings.Join(beyond, "; "))
 	}
+	if j.LeftOutErrorPercent == nil && !slices.ContainsFunc(j.Linear4, func(l parameters.Implied) bool { return l.Shape == shape }) {
+		fmt.Fprintf(c.App.ErrWriter, "warning: how far %s is off a shape that it has not seen is not known, and not in the intervals: none of its %d shapes can be left out of it; measure one more\n", j.Fit, j.Shapes)
+	}
 	itl, ttft := model.Predict(w)
 	ofITL, ofTTFT := model.Interval(w, 0)
 	fmt.Fprintf(c.App.Writer, "%s of %s on %s, %s tokens, batch %v: ITL %s, TTFT %s\n", j.Fit, j.Model, j.Accelerator, shape, batch, between(itl, ofITL), between(ttft, ofTTFT))
