@@ -142,9 +142,16 @@ func Next(points []Measured, w Wish) Decision {
 		d.Why = precision.Budget
 		if len(w.candidates(points, w.server(points, d.line))) == 0 {
 			d.Why, d.Detail = precision.Refused, "no batch size is left that could be used"
+		} else if d.reached() {
+			d.Detail = tooFew(len(points))
 		}
 	}
 	return d
+}
+
+// tooFew says why intervals that are narrow enough do not end a sweep.
+func tooFew(points int) string {
+	return fmt.Sprintf("%d points are too few to tell that from chance: %d are needed", points, fewestPoints)
 }
 
 // first is the first round.
@@ -169,7 +176,7 @@ func (w Wish) first() Decision {
 	}
 	if cost > w.Left {
 		d.Why, d.Runs = precision.Budget, nil
-		d.Detail = fmt.Sprintf("the first round alone takes about %.1f GPU-minutes", cost/60)
+		d.Detail = fmt.Sprintf("the first round alone keeps the server for about %.1f minutes", cost/60)
 	}
 	return d
 }

@@ -85,6 +85,11 @@ func TestNext(t *testing.T) {
 			t.Errorf("%s: %q, %d runs, %s", c.name, d.Why, len(d.Runs), d.Describe())
 		}
 	}
+	few := w
+	few.Goals, few.Left = wish(t, "alpha=20%,beta=50%").Goals, 10
+	if d := Next(round(0.0005, 1, 8, 64, 32, 4, 1), few); d.Why != precision.Budget || !strings.Contains(d.Describe(), "6 points are too few to tell that from chance: 8 are needed") {
+		t.Errorf("%q, %s", d.Why, d.Describe())
+	}
 	if text := Next(measured, w).Describe(); !strings.Contains(text, "beta ±") || !strings.Contains(text, "wanted ±2 %") {
 		t.Error(text)
 	}
