@@ -101,7 +101,7 @@ func fromEnvironment() (endpoint string, o *minio.Options, err error) {
 		}
 		transport.TLSClientConfig.RootCAs = roots
 	}
-	o.Transport = transport
+	o.Transport = brief{transport}
 	return endpoint, o, nil
 }
 

@@ -667,3 +667,18 @@ func TestListingsAreBounded(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What answers without end at the endpoint fills no memory, and is not asked again.
+func TestAnswersAreBounded(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text := bytes.Repeat([]byte("x"), 1<<20)
+		for err := error(nil); err == nil; { // until the client has gone
+			_, err = w.Write(text)
+		}
+	}))
+	defer func() { server.CloseClientConnections(); server.Close() }()
+	environment(t, map[string]string{"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "for-the-test-alone", "AWS_REGION": "us-east-1"})
+	if _, err := open(t, "s3://results/x", time.Second).List(t.Context(), ""); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "which no object store gives") {
+		t.Errorf("code %d: %v", exit.Code(err), err)
+	}
+}
