@@ -79,6 +79,9 @@ func TestDocumentedCommands(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "examples"))); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.CopyFS(filepath.Join(dir, "docs", "h100"), os.DirFS(filepath.Join(root, "docs", "h100"))); err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(dir)
 	results(t, root, dir)
 	run, judged := 0, 0
