@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"wfgen.dev/internal/run/exit"
 )
 
 // Another value than the default for each flag, under which what a command writes must
@@ -143,6 +145,28 @@ func TestTargetsOfARun(t *testing.T) {
 		err := app.Run(append([]string{"wfgen", "run", "--config", file}, test.flags...))
 		if (err != nil) != (test.targets == nil) || !slices.Equal(got, test.targets) {
 			t.Errorf("%q: targets %q, %v; want %q", test.flags, got, err, test.targets)
+		}
+	}
+}
+
+// Whatever is given to a flag, it is refused in words, or nothing that it says is obeyed by
+// a terminal, by Argo or by the kubelet.
+func TestHostileValues(t *testing.T) {
+	t.Parallel()
+	for _, f := range append(sweepFlags(), clusterFlags()...) {
+		name := f.Names()[0]
+		if _, isBool := f.(*cli.BoolFlag); isBool || name == "output" {
+			continue
+		}
+		for _, value := range []string{"NaN\x1b[31m$(STEP_API_KEY){{x}}", "-1"} {
+			var out, words bytes.Buffer
+			code := Run(t.Context(), []string{"--accelerators=A100", "--deploy", "--" + name + "=" + value}, nil, &out, &words)
+			if code != exit.Done && code != exit.Usage {
+				t.Errorf("--%s %q: exit %d: %s", name, value, code, &words)
+			}
+			if text := out.String() + words.String(); strings.Contains(text, "\x1b") || strings.Contains(out.String(), "$(STEP_API_KEY)") || strings.Contains(out.String(), "{{x}}") {
+				t.Errorf("--%s %q is in what is written", name, value)
+			}
 		}
 	}
 }
