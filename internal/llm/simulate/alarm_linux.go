@@ -8,25 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// alarm wakes one goroutine at given times, late by some tens of microseconds.
+// timerfd is an alarm that is late by some tens of microseconds.
 // The runtime's own timers end up as the time-out of epoll_wait, which counts
 // whole milliseconds: a tenth of a token gap. A timerfd is a file that becomes
 // readable when its time comes, and epoll reports that at once.
-type alarm struct {
+type timerfd struct {
 	start  time.Time
 	offset int64 // of start on the kernel's monotonic clock, ns
 	file   *os.File
 	fd     int
 }
 
-func newAlarm() (*alarm, error) {
+func newAlarm() (alarm, error) {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("timerfd_create", err)
 	}
 	// start is read first, so that the alarm is late rather than early by what
 	// lies between the two readings.
-	a := &alarm{fd: fd, file: os.NewFile(uintptr(fd), "timerfd"), start: time.Now()}
+	a := &timerfd{fd: fd, file: os.NewFile(uintptr(fd), "timerfd"), start: time.Now()}
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return nil, errors.Join(os.NewSyscallError("clock_gettime", err), a.file.Close())
@@ -35,12 +35,9 @@ func newAlarm() (*alarm, error) {
 	return a, nil
 }
 
-// now is the time since the alarm was made.
-func (a *alarm) now() time.Duration { return time.Since(a.start) }
+func (a *timerfd) now() time.Duration { return time.Since(a.start) }
 
-// set makes the alarm ring once, at the given time, instead of at any time set
-// before. It must not be called after close.
-func (a *alarm) set(at time.Duration) {
+func (a *timerfd) set(at time.Duration) {
 	// Zero would switch the timer off.
 	value := unix.ItimerSpec{Value: unix.NsecToTimespec(max(a.offset+int64(at), 1))}
 	if err := unix.TimerfdSettime(a.fd, unix.TFD_TIMER_ABSTIME, &value, nil); err != nil {
@@ -48,11 +45,10 @@ func (a *alarm) set(at time.Duration) {
 	}
 }
 
-// wait blocks until the alarm rings, or until it is closed: then it is false.
-func (a *alarm) wait() bool {
+func (a *timerfd) wait() bool {
 	var expirations [8]byte
 	_, err := a.file.Read(expirations[:])
 	return err == nil
 }
 
-func (a *alarm) close() { _ = a.file.Close() }
+func (a *timerfd) close() { _ = a.file.Close() }

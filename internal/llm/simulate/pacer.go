@@ -7,7 +7,7 @@ import (
 
 // pacer runs a scheduler on the real clock.
 type pacer struct {
-	alarm *alarm
+	alarm alarm
 
 	mu        sync.Mutex
 	scheduler scheduler
@@ -17,15 +17,11 @@ type pacer struct {
 	stopped chan struct{} // closed when run has returned
 }
 
-// startPacer takes the scheduler over and runs it until stop.
-func startPacer(s scheduler) (*pacer, error) {
-	a, err := newAlarm()
-	if err != nil {
-		return nil, err
-	}
+// startPacer takes the scheduler and the alarm over and runs them until stop.
+func startPacer(a alarm, s scheduler) *pacer {
 	p := &pacer{alarm: a, scheduler: s, stopped: make(chan struct{})}
 	go p.run()
-	return p, nil
+	return p
 }
 
 // run advances the scheduler whenever the alarm rings. All tokens due at that

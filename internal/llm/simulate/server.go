@@ -28,18 +28,26 @@ type Server struct {
 
 // New starts a server; zeros of config that have a default get it. The error
 // holds every mistake of config.
-func New(config Config) (*Server, error) {
+func New(config Config) (*Server, error) { return open(config, newAlarm) }
+
+// NewVirtual is New in the virtual time of testing/synctest, which knows the runtime's
+// timers and no others.
+func NewVirtual(config Config) (*Server, error) {
+	return open(config, func() (alarm, error) { return newTimer(), nil })
+}
+
+func open(config Config, newAlarm func() (alarm, error)) (*Server, error) {
 	config = config.WithDefaults()
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	s := &Server{config: config, created: time.Now().Unix(), ready: config.StartDelay, closed: make(chan struct{})}
 	s.metrics = newMetrics(config, func() (int, int, int) { return s.pacer.load() })
-	var err error
-	s.pacer, err = startPacer(newScheduler(config, func(tokens int) { s.metrics.iteration.Observe(float64(tokens)) }))
+	a, err := newAlarm()
 	if err != nil {
 		return nil, fmt.Errorf("start the clock: %w", err)
 	}
+	s.pacer = startPacer(a, newScheduler(config, func(tokens int) { s.metrics.iteration.Observe(float64(tokens)) }))
 	s.handler = s.routes()
 	return s, nil
 }

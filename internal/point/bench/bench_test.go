@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
 	"math"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -17,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wfgen.dev/internal/llm/simulate"
@@ -28,20 +25,32 @@ import (
 	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/tests/pipes"
 )
 
-// law is so slow that a busy machine does not decide what is measured.
+func TestMain(m *testing.M) {
+	pipes.Lay()
+	os.Exit(m.Run())
+}
+
+// virtually runs a test in virtual time, in which servers answer exactly when their law
+// says and seconds of load take none.
+func virtually(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, test)
+}
+
 func law() simulate.Config {
 	return simulate.Config{Model: "m", Alpha: 16, Beta: 1, Gamma: 40, Delta: 0.1, MaxNumSeqs: 4, MaxModelLen: 256}
 }
 
-// lawful says whether a latency can be one of the law's: a busy machine makes it late,
-// nothing makes it early.
-func lawful(ms, law float64) bool { return ms > 0.9*law && ms < 2*law }
+// lawful says whether a latency is the law's.
+func lawful(ms, law float64) bool { return math.Abs(ms/law-1) < 0.02 }
 
 func handler(t *testing.T, cfg simulate.Config) http.Handler {
 	t.Helper()
-	s, err := simulate.New(cfg)
+	s, err := simulate.NewVirtual(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +60,7 @@ func handler(t *testing.T, cfg simulate.Config) http.Handler {
 
 func serve(t *testing.T, h http.Handler) string {
 	t.Helper()
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	return s.URL
+	return pipes.Serve(t, h).URL
 }
 
 func options(target string) Options {
@@ -97,208 +104,209 @@ func exists(dir, name string) bool {
 }
 
 func TestRunKeepsBothWitnesses(t *testing.T) {
-	t.Parallel()
-	o := options(serve(t, handler(t, law())))
-	o.ProgressFile = filepath.Join(t.TempDir(), "progress")
-	dir, m, err := run(t, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{
-		layout.Measurement, "reports/throughput.json", "reports/throughput-log.txt", "reports/throughput-server.json",
-		"outputs/itl", "outputs/ttft", "outputs/batch", "outputs/requests",
-	} {
-		if !exists(dir, name) {
-			t.Errorf("%s was not written", name)
+	virtually(t, func(t *testing.T) {
+		o := options(serve(t, handler(t, law())))
+		o.ProgressFile = filepath.Join(t.TempDir(), "progress")
+		dir, m, err := run(t, o)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	f, err := os.Open(filepath.Join(dir, layout.Measurement))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	written, err := measurement.Decode(f, layout.Measurement)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if written.Server == nil || written.Server.Requests != written.Client.Requests {
-		t.Fatalf("server %+v, client %+v", written.Server, written.Client)
-	}
-	if written.Taken.ITL.From != measurement.Client || written.Taken.TTFT.From != measurement.Server {
-		t.Errorf("ITL from %s, TTFT from %s", written.Taken.ITL.From, written.Taken.TTFT.From)
-	}
-	if !lawful(written.Taken.ITL.MS, 20) || !lawful(written.Taken.TTFT.MS, 56) {
-		t.Errorf("ITL %.2f, TTFT %.2f ms; the law says 20 and 56", written.Taken.ITL.MS, written.Taken.TTFT.MS)
-	}
-	if m.OverheadSeconds <= 0 || m.Provenance.Target == "" || m.Provenance.MaxModelLen != 256 || m.Driver.Name != sweep.Native {
-		t.Errorf("overhead %v, provenance %+v, driver %+v", m.OverheadSeconds, m.Provenance, m.Driver)
-	}
-	again := readAgain(t, filepath.Join(dir, "reports/throughput.json"))
-	if !reflect.DeepEqual(again.Server, written.Server) || !reflect.DeepEqual(again.Taken, written.Taken) {
-		t.Errorf("read again from its report: %+v of %+v, was %+v of %+v", again.Taken, again.Server, written.Taken, written.Server)
-	}
-	if progress, err := os.ReadFile(o.ProgressFile); err != nil || !strings.Contains(string(progress), "/2") {
-		t.Errorf("progress %q, %v", progress, err)
-	}
+		for _, name := range []string{
+			layout.Measurement, "reports/throughput.json", "reports/throughput-log.txt", "reports/throughput-server.json",
+			"outputs/itl", "outputs/ttft", "outputs/batch", "outputs/requests",
+		} {
+			if !exists(dir, name) {
+				t.Errorf("%s was not written", name)
+			}
+		}
+		f, err := os.Open(filepath.Join(dir, layout.Measurement))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		written, err := measurement.Decode(f, layout.Measurement)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if written.Server == nil || written.Server.Requests != written.Client.Requests {
+			t.Fatalf("server %+v, client %+v", written.Server, written.Client)
+		}
+		if written.Taken.ITL.From != measurement.Client || written.Taken.TTFT.From != measurement.Server {
+			t.Errorf("ITL from %s, TTFT from %s", written.Taken.ITL.From, written.Taken.TTFT.From)
+		}
+		if !lawful(written.Taken.ITL.MS, 20) || !lawful(written.Taken.TTFT.MS, 56) {
+			t.Errorf("ITL %.2f, TTFT %.2f ms; the law says 20 and 56", written.Taken.ITL.MS, written.Taken.TTFT.MS)
+		}
+		if m.OverheadSeconds <= 0 || m.Provenance.Target == "" || m.Provenance.MaxModelLen != 256 || m.Driver.Name != sweep.Native {
+			t.Errorf("overhead %v, provenance %+v, driver %+v", m.OverheadSeconds, m.Provenance, m.Driver)
+		}
+		again := readAgain(t, filepath.Join(dir, "reports/throughput.json"))
+		if !reflect.DeepEqual(again.Server, written.Server) || !reflect.DeepEqual(again.Taken, written.Taken) {
+			t.Errorf("read again from its report: %+v of %+v, was %+v of %+v", again.Taken, again.Server, written.Taken, written.Server)
+		}
+		if progress, err := os.ReadFile(o.ProgressFile); err != nil || !strings.Contains(string(progress), "/2") {
+			t.Errorf("progress %q, %v", progress, err)
+		}
+	})
 }
 
 func TestAServerWithoutMetricsIsMeasuredByTheClientAlone(t *testing.T) {
-	t.Parallel()
-	cfg := law()
-	cfg.NoMetrics = true
-	o := options(serve(t, handler(t, cfg)))
-	o.Probe, o.ProbeSeconds = native.Driver{}, 1
-	dir, m, err := run(t, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.Server != nil || m.Taken.TTFT.From != measurement.Client || !strings.Contains(strings.Join(m.Notes, "\n"), "no server witness") {
-		t.Errorf("server %v, TTFT from %s, notes %q", m.Server, m.Taken.TTFT.From, m.Notes)
-	}
-	if m.Probe != nil || exists(dir, "reports/throughput-probe.json") {
-		t.Error("the native driver was probed by itself")
-	}
+	virtually(t, func(t *testing.T) {
+		cfg := law()
+		cfg.NoMetrics = true
+		o := options(serve(t, handler(t, cfg)))
+		o.Probe, o.ProbeSeconds = native.Driver{}, 1
+		dir, m, err := run(t, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Server != nil || m.Taken.TTFT.From != measurement.Client || !strings.Contains(strings.Join(m.Notes, "\n"), "no server witness") {
+			t.Errorf("server %v, TTFT from %s, notes %q", m.Server, m.Taken.TTFT.From, m.Notes)
+		}
+		if m.Probe != nil || exists(dir, "reports/throughput-probe.json") {
+			t.Error("the native driver was probed by itself")
+		}
+	})
 }
 
-// late makes the load of the native driver through a proxy that holds every request
-// back, as a load generator does that lacks CPU.
+// late makes the load of the native driver and holds every request back, as a load
+// generator does that lacks CPU.
 type late struct {
 	native.Driver
-	by time.Duration
+	t      *testing.T
+	server http.Handler
+	by     time.Duration
 }
 
 func (late) Name() string { return sweep.Guidellm }
 
 func (l late) Run(ctx context.Context, o driver.Options) error {
-	target, err := url.Parse(o.Target)
-	if err != nil {
-		return err
-	}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.ErrorLog = log.New(io.Discard, "", 0) // of streams that are cut at the end
-	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	o.Target = serve(l.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(l.by)
-		proxy.ServeHTTP(w, r)
+		l.server.ServeHTTP(w, r)
 	}))
-	defer slow.Close()
-	o.Target = slow.URL
 	return l.Driver.Run(ctx, o)
 }
 
 // Where the server does not tell, a short run of the native driver says what TTFT
 // is without the client's own delay.
 func TestAProbeTellsTTFTWhereTheServerDoesNot(t *testing.T) {
-	t.Parallel()
-	bench := func(cfg simulate.Config, seconds float64) (dir string, m measurement.Measurement) {
-		o := options(serve(t, handler(t, cfg)))
-		o.Probe, o.ProbeSeconds = native.Driver{Tool: "test"}, seconds
-		dir = t.TempDir()
-		out, err := store.New(t.Context(), dir)
-		if err != nil {
-			t.Fatal(err)
+	virtually(t, func(t *testing.T) {
+		bench := func(cfg simulate.Config, seconds float64) (dir string, m measurement.Measurement) {
+			h := handler(t, cfg)
+			o := options(serve(t, h))
+			o.Probe, o.ProbeSeconds = native.Driver{Tool: "test"}, seconds
+			dir = t.TempDir()
+			out, err := store.New(t.Context(), dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, err = Run(t.Context(), late{t: t, server: h, by: 45 * time.Millisecond}, out, o); err != nil {
+				t.Fatal(err)
+			}
+			return dir, m
 		}
-		if m, err = Run(t.Context(), late{by: 45 * time.Millisecond}, out, o); err != nil {
-			t.Fatal(err)
+		blind := law()
+		blind.NoMetrics = true
+
+		dir, m := bench(blind, 1)
+		if m.Taken.TTFT.From != measurement.Probe || m.Taken.ITL.From != measurement.Client {
+			t.Errorf("TTFT from %s, ITL from %s; probe %+v, warnings %q", m.Taken.TTFT.From, m.Taken.ITL.From, m.Probe, m.Taken.Warnings)
 		}
-		return dir, m
-	}
-	blind := law()
-	blind.NoMetrics = true
+		if !lawful(m.Taken.TTFT.MS, 56) || *m.Taken.TTFTDifferencePercent < 20 {
+			t.Errorf("TTFT %.2f ms, the law says 56; the client's is %+.0f %% off, want +80", m.Taken.TTFT.MS, *m.Taken.TTFTDifferencePercent)
+		}
+		if !exists(dir, "reports/throughput-probe.json") {
+			t.Error("the probe's report is not kept")
+		}
+		if m.OverheadSeconds < 1 {
+			t.Errorf("overhead of %.2f s: without the second of the probe", m.OverheadSeconds)
+		}
+		if client := m.Weigh(measurement.Client, measurement.Auto); !strings.Contains(strings.Join(client.Warnings, " "), "off the probe's") {
+			t.Errorf("the client's TTFT is taken with the warnings %q", client.Warnings)
+		}
 
-	dir, m := bench(blind, 1)
-	if m.Taken.TTFT.From != measurement.Probe || m.Taken.ITL.From != measurement.Client {
-		t.Errorf("TTFT from %s, ITL from %s; probe %+v, warnings %q", m.Taken.TTFT.From, m.Taken.ITL.From, m.Probe, m.Taken.Warnings)
-	}
-	if !lawful(m.Taken.TTFT.MS, 56) || *m.Taken.TTFTDifferencePercent < 20 {
-		t.Errorf("TTFT %.2f ms, the law says 56; the client's is %+.0f %% off, want +80", m.Taken.TTFT.MS, *m.Taken.TTFTDifferencePercent)
-	}
-	if !exists(dir, "reports/throughput-probe.json") {
-		t.Error("the probe's report is not kept")
-	}
-	if m.OverheadSeconds < 1 {
-		t.Errorf("overhead of %.2f s: without the second of the probe", m.OverheadSeconds)
-	}
-	if client := m.Weigh(measurement.Client, measurement.Auto); !strings.Contains(strings.Join(client.Warnings, " "), "off the probe's") {
-		t.Errorf("the client's TTFT is taken with the warnings %q", client.Warnings)
-	}
-
-	if _, m := bench(blind, 0); m.Probe != nil || m.Taken.TTFT.From != measurement.Client {
-		t.Errorf("probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
-	}
-	if _, m := bench(law(), 1); m.Probe != nil || m.Taken.TTFT.From != measurement.Server {
-		t.Errorf("a server that tells TTFT: probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
-	}
+		if _, m := bench(blind, 0); m.Probe != nil || m.Taken.TTFT.From != measurement.Client {
+			t.Errorf("probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
+		}
+		if _, m := bench(law(), 1); m.Probe != nil || m.Taken.TTFT.From != measurement.Server {
+			t.Errorf("a server that tells TTFT: probe %v, TTFT from %s", m.Probe, m.Taken.TTFT.From)
+		}
+	})
 }
 
 // Above what the server runs at once requests queue: the point is good for ITL
 // and void for TTFT, whether or not anyone knew the limit.
 func TestAQueueVoidsTTFT(t *testing.T) {
-	t.Parallel()
-	o := options(serve(t, handler(t, law())))
-	o.BatchSize = 8
-	dir, m, err := run(t, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(m.Taken.VoidTTFT) == 0 || len(m.Taken.Void) > 0 {
-		t.Errorf("void %q, void for TTFT %q", m.Taken.Void, m.Taken.VoidTTFT)
-	}
-	if again := readAgain(t, filepath.Join(dir, "reports/throughput.json")); !slices.Equal(again.Taken.VoidTTFT, m.Taken.VoidTTFT) {
-		t.Errorf("read again, void for TTFT %q", again.Taken.VoidTTFT)
-	}
-	for name, shown := range map[string]bool{"itl": true, "ttft": false} {
-		value, err := os.ReadFile(filepath.Join(dir, "outputs", name))
-		if err != nil || strings.TrimSpace(string(value)) != "" != shown {
-			t.Errorf("outputs/%s holds %q, %v", name, value, err)
+	virtually(t, func(t *testing.T) {
+		o := options(serve(t, handler(t, law())))
+		o.BatchSize = 8
+		dir, m, err := run(t, o)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if math.Abs(m.Taken.Batch-4) > 0.5 {
-		t.Errorf("measured batch %.2f of a server that runs 4 at once", m.Taken.Batch)
-	}
+		if len(m.Taken.VoidTTFT) == 0 || len(m.Taken.Void) > 0 {
+			t.Errorf("void %q, void for TTFT %q", m.Taken.Void, m.Taken.VoidTTFT)
+		}
+		if again := readAgain(t, filepath.Join(dir, "reports/throughput.json")); !slices.Equal(again.Taken.VoidTTFT, m.Taken.VoidTTFT) {
+			t.Errorf("read again, void for TTFT %q", again.Taken.VoidTTFT)
+		}
+		for name, shown := range map[string]bool{"itl": true, "ttft": false} {
+			value, err := os.ReadFile(filepath.Join(dir, "outputs", name))
+			if err != nil || strings.TrimSpace(string(value)) != "" != shown {
+				t.Errorf("outputs/%s holds %q, %v", name, value, err)
+			}
+		}
+		if math.Abs(m.Taken.Batch-4) > 0.5 {
+			t.Errorf("measured batch %.2f of a server that runs 4 at once", m.Taken.Batch)
+		}
+	})
 }
 
 // A server that is lost before the end of a point may come back: the point is to
 // be tried again, however much of it was answered.
 func TestALostServerIsAskedAgainLater(t *testing.T) {
-	t.Parallel()
-	h := handler(t, law())
-	s := httptest.NewServer(h)
-	time.AfterFunc(1500*time.Millisecond, func() {
-		s.CloseClientConnections()
-		s.Close()
+	virtually(t, func(t *testing.T) {
+		h := handler(t, law())
+		s := pipes.Serve(t, h)
+		time.AfterFunc(1500*time.Millisecond, func() {
+			s.CloseClientConnections()
+			s.Close()
+		})
+		o := options(s.URL)
+		o.MaxSeconds = 1.6
+		_, _, err := run(t, o)
+		if exit.Code(err) != exit.TryAgain {
+			t.Errorf("exit %d, %v", exit.Code(err), err)
+		}
 	})
-	o := options(s.URL)
-	o.MaxSeconds = 1.6
-	_, _, err := run(t, o)
-	if exit.Code(err) != exit.TryAgain {
-		t.Errorf("exit %d, %v", exit.Code(err), err)
-	}
 }
 
 // A server that begins again in the middle is soon back, and what was measured at
 // it is wrong all the same.
 func TestARestartedServerIsMeasuredAgain(t *testing.T) {
-	t.Parallel()
-	var now atomic.Pointer[http.Handler]
-	start := func() { h := handler(t, law()); now.Store(&h) }
-	start()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*now.Load()).ServeHTTP(w, r) }))
-	t.Cleanup(s.Close)
-	o := options(s.URL)
-	time.AfterFunc(1200*time.Millisecond, func() {
+	virtually(t, func(t *testing.T) {
+		var now atomic.Pointer[http.Handler]
+		start := func() { h := handler(t, law()); now.Store(&h) }
 		start()
-		s.CloseClientConnections()
+		s := pipes.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*now.Load()).ServeHTTP(w, r) }))
+		t.Cleanup(s.Close)
+		o := options(s.URL)
+		time.AfterFunc(1200*time.Millisecond, func() {
+			start()
+			s.CloseClientConnections()
+		})
+		dir, m, err := run(t, o)
+		if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "restarted") {
+			t.Errorf("exit %d, %v", exit.Code(err), err)
+		}
+		if !slices.Contains(m.Taken.Void, measurement.ServerRestarted) || !exists(dir, layout.Measurement) {
+			t.Errorf("void %q", m.Taken.Void)
+		}
+		if again := m.Weigh(measurement.Client, measurement.Auto); !slices.Contains(again.Void, measurement.ServerRestarted) {
+			t.Errorf("weighed again, void %q", again.Void)
+		}
 	})
-	dir, m, err := run(t, o)
-	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "restarted") {
-		t.Errorf("exit %d, %v", exit.Code(err), err)
-	}
-	if !slices.Contains(m.Taken.Void, measurement.ServerRestarted) || !exists(dir, layout.Measurement) {
-		t.Errorf("void %q", m.Taken.Void)
-	}
-	if again := m.Weigh(measurement.Client, measurement.Auto); !slices.Contains(again.Void, measurement.ServerRestarted) {
-		t.Errorf("weighed again, void %q", again.Void)
-	}
 }
 
 // stubborn is a driver that does not mind when its server is lost.
@@ -313,45 +321,47 @@ func (d stubborn) Run(ctx context.Context, o driver.Options) error {
 }
 
 func TestALostServerThatTheDriverDidNotMindIsAskedAgainLater(t *testing.T) {
-	t.Parallel()
-	cfg := law()
-	cfg.FailRate = 0.2
-	s := httptest.NewServer(handler(t, cfg))
-	o := options(s.URL)
-	dir := t.TempDir()
-	out, err := store.New(context.Background(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := Run(context.Background(), stubborn{lose: s.Close}, out, o)
-	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "the server went away") || !m.Partial {
-		t.Errorf("exit %d, %v, partial %v", exit.Code(err), err, m.Partial)
-	}
-	if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") {
-		t.Error("what was measured is taken for a whole measurement")
-	}
+	virtually(t, func(t *testing.T) {
+		cfg := law()
+		cfg.FailRate = 0.2
+		s := pipes.Serve(t, handler(t, cfg))
+		o := options(s.URL)
+		dir := t.TempDir()
+		out, err := store.New(context.Background(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := Run(context.Background(), stubborn{lose: s.Close}, out, o)
+		if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "the server went away") || !m.Partial {
+			t.Errorf("exit %d, %v, partial %v", exit.Code(err), err, m.Partial)
+		}
+		if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") {
+			t.Error("what was measured is taken for a whole measurement")
+		}
+	})
 }
 
 func TestAnotherClientIsNoticed(t *testing.T) {
-	t.Parallel()
-	target := serve(t, handler(t, law()))
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() {
-		o := options(target).Options
-		o.BatchSize, o.MaxSeconds, o.Report, o.Log, o.Deadline = 1, 60, filepath.Join(t.TempDir(), "other.json"), io.Discard, time.Minute
-		done <- native.Driver{}.Run(ctx, o)
-	}()
-	o := options(target)
-	o.BatchSize = 2
-	_, m, err := run(t, o)
-	cancel()
-	if err := <-done; err == nil {
-		t.Error("the other load was not interrupted")
-	}
-	if exit.Code(err) != exit.Refused || !strings.Contains(strings.Join(m.Taken.Void, " "), "somebody else") {
-		t.Errorf("exit %d, %v; void %q", exit.Code(err), err, m.Taken.Void)
-	}
+	virtually(t, func(t *testing.T) {
+		target := serve(t, handler(t, law()))
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() {
+			o := options(target).Options
+			o.BatchSize, o.MaxSeconds, o.Report, o.Log, o.Deadline = 1, 60, filepath.Join(t.TempDir(), "other.json"), io.Discard, time.Minute
+			done <- native.Driver{}.Run(ctx, o)
+		}()
+		o := options(target)
+		o.BatchSize = 2
+		_, m, err := run(t, o)
+		cancel()
+		if err := <-done; err == nil {
+			t.Error("the other load was not interrupted")
+		}
+		if exit.Code(err) != exit.Refused || !strings.Contains(strings.Join(m.Taken.Void, " "), "somebody else") {
+			t.Errorf("exit %d, %v; void %q", exit.Code(err), err, m.Taken.Void)
+		}
+	})
 }
 
 func TestWhatCannotWorkIsSaidBeforeAnyLoad(t *testing.T) {
@@ -381,23 +391,24 @@ func TestWhatCannotWorkIsSaidBeforeAnyLoad(t *testing.T) {
 }
 
 func TestInterruptionLeavesAPartialMeasurementThatNothingTakesForOne(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	out, err := store.New(context.Background(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	o := options(serve(t, handler(t, law())))
-	o.MaxSeconds = 60
-	_, err = Run(ctx, native.Driver{}, out, o)
-	if exit.Code(err) != exit.TryAgain || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("exit %d, %v", exit.Code(err), err)
-	}
-	if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") || !exists(dir, "reports/throughput.json") {
-		t.Error("want the partial measurement and the report, and no measurement")
-	}
+	virtually(t, func(t *testing.T) {
+		dir := t.TempDir()
+		out, err := store.New(context.Background(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		o := options(serve(t, handler(t, law())))
+		o.MaxSeconds = 60
+		_, err = Run(ctx, native.Driver{}, out, o)
+		if exit.Code(err) != exit.TryAgain || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("exit %d, %v", exit.Code(err), err)
+		}
+		if exists(dir, layout.Measurement) || !exists(dir, "measurement.partial.json") || !exists(dir, "reports/throughput.json") {
+			t.Error("want the partial measurement and the report, and no measurement")
+		}
+	})
 }
 
 // broken leaves a report in which nothing succeeded, as guidellm does with exit 0.

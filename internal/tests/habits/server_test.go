@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"wfgen.dev/internal/tests/pipes"
 )
 
 // What the servers do, whatever they say.
@@ -128,7 +130,7 @@ func (s *server) start(t *testing.T) string {
 		}
 		s.generate(w, r, false)
 	})
-	return listen(t, mux)
+	return pipes.Serve(t, mux).URL
 }
 
 // generate answers a prompt.
