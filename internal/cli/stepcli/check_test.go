@@ -1,31 +1,43 @@
 package stepcli
 
 import (
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"wfgen.dev/internal/estimate/capacity"
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/tests/pipes"
 )
+
+func TestMain(m *testing.M) {
+	pipes.Lay()
+	os.Exit(m.Run())
+}
 
 // A server that is faster than its parameters bears the claim.
 func TestCheck(t *testing.T) {
-	if testing.Short() {
-		t.Skip("loads a server for seconds")
-	}
 	from, out := swept(t, 0.02, "NVIDIA A100"), t.TempDir()
-	sim, err := simulate.New(simulate.Config{Model: "org/model", Alpha: 1, Gamma: 2})
+	synctest.Test(t, func(t *testing.T) { check(t, from, out) })
+	code, _, stderr := step("check", "--target", "x", "--model", "m", "--accelerator", "A100", "--slo", "x", "--max-seconds", "0", "--max-num-seqs", "-1", "--output", t.TempDir())
+	for _, want := range []string{"nothing to read", "--slo", "--max-seconds", "--max-num-seqs"} {
+		if code != exit.Usage || !strings.Contains(stderr, want) {
+			t.Errorf("code %d, %s", code, stderr)
+		}
+	}
+}
+
+func check(t *testing.T, from, out string) {
+	sim, err := simulate.NewVirtual(simulate.Config{Model: "org/model", Alpha: 1, Gamma: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer sim.Close()
-	server := httptest.NewServer(sim.Handler())
-	defer server.Close()
+	server := pipes.Serve(t, sim.Handler())
 	code, stdout, stderr := step("check", from+"/summary.json", "--target", server.URL, "--model", "org/model", "--accelerator", "A100",
 		"--slo", "itl=9ms", "--shapes", "128/128", "--max-seconds", "1", "--price", "2.5", "--output", out)
 	if code != 0 || !strings.Contains(stdout, "checked by a measurement: "+capacity.Held) {
@@ -43,12 +55,6 @@ func TestCheck(t *testing.T) {
 	for _, name := range []string{"capacity", "concurrency", "cost"} {
 		if text, err := os.ReadFile(filepath.Join(out, "outputs", name)); err != nil || len(text) == 0 {
 			t.Errorf("%s: %q, %v", name, text, err)
-		}
-	}
-	code, _, stderr = step("check", "--target", "x", "--model", "m", "--accelerator", "A100", "--slo", "x", "--max-seconds", "0", "--max-num-seqs", "-1", "--output", t.TempDir())
-	for _, want := range []string{"nothing to read", "--slo", "--max-seconds", "--max-num-seqs"} {
-		if code != exit.Usage || !strings.Contains(stderr, want) {
-			t.Errorf("code %d, %s", code, stderr)
 		}
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+	"github.com/minio/minio-go/v7"
 
 	"wfgen.dev/internal/redact"
 	"wfgen.dev/internal/run/exit"
@@ -116,6 +117,13 @@ func read(t *testing.T, s Store, key string) (string, error) {
 	defer r.Close()
 	text, err := io.ReadAll(r)
 	return string(text), err
+}
+
+// The client of buckets waits between its attempts; here a thousandth of it.
+func TestMain(m *testing.M) {
+	minio.DefaultRetryUnit /= 1000
+	minio.DefaultRetryCap /= 1000
+	os.Exit(m.Run())
 }
 
 func TestStore(t *testing.T) {

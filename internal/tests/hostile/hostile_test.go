@@ -36,6 +36,7 @@ import (
 	"wfgen.dev/internal/cli/wfgencli"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/run/store"
+	"wfgen.dev/internal/tests/waiting"
 )
 
 // programs holds links named step and wfgen to this test, which is then that program.
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 	case "wfgen":
 		clikit.Main(wfgencli.Run)
 	}
+	waiting.Together(8)
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "hostile-")
 		if err != nil {
@@ -357,6 +359,7 @@ func containers(t *testing.T, objects []byte) (all []corev1.Container) {
 
 // The second signal ends a program that waits for something else.
 func TestTheSecondSignalEnds(t *testing.T) {
+	t.Parallel()
 	for _, number := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if signal.Ignored(number) {
 			t.Logf("%v: ignored by who started this test (nohup), and so by what it starts: not tried", number)

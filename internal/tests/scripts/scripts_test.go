@@ -20,9 +20,11 @@ import (
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/cli/stepcli"
 	"wfgen.dev/internal/cli/wfgencli"
+	"wfgen.dev/internal/tests/waiting"
 )
 
 func TestMain(m *testing.M) {
+	waiting.Together(8)
 	testscript.Main(m, map[string]func(){
 		"step":  func() { clikit.Main(stepcli.Run) },
 		"wfgen": func() { clikit.Main(wfgencli.Run) },

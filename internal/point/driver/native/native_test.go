@@ -22,7 +22,13 @@ import (
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/tests/waiting"
 )
+
+func TestMain(m *testing.M) {
+	waiting.Together(6)
+	os.Exit(m.Run())
+}
 
 // law is quick enough for tests and slow enough that a busy machine does not
 // decide what is measured.
@@ -322,6 +328,7 @@ func TestInterruptionLeavesAReport(t *testing.T) {
 }
 
 func TestTheKeyIsNowhere(t *testing.T) {
+	t.Parallel()
 	cfg := law()
 	cfg.APIKey = "very-secret-key"
 	o := options(t, serve(t, cfg))

@@ -19,6 +19,7 @@ import (
 // Requests arrive as evenly as they are asked to, all are answered, and the report says how
 // they came.
 func TestOpenLoop(t *testing.T) {
+	t.Parallel()
 	sim, err := simulate.New(simulate.Config{Alpha: 1, Gamma: 2})
 	if err != nil {
 		t.Fatal(err)
