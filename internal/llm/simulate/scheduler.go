@@ -61,7 +61,7 @@ type sequence struct {
 	chunk       int           // tokens of the prompt in the running iteration, of batching
 	index       int           // in lawful's heap of running sequences, or one of those below
 
-	// Whoever waits for the tokens is told through one of these.
+	// Whoever waits for the tokens sets one of these, and is told through it.
 	wake     chan struct{}   // holds one signal that released has grown
 	released atomic.Int32    // tokens that the handler may deliver
 	ended    func(*sequence) // called with the last token, where there is no wake
@@ -77,7 +77,7 @@ func newSequence(prompt, output int, arrived time.Duration, f fate) *sequence {
 	return &sequence{
 		prompt: prompt, output: output, arrived: arrived,
 		stretch: f.prefills, random: f.latency,
-		index: waiting, wake: make(chan struct{}, 1),
+		index: waiting,
 	}
 }
 
@@ -90,7 +90,7 @@ func (q *sequence) release(at time.Duration) {
 	}
 	q.last = at
 	if q.wake == nil {
-		if q.made == q.output {
+		if q.made == q.output && q.ended != nil {
 			q.ended(q)
 		}
 		return

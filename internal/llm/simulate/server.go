@@ -249,7 +249,9 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 		}
 	}
 	answer := newResponse(s.config, q, chat, prompt, finish, f)
-	s.deliver(w, r, stream, newSequence(prompt, output, arrived, f), answer, asked, f)
+	tokens := newSequence(prompt, output, arrived, f)
+	tokens.wake = make(chan struct{}, 1)
+	s.deliver(w, r, stream, tokens, answer, asked, f)
 }
 
 // hang keeps a request until its client, or the server, has enough.

@@ -69,7 +69,7 @@ func Closed(c Config, l Loop) ([]record.Request, error) {
 		}
 		q := newSequence(l.PromptTokens, output, after, c.fate(number))
 		number++
-		q.wake, q.ended = nil, func(q *sequence) { ended = append(ended, q) }
+		q.ended = func(q *sequence) { ended = append(ended, q) }
 		at, _ := slices.BinarySearchFunc(idle, q.arrived+1, func(a *sequence, t time.Duration) int { return cmp.Compare(a.arrived, t) })
 		idle = slices.Insert(idle, at, q)
 	}
@@ -154,7 +154,7 @@ func Open(c Config, a Arrivals) ([]record.Request, error) {
 			output += chance.IntN(2*reach+1) - reach
 		}
 		q := newSequence(a.PromptTokens, output, arrival, c.fate(number))
-		q.wake, q.ended = nil, func(q *sequence) {
+		q.ended = func(q *sequence) {
 			rows = append(rows, q.row(record.Successful, q.last))
 		}
 		s.arrive(q)
