@@ -65,6 +65,9 @@ func TestChooseShapes(t *testing.T) {
 // A plan keeps its promise: of the sweeps that are made by it nine in ten have intervals
 // that are no wider, and those hold the truth.
 func TestThePlanKeepsItsPromise(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates many sweeps")
+	}
 	const sweeps = 400
 	for _, precision := range []float64{0.02, 0.03, 0.05, 0.10} {
 		p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), linear4.Names(), precision, 30, 5)

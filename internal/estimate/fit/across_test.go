@@ -8,6 +8,9 @@ import (
 // Another run lies in the interval that earlier ones give about as often as it says;
 // three runs that differ by twice what is supposed otherwise cannot quite know it.
 func TestAcrossRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates many sweeps")
+	}
 	const sweeps, truth = 2000, 7.0
 	for _, c := range []struct {
 		runs         int

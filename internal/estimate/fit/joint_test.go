@@ -206,6 +206,9 @@ func TestEngineDropsWhatIsNotThere(t *testing.T) {
 }
 
 func TestJointIntervalsCover(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates many sweeps")
+	}
 	const sweeps = 200
 	batches := []float64{1, 4, 8, 16, 24, 32}
 	for _, c := range []struct {

@@ -226,6 +226,9 @@ func TestTheBendIsFound(t *testing.T) {
 // whatever the errors look like and though each point knows its own only from a
 // few blocks.
 func TestIntervalsCover(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates many sweeps")
+	}
 	even := []float64{0.004, 0.004, 0.004, 0.004, 0.004, 0.004, 0.004}
 	falling := []float64{0.01, 0.008, 0.006, 0.004, 0.003, 0.002, 0.0015} // more requests, smaller error
 	for _, c := range []struct {

@@ -16,6 +16,9 @@ import (
 // A comparison raises a false alarm in one answer of twenty at most, however many sets
 // the answer is about, and though the server heated while it was measured anew.
 func TestComparisonsRaiseFewFalseAlarms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates many sweeps")
+	}
 	n, _ := sweeps(t, 100)
 	sound, heated := faults[0], faults[0]
 	// The server of the comparison is that of the middle of the sweep.

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -29,6 +30,12 @@ import (
 // sweepsVariable asks for another number of sweeps of every server, and for the
 // comparison that takes too long for every test run.
 const sweepsVariable = "WFGEN_COVERAGE_SWEEPS"
+
+// The simulations make much garbage and keep little: the collector may come later.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	os.Exit(m.Run())
+}
 
 // server is one whose sweeps are simulated.
 type server struct {

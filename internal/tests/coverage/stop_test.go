@@ -46,6 +46,9 @@ func stopped(tb testing.TB, config simulate.Config, loop simulate.Loop, want mea
 // A point that ends when its interval is narrow enough still has an interval that holds
 // the truth.
 func TestStoppingKeepsCoverage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("simulates many sweeps")
+	}
 	n, _ := sweeps(t, 60)
 	for _, c := range []struct {
 		name    string
