@@ -63,8 +63,7 @@ fuzz:
 	echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$p </dev/null; done; done
 
 # step bench with the real guidellm, as installed from PyPI, against step simulate;
-# GUIDELLM_FLAGS=-few tries fewer failures, GUIDELLM_FLAGS=-update keeps the reports
-# as testdata of internal/point/report
+# GUIDELLM_FLAGS=-update keeps the reports as testdata of internal/point/report
 GUIDELLM ?= 0.3.1 0.5.4 0.6.1 0.7.3 0.8.1
 test-guidellm:
 	hack/guidellm/install.sh $(GUIDELLM)
@@ -123,7 +122,7 @@ test-engines:
 # the whole way on the cluster of KUBECONFIG, all tests or those of one name; what it
 # needs: go doc ./internal/tests/e2e
 E2E ?=
-E2E_PARALLEL ?= 4
+E2E_PARALLEL ?= 6
 e2e: GUIDELLM = 0.3.1
 e2e:
 	E2E_GUIDELLM=$(GUIDELLM) E2E_VLLM=$(VLLM) go test -tags e2e -count 1 -timeout 60m -parallel $(E2E_PARALLEL) -run '$(E2E)' -v ./internal/tests/e2e

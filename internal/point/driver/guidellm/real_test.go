@@ -34,10 +34,7 @@ import (
 	"wfgen.dev/internal/run/exit"
 )
 
-var (
-	few    = flag.Bool("few", false, "of the failures, try only those that differ most between versions")
-	update = flag.Bool("update", false, "keep shrunk reports of these runs as testdata of package report")
-)
+var update = flag.Bool("update", false, "keep shrunk reports of these runs as testdata of package report")
 
 func TestReal(t *testing.T) {
 	for _, version := range installed(t) {
@@ -48,9 +45,6 @@ func TestReal(t *testing.T) {
 				sweepOf(t, version)
 			})
 			for _, f := range failures(version) {
-				if *few && !f.telling {
-					continue
-				}
 				t.Run(f.name, func(t *testing.T) {
 					t.Parallel()
 					f.run(t, version)
@@ -198,7 +192,6 @@ type failure struct {
 	instead http.HandlerFunc
 	flags   []string
 	end     func(*step, testing.TB) // in the middle of the point
-	telling bool                    // differs much between versions
 
 	never bool   // guidellm is not started
 	codes []int  // exit code, one of them
@@ -218,7 +211,7 @@ func failures(version string) []failure {
 	const tried = `guidellm \S+ gave up: .*; the server's log`
 	nothing := `none of (20|19) requests succeeded: .* x(20|19); .*log of the server`
 	usage := failure{name: "no usage", server: simulate.Config{NoUsage: true}, codes: []int{exit.Refused}, says: `sent no usage.*use a server that`, good: 20}
-	third := failure{name: "one third 500", server: simulate.Config{FailRate: 1. / 3}, codes: []int{exit.Done}, telling: true, good: 14}
+	third := failure{name: "one third 500", server: simulate.Config{FailRate: 1. / 3}, codes: []int{exit.Done}, good: 14}
 	token := `none of (20|19) requests succeeded|none can be used: successful without an output token x(20|19)`
 	if before(version, "0.4.0") {
 		nothing = tried
@@ -234,13 +227,13 @@ func failures(version string) []failure {
 		{name: "unwritable output", flags: []string{"--output", "/proc/no/such"}, never: true, codes: []int{exit.Usage}, says: `cannot write /proc/no/such.*choose an output directory`},
 		{name: "tokenizer directory missing", flags: []string{"--tokenizer", "/no/such"}, never: true, codes: []int{exit.Usage}, says: `/no/such.*give --tokenizer`},
 		{name: "tokenizer unknown", flags: []string{"--tokenizer", "no-such/model"}, codes: []int{exit.Usage}, says: `cannot load the tokenizer "no-such/model"; give --tokenizer`},
-		{name: "all 500", server: simulate.Config{FailRate: 1}, telling: true, codes: []int{exit.TryAgain}, says: `500.*log`},
+		{name: "all 500", server: simulate.Config{FailRate: 1}, codes: []int{exit.TryAgain}, says: `500.*log`},
 		third,
 		{name: "connection cut", server: simulate.Config{AbortRate: 1}, codes: []int{exit.TryAgain}, says: nothing},
 		{name: "no token", instead: noToken, codes: []int{exit.TryAgain}, says: token},
 		usage,
 		{name: "no metrics", server: simulate.Config{NoMetrics: true}, codes: []int{exit.Done}, good: 20},
-		{name: "hang", server: simulate.Config{Hang: true}, flags: []string{"--margin", margin}, telling: true, codes: []int{exit.TryAgain}, says: hang},
+		{name: "hang", server: simulate.Config{Hang: true}, flags: []string{"--margin", margin}, codes: []int{exit.TryAgain}, says: hang},
 		{name: "SIGTERM", flags: long, end: (*step).terminate, codes: []int{exit.TryAgain}, says: `was interrupted after`},
 		{name: "out of memory", flags: long, end: (*step).killGuidellm, codes: []int{exit.TryAgain}, says: `ran out of memory; raise the memory limit`},
 	}
