@@ -2,10 +2,8 @@ package stepcli
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -188,23 +186,7 @@ func TestAggregateOverARange(t *testing.T) {
 
 // What a raw report does not say is asked for, and given as step measure takes it.
 func TestAggregateOfReportsThatSayLittle(t *testing.T) {
-	packed, err := os.Open("../../point/report/testdata/tools/aiperf-0.13.0/concurrency_4/profile_export_aiperf.csv.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer packed.Close()
-	unpacked, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(unpacked)
-	if err != nil {
-		t.Fatal(err)
-	}
-	report := filepath.Join(t.TempDir(), "profile_export_aiperf.csv")
-	if err := os.WriteFile(report, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	report := unpack(t, "tools/aiperf-0.13.0/concurrency_4/profile_export_aiperf.csv")
 	_, _, stderr := step("aggregate", report, "--accelerator", "CPU", "--output", t.TempDir())
 	if !strings.Contains(stderr, "--model") {
 		t.Errorf("without: %s", stderr)

@@ -2,16 +2,15 @@ package stepcli
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/point/report/reporttest"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/version"
 )
@@ -21,24 +20,11 @@ const reports = "../../point/report/testdata/"
 // unpack puts a packed report where step can read it.
 func unpack(t *testing.T, name string) string {
 	t.Helper()
-	f, err := os.Open(reports + name + ".gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
+	if err := os.WriteFile(path, reporttest.Unpacked(t, name), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

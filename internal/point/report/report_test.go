@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
 	"math"
@@ -17,6 +16,7 @@ import (
 
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/point/report/reporttest"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
 )
@@ -24,18 +24,12 @@ import (
 // content is a file of testdata, unpacked.
 func content(t testing.TB, name string) []byte {
 	t.Helper()
+	if packed, ok := strings.CutSuffix(name, ".gz"); ok {
+		return reporttest.Unpacked(t, packed)
+	}
 	data, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
-	}
-	if strings.HasSuffix(name, ".gz") {
-		z, err := gzip.NewReader(bytes.NewReader(data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if data, err = io.ReadAll(z); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return data
 }

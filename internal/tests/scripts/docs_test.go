@@ -2,7 +2,6 @@ package scripts
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"wfgen.dev/internal/cli/clikit"
 	"wfgen.dev/internal/cli/stepcli"
 	"wfgen.dev/internal/cli/wfgencli"
+	"wfgen.dev/internal/point/report/reporttest"
 	"wfgen.dev/internal/run/exit"
 )
 
@@ -34,20 +34,7 @@ func results(t *testing.T, root, dir string) {
 		}
 		write(t, filepath.Join(dir, name), data)
 	}
-	f, err := os.Open(filepath.Join(from, "v0.7.3-all500.json.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(dir, "v0.7.3-all500.json"), data)
+	write(t, filepath.Join(dir, "v0.7.3-all500.json"), reporttest.Unpacked(t, "v0.7.3-all500.json"))
 	for _, out := range []string{"out", "before", "after", "runs/monday", "runs/last-week"} {
 		if code, words := call("step", []string{"aggregate", "synchronous.json", "throughput.json", "--method", "two-point", "--accelerator", "A100", "--output", out}); code != 0 {
 			t.Fatalf("exit %d: %s", code, words)
