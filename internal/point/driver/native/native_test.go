@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wfgen.dev/internal/llm"
@@ -22,29 +23,28 @@ import (
 	"wfgen.dev/internal/point/report"
 	"wfgen.dev/internal/run/exit"
 	"wfgen.dev/internal/sweep"
-	"wfgen.dev/internal/tests/waiting"
+	"wfgen.dev/internal/tests/pipes"
 )
 
 func TestMain(m *testing.M) {
-	waiting.Together(6)
+	pipes.Lay()
 	os.Exit(m.Run())
 }
 
-// law is quick enough for tests and slow enough that a busy machine does not
-// decide what is measured.
+// law is that of the servers, which answer exactly when it says in the virtual time of
+// the tests that measure.
 func law() simulate.Config {
 	return simulate.Config{Model: "m", Alpha: 4, Beta: 0.5, Gamma: 10, Delta: 0.05, MaxNumSeqs: 8, MaxModelLen: 256}
 }
 
 func serve(t *testing.T, cfg simulate.Config) string {
 	t.Helper()
-	s, err := simulate.New(cfg)
+	s, err := simulate.NewVirtual(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(s.Handler())
-	t.Cleanup(func() { s.Close(); h.Close() })
-	return h.URL
+	t.Cleanup(s.Close)
+	return pipes.Serve(t, s.Handler()).URL
 }
 
 func options(t testing.TB, target string) driver.Options {
@@ -69,95 +69,99 @@ func read(t testing.TB, o driver.Options) measurement.Measurement {
 }
 
 func TestAPoint(t *testing.T) {
-	target := serve(t, law())
-	c, err := llm.New(target, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, err := c.Scrape(context.Background(), "m")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := options(t, target)
-	var progress float64
-	o.Progress = func(done, total float64) { progress = done / total }
-	if err := (Driver{Tool: "test"}).Run(context.Background(), o); err != nil {
-		t.Fatal(err)
-	}
-	m := read(t, o)
-	after, err := c.Scrape(context.Background(), "m")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := int(*after.Successes - *before.Successes); got != m.Client.Requests {
-		t.Errorf("the server counted %d requests, the client %d: warm-up must be counted by both", got, m.Client.Requests)
-	}
-	if m.Requests.Successful != 24 || m.Requests.Errored+m.Requests.Incomplete != 0 {
-		t.Errorf("requests %+v, asked for 24", m.Requests)
-	}
-	if m.PromptTokens != 40 || m.OutputTokens != 16 {
-		t.Errorf("%v prompt and %v output tokens counted, asked for 40 and 16", m.PromptTokens, m.OutputTokens)
-	}
-	if m.BatchSize != 4 || math.Abs(m.Client.Batch-4) > 0.4 {
-		t.Errorf("batch %d, measured %.2f", m.BatchSize, m.Client.Batch)
-	}
-	// Loose on purpose: that the numbers are the server's is the point here;
-	// how exact they are is a benchmark.
-	if itl := m.Client.ITL.MeanMS; math.Abs(itl/6-1) > 0.25 {
-		t.Errorf("ITL %.2f ms, the law says 6", itl)
-	}
-	if ttft := m.Client.TTFT.MeanMS; ttft < 10 || ttft > 40 {
-		t.Errorf("TTFT %.2f ms, the law says 18", ttft)
-	}
-	if progress == 0 {
-		t.Error("no progress was told")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		target := serve(t, law())
+		c, err := llm.New(target, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := c.Scrape(context.Background(), "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := options(t, target)
+		var progress float64
+		o.Progress = func(done, total float64) { progress = done / total }
+		if err := (Driver{Tool: "test"}).Run(context.Background(), o); err != nil {
+			t.Fatal(err)
+		}
+		m := read(t, o)
+		after, err := c.Scrape(context.Background(), "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := int(*after.Successes - *before.Successes); got != m.Client.Requests {
+			t.Errorf("the server counted %d requests, the client %d: warm-up must be counted by both", got, m.Client.Requests)
+		}
+		if m.Requests.Successful != 24 || m.Requests.Errored+m.Requests.Incomplete != 0 {
+			t.Errorf("requests %+v, asked for 24", m.Requests)
+		}
+		if m.PromptTokens != 40 || m.OutputTokens != 16 {
+			t.Errorf("%v prompt and %v output tokens counted, asked for 40 and 16", m.PromptTokens, m.OutputTokens)
+		}
+		if m.BatchSize != 4 || math.Abs(m.Client.Batch-4) > 0.4 {
+			t.Errorf("batch %d, measured %.2f", m.BatchSize, m.Client.Batch)
+		}
+		if itl := m.Client.ITL.MeanMS; math.Abs(itl/6-1) > 0.02 {
+			t.Errorf("ITL %.2f ms, the law says 6", itl)
+		}
+		if ttft := m.Client.TTFT.MeanMS; math.Abs(ttft/18-1) > 0.02 {
+			t.Errorf("TTFT %.2f ms, the law says 18", ttft)
+		}
+		if progress == 0 {
+			t.Error("no progress was told")
+		}
+	})
 }
 
 func TestASecondsLimitStillMakesEnoughRequests(t *testing.T) {
-	t.Parallel()
-	o := options(t, serve(t, law()))
-	o.MaxRequests, o.MaxSeconds = 0, 0.01
-	if err := (Driver{}).Run(context.Background(), o); err != nil {
-		t.Fatal(err)
-	}
-	if m := read(t, o); m.Requests.Successful < sweep.MinPerStream*o.BatchSize || m.Requests.InWindow == 0 {
-		t.Errorf("requests %+v", m.Requests)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t, serve(t, law()))
+		o.MaxRequests, o.MaxSeconds = 0, 0.01
+		if err := (Driver{}).Run(context.Background(), o); err != nil {
+			t.Fatal(err)
+		}
+		if m := read(t, o); m.Requests.Successful < sweep.MinPerStream*o.BatchSize || m.Requests.InWindow == 0 {
+			t.Errorf("requests %+v", m.Requests)
+		}
+	})
 }
 
 // A point ends as soon as its means are told as well as wanted, and not before its
 // fewest requests; where that is out of reach, when its time is over. It says which.
 func TestAPointEndsWhenItsMeansAreToldWellEnough(t *testing.T) {
-	t.Parallel()
-	target := serve(t, law())
-	for _, c := range []struct {
-		want        measurement.Wanted
-		seconds     float64
-		ended       string
-		least, most float64 // requests of a stream
-	}{
-		{measurement.Wanted{ITL: 0.5}, 60, measurement.EndedPrecision, 24, 200},
-		{measurement.Wanted{ITL: 1e-9}, 0.5, measurement.EndedMaxSeconds, 3, 20},
-		{measurement.Wanted{TTFT: 1e-9}, 0, measurement.EndedMaxRequests, 10, 10},
-	} {
-		o := options(t, target)
-		var log bytes.Buffer
-		o.Log, o.Wanted, o.MaxSeconds, o.BatchSize, o.Shape.OutputTokens = &log, c.want, c.seconds, 2, 6
-		if o.MaxRequests = 0; c.seconds == 0 {
-			o.MaxRequests = 20
+	synctest.Test(t, func(t *testing.T) {
+		cfg := law()
+		cfg.Jitter = 0.05 // without it there is no error to tell
+		target := serve(t, cfg)
+		for _, c := range []struct {
+			want        measurement.Wanted
+			seconds     float64
+			ended       string
+			least, most float64 // requests of a stream
+		}{
+			{measurement.Wanted{ITL: 0.5}, 60, measurement.EndedPrecision, 24, 200},
+			{measurement.Wanted{ITL: 1e-9}, 0.5, measurement.EndedMaxSeconds, 3, 20},
+			{measurement.Wanted{TTFT: 1e-9}, 0, measurement.EndedMaxRequests, 10, 10},
+		} {
+			o := options(t, target)
+			var log bytes.Buffer
+			o.Log, o.Wanted, o.MaxSeconds, o.BatchSize, o.Shape.OutputTokens = &log, c.want, c.seconds, 2, 6
+			if o.MaxRequests = 0; c.seconds == 0 {
+				o.MaxRequests = 20
+			}
+			if err := (Driver{Tool: "test"}).Run(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			m := read(t, o)
+			if per := float64(m.Requests.Successful) / 2; m.Ended != c.ended || per < c.least || per > c.most {
+				t.Errorf("%+v: ended by %q after %v requests of a stream", c.want, m.Ended, per)
+			}
+			if !strings.Contains(log.String(), "ended by "+c.ended) {
+				t.Errorf("%+v: the log does not say so: %s", c.want, &log)
+			}
 		}
-		if err := (Driver{Tool: "test"}).Run(t.Context(), o); err != nil {
-			t.Fatal(err)
-		}
-		m := read(t, o)
-		if per := float64(m.Requests.Successful) / 2; m.Ended != c.ended || per < c.least || per > c.most {
-			t.Errorf("%+v: ended by %q after %v requests of a stream", c.want, m.Ended, per)
-		}
-		if !strings.Contains(log.String(), "ended by "+c.ended) {
-			t.Errorf("%+v: the log does not say so: %s", c.want, &log)
-		}
-	}
+	})
 }
 
 func TestAnswersDifferInLengthAboutTheSameMean(t *testing.T) {
@@ -260,88 +264,93 @@ func TestFailures(t *testing.T) {
 		"key missing":       {func(c *simulate.Config) { c.APIKey = "k" }, nil, exit.Unusable, "401"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cfg := law()
-			if tc.server != nil {
-				tc.server(&cfg)
-			}
-			o := options(t, serve(t, cfg))
-			if tc.point != nil {
-				tc.point(&o)
-			}
-			err := (Driver{}).Run(context.Background(), o)
-			if exit.Code(err) != tc.code || err == nil || !strings.Contains(err.Error(), tc.says) {
-				t.Errorf("exit %d, %v; want %d and %q", exit.Code(err), err, tc.code, tc.says)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				cfg := law()
+				if tc.server != nil {
+					tc.server(&cfg)
+				}
+				o := options(t, serve(t, cfg))
+				if tc.point != nil {
+					tc.point(&o)
+				}
+				err := (Driver{}).Run(context.Background(), o)
+				if exit.Code(err) != tc.code || err == nil || !strings.Contains(err.Error(), tc.says) {
+					t.Errorf("exit %d, %v; want %d and %q", exit.Code(err), err, tc.code, tc.says)
+				}
+			})
 		})
 	}
 }
 
 func TestASilentServerIsGivenUp(t *testing.T) {
-	t.Parallel()
-	cfg := law()
-	cfg.Hang = true
-	o := options(t, serve(t, cfg))
-	err := Driver{Stall: 100 * time.Millisecond}.Run(context.Background(), o)
-	if exit.Code(err) != exit.TryAgain || err == nil || !strings.Contains(err.Error(), "sent nothing for 100ms") {
-		t.Errorf("exit %d, %v", exit.Code(err), err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		cfg := law()
+		cfg.Hang = true
+		o := options(t, serve(t, cfg))
+		err := Driver{Stall: 100 * time.Millisecond}.Run(context.Background(), o)
+		if exit.Code(err) != exit.TryAgain || err == nil || !strings.Contains(err.Error(), "sent nothing for 100ms") {
+			t.Errorf("exit %d, %v", exit.Code(err), err)
+		}
+	})
 }
 
 func TestSomeFailuresAreCountedAndTheRestIsMeasured(t *testing.T) {
-	t.Parallel()
-	cfg := law()
-	cfg.FailRate, cfg.Seed = 0.2, 3
-	o := options(t, serve(t, cfg))
-	o.MaxRequests = 60
-	if err := (Driver{}).Run(context.Background(), o); err != nil {
-		t.Fatal(err)
-	}
-	m := read(t, o)
-	if m.Requests.Errored == 0 || m.Requests.Successful == 0 || m.Requests.Errored+m.Requests.Successful != 60 {
-		t.Errorf("requests %+v", m.Requests)
-	}
-	for text := range m.Requests.Errors {
-		if !strings.Contains(text, "500") {
-			t.Errorf("an error is not named: %q", text)
+	synctest.Test(t, func(t *testing.T) {
+		cfg := law()
+		cfg.FailRate, cfg.Seed = 0.2, 3
+		o := options(t, serve(t, cfg))
+		o.MaxRequests = 60
+		if err := (Driver{}).Run(context.Background(), o); err != nil {
+			t.Fatal(err)
 		}
-	}
+		m := read(t, o)
+		if m.Requests.Errored == 0 || m.Requests.Successful == 0 || m.Requests.Errored+m.Requests.Successful != 60 {
+			t.Errorf("requests %+v", m.Requests)
+		}
+		for text := range m.Requests.Errors {
+			if !strings.Contains(text, "500") {
+				t.Errorf("an error is not named: %q", text)
+			}
+		}
+	})
 }
 
 func TestInterruptionLeavesAReport(t *testing.T) {
-	t.Parallel()
-	o := options(t, serve(t, law()))
-	o.MaxRequests, o.MaxSeconds = 0, 60
-	ctx, cancel := context.WithCancel(context.Background())
-	o.Progress = func(done, _ float64) {
-		if done > 0.5 {
-			cancel()
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t, serve(t, law()))
+		o.MaxRequests, o.MaxSeconds = 0, 60
+		ctx, cancel := context.WithCancel(context.Background())
+		o.Progress = func(done, _ float64) {
+			if done > 0.5 {
+				cancel()
+			}
 		}
-	}
-	err := (Driver{}).Run(ctx, o)
-	if exit.Code(err) != exit.TryAgain || !errors.Is(err, context.Canceled) {
-		t.Fatalf("exit %d, %v", exit.Code(err), err)
-	}
-	if m := read(t, o); m.Requests.Successful == 0 || m.Requests.Incomplete == 0 {
-		t.Errorf("requests %+v", m.Requests)
-	}
+		err := (Driver{}).Run(ctx, o)
+		if exit.Code(err) != exit.TryAgain || !errors.Is(err, context.Canceled) {
+			t.Fatalf("exit %d, %v", exit.Code(err), err)
+		}
+		if m := read(t, o); m.Requests.Successful == 0 || m.Requests.Incomplete == 0 {
+			t.Errorf("requests %+v", m.Requests)
+		}
+	})
 }
 
 func TestTheKeyIsNowhere(t *testing.T) {
-	t.Parallel()
-	cfg := law()
-	cfg.APIKey = "very-secret-key"
-	o := options(t, serve(t, cfg))
-	var log bytes.Buffer
-	o.APIKey, o.Log = cfg.APIKey, &log
-	if err := (Driver{}).Run(context.Background(), o); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(o.Report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Contains(append(data, log.Bytes()...), []byte(cfg.APIKey)) {
-		t.Error("the key is in the report or in the log")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		cfg := law()
+		cfg.APIKey = "very-secret-key"
+		o := options(t, serve(t, cfg))
+		var log bytes.Buffer
+		o.APIKey, o.Log = cfg.APIKey, &log
+		if err := (Driver{}).Run(context.Background(), o); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(o.Report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(append(data, log.Bytes()...), []byte(cfg.APIKey)) {
+			t.Error("the key is in the report or in the log")
+		}
+	})
 }
