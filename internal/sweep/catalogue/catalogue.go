@@ -5,6 +5,7 @@ package catalogue
 
 import (
 	"strconv"
+	"sync"
 
 	"github.com/xrash/smetrics"
 
@@ -87,13 +88,17 @@ func tpu(name, accelerator string, memory int, bandwidth, compute float64) Accel
 
 // Find looks an accelerator up by name; case and punctuation do not matter.
 func Find(name string) (Accelerator, bool) {
-	for _, a := range accelerators {
-		if sweep.Slug(a.Name) == sweep.Slug(name) {
-			return a, true
-		}
-	}
-	return Accelerator{}, false
+	a, ok := bySlug()[sweep.Slug(name)]
+	return a, ok
 }
+
+var bySlug = sync.OnceValue(func() map[string]Accelerator {
+	all := make(map[string]Accelerator, len(accelerators))
+	for _, a := range accelerators {
+		all[sweep.Slug(a.Name)] = a
+	}
+	return all
+})
 
 // Names lists the catalogue in its own order.
 func Names() []string {
