@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	waiting.Together(8)
+	waiting.Together(4)
 	testscript.Main(m, map[string]func(){
 		"step":  func() { clikit.Main(stepcli.Run) },
 		"wfgen": func() { clikit.Main(wfgencli.Run) },
