@@ -38,8 +38,9 @@ load-image: image-archive
 release:
 	cd hack/release && go run . all $(BUILD) -time "$$(git log -1 --format=%ct)" -output $(CURDIR)/dist/$(VERSION)
 
-# the image and the release; -short leaves the release out
+# the Dockerfile, the image and the release; -short leaves the release out
 test-release:
+	cd hack/release/dockerfile && go vet . && go test .
 	cd hack/release && go vet . && go test . $(RELEASE_FLAGS)
 
 test:

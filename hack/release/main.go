@@ -4,7 +4,7 @@
 // with the same Go. The Makefile calls it as
 //
 //	go run . image -version v1.2.3 -image wfgen.dev/step:v1.2.3 -output ../../dist/step-v1.2.3.tar
-//	go run . all -version v1.2.3 -image ghcr.io/somebody/step:v1.2.3 -registry ghcr.io/somebody -output ../../dist/v1.2.3
+//	go run . all -version v1.2.3 -image ghcr.io/me/step:v1.2.3 -registry ghcr.io/me -output ../../dist/v1.2.3
 //
 // The image needs no container engine. What is in it, and how step is compiled for it, is
 // what the Dockerfile says; a test holds the two together.

@@ -44,7 +44,7 @@ share of them met --slo, and exits with 65 where the server falls behind. Writes
 --output: measurement.json, reports/ (the raw report, the log, the server's scrapes)
 and outputs/ (one file per value, for Argo). Exits with 69 when
 the server cannot run the point, 75 when a later attempt may succeed, 65 when the
-point was measured but cannot be used. --server tells what the server runs as, which
+point was measured but cannot be used. --server says what the server runs as, which
 is kept with the measurement: an estimate from points that differ in it is warned.
 With --points, several are measured one after another; what is there already is not
 measured again, so that the same command resumes.

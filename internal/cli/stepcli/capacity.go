@@ -27,12 +27,12 @@ import (
 func capacityCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "capacity",
-		Usage:     "tell what one replica bears within objectives, and what it costs",
+		Usage:     "say what one replica can handle within objectives, and what that costs",
 		ArgsUsage: "PATH...",
 		Description: `Reads parameters, summaries and measurements, in any mixture, from files,
 directories and s3:// prefixes, and prints for every accelerator and shape the largest
 rate of requests, arriving at random, at which all objectives hold, with 95 % intervals.
-With --traffic it also prints how many replicas of each bear that, the cheapest first.
+With --traffic it also prints how many replicas of each handle that, the cheapest first.
 
 An objective is METRIC=TIME or STATISTIC.METRIC=TIME, several are separated by commas:
   ttft   from a request's arrival to its first token
@@ -58,7 +58,7 @@ Examples:
 			&cli.StringFlag{Name: "max-num-seqs", Usage: "requests that the server runs at once, as `N` or A100=N,H100=N; otherwise as the server's arguments in the parameters say, or the largest batch measured"},
 			&cli.StringFlag{Name: "max-num-batched-tokens", Usage: "tokens of an iteration of the server, as `N` or A100=N,H100=N; otherwise as its arguments say, or " + strconv.Itoa(capacity.DefaultChunk)},
 			&cli.StringFlag{Name: "price", Usage: "money per hour of one replica, as `PRICE` or A100=2.5,H100=5"},
-			&cli.Float64Flag{Name: "traffic", Usage: "`REQUESTS` per second that a fleet shall bear"},
+			&cli.Float64Flag{Name: "traffic", Usage: "`REQUESTS` per second that a fleet has to handle"},
 			&cli.StringFlag{Name: "mix", Usage: "shapes of that traffic and their shares, as `LIST` such as 128/128=0.7,1024/256=0.3; the objectives are over all of it"},
 			&cli.Float64Flag{Name: "output-spread", Value: sweep.OutputSpread, Usage: "`FRACTION` by which answers differ in length"},
 			&cli.BoolFlag{Name: "json", Usage: "print capacity.json rather than a table"},

@@ -114,7 +114,7 @@ func runCheck(c *cli.Context) error {
 // whether the objectives hold.
 const mostLoops = 3
 
-// checkLoops makes the open loops at the claimed rate, until they tell whether it holds,
+// checkLoops makes the open loops at the claimed rate, until they show whether it holds,
 // and one above.
 func checkLoops(c *cli.Context, key string, claim capacity.Capacity, slos []slo.Objective) (all []capacity.Measured, err error) {
 	measure := func(rate float64, loop int) error {

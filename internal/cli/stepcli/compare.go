@@ -21,7 +21,7 @@ import (
 func compareCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "compare",
-		Usage:     "tell whether two estimates differ",
+		Usage:     "say whether two estimates differ",
 		ArgsUsage: "OLD NEW",
 		Description: `Reads two parameters.json or summary.json files, or directories or s3:// prefixes
 that hold some, and compares what both have: the same model, accelerator and shape.

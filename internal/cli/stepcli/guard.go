@@ -29,9 +29,9 @@ holds back and one whose image is being pulled are left alone.
 It runs in a pod whose ServiceAccount may list pods and events, and patch pods/status;
 without these rights it exits with 69.
 
-With --workflow it also tells, as step notify does, when that workflow is terminated,
+With --workflow it also reports, as step notify does, that the workflow is terminated,
 after which Argo runs no exit handler: Argo then ends it as any other pod, and it
-asks what for (right: get workflows). Of every other end the exit handler tells.
+asks what for (right: get workflows). Every other end is reported by the exit handler.
 
 Examples:
   step guard --pods workflows.argoproj.io/workflow=NAME --pending-timeout 5m
@@ -92,7 +92,7 @@ func runGuard(c *cli.Context) error {
 // kill what has not ended half a minute after they asked it to.
 const lastWords = 25 * time.Second
 
-// tellOfTermination tells that the workflow was terminated, if that is why the guard ends.
+// tellOfTermination says that the workflow was terminated, if that is why the guard ends.
 // Only then does Argo run no exit handler, which tells of every other end: nobody is told
 // twice.
 func tellOfTermination(c *cli.Context, api *kube.Client, namespace string) error {

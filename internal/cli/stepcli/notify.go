@@ -25,9 +25,9 @@ import (
 func notifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:      steps.Notify.Name,
-		Usage:     "tell people and machines how a run ended",
+		Usage:     "notify people and machines of how a run ended",
 		ArgsUsage: "[SUMMARY]",
-		Description: `Reads the summary.json of a run, if it left one, and tells by Slack, by a webhook
+		Description: `Reads the summary.json of a run, if it left one, and reports by Slack, by a webhook
 (JSON, "wfgen.dev/notification/v1") and by Alertmanager's API v2 what came out of it:
 parameters and verdicts, what drifted, what failed. Without an address, or where
 nobody wants to hear of it, it does nothing. The addresses are secrets: give them as

@@ -92,7 +92,7 @@ func renderedFor(c *cli.Context, s parameters.Summary, content page.Content, pre
 func inFormat(format string, ps []parameters.Parameters, o render.Options) ([]byte, error) {
 	switch {
 	case render.TakesCapacity(format) && len(o.Capacities) == 0:
-		return nil, errors.New("no capacity was told; give the sweep an slo")
+		return nil, errors.New("no capacity is known; give the sweep an slo")
 	case render.TakesCapacity(format):
 		return render.Capacity(format, o.Capacities, o)
 	case len(ps) == 0:

@@ -68,7 +68,7 @@ func TestPublishedForConsumers(t *testing.T) {
 	}
 
 	stderr, _ = publish(from) // without a capacity
-	if gone, is := got.Data["keda.yaml"]; !is || gone != nil || !strings.Contains(stderr, "keda: not made: no capacity was told") {
+	if gone, is := got.Data["keda.yaml"]; !is || gone != nil || !strings.Contains(stderr, "keda: not made: no capacity is known") {
 		t.Errorf("keda without a capacity: %v\n%s", gone, stderr)
 	}
 

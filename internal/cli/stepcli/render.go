@@ -86,7 +86,7 @@ Examples:
 			&cli.StringFlag{Name: "price", Usage: "money per replica and hour, as `PRICE` or A100=2.5,H100=4; for aibrix"},
 			&cli.StringFlag{Name: "kv-tokens", Usage: "tokens that the KV cache of one replica holds, as `N` or A100=N,H100=N; otherwise as the measurements say; for dynamo"},
 			&cli.IntFlag{Name: "uncached-tokens", Usage: "`TOKENS` of a usual prompt that the prefix cache does not hold; for keda-tokens"},
-			&cli.StringFlag{Name: "scale-target", Usage: "`DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in small letters"},
+			&cli.StringFlag{Name: "scale-target", Usage: "`DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in lower case"},
 			&cli.StringFlag{Name: "metrics", Value: "vllm", Usage: "keda, hpa: whose metrics count requests: " + strings.Join(render.Metrics(), ", ")},
 			&cli.StringFlag{Name: "prometheus", Usage: "keda: `URL` of Prometheus", DefaultText: "http://prometheus.monitoring.svc:9090"},
 			&cli.IntFlag{Name: "max-replicas", Value: 8, Usage: "most replicas of a scaler"},

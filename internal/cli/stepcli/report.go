@@ -43,7 +43,7 @@ func reportCommand() *cli.Command {
 		ArgsUsage: "PATH...",
 		Description: `Reads measurements, raw reports, parameters, summaries and capacity.json, in any
 mixture, from files, directories and s3:// prefixes, and makes a report of them: the
-verdict of every accelerator and shape, what one replica bears within the objectives,
+verdict of every accelerator and shape, what one replica can handle within the objectives,
 where step capacity was asked, all of them side by side, and then the evidence: the
 points with their errors, the line with its interval, what was left out and why, the
 course of every point in time, what the witnesses said, where the numbers come from

@@ -98,7 +98,7 @@ var (
 	engineFlags  = []string{"base", "seq", "ctx", "pre", "pre2"}
 )
 
-// otherFlags refuses flags of the kind of latency, or of server, that was not asked for.
+// otherFlags refuses flags of a latency, or of a server, other than what was asked for.
 func otherFlags(c *cli.Context) error {
 	latency := c.String("latency")
 	var errs []error

@@ -33,7 +33,7 @@ func newApp() *cli.App {
 Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 drift,
 65 data refused, 69 server unusable, 75 try again.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: terminationLog, Usage: "`FILE` that gets the error as well: /dev/termination-log in a pod, whose status then tells it"},
+			&cli.StringFlag{Name: terminationLog, Usage: "`FILE` that gets the error as well: /dev/termination-log in a pod, whose status then shows it"},
 		},
 		Metadata:       map[string]any{clikit.Global: []string{terminationLog}},
 		ExitErrHandler: terminationMessage,

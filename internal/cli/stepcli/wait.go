@@ -31,14 +31,14 @@ coming up whenever that changes (image, scheduling, GPUs, volumes, crashes with
 their log, probes, the progress of the start), and gives up early on what waiting
 cannot fix. It runs in a pod whose ServiceAccount may get and list pods; the
 rights to pods/log, events and nodes let it say more. With --target as well, the
-server is reached there and the pod only tells why it is not.
+server is reached there and the pod only says why it is not.
 
 Into --output go outputs/target, the server's URL, and outputs/server, one line of
-JSON that tells pod, node, image, image_digest, args, gpu and gpu_driver, for
+JSON that names pod, node, image, image_digest, args, gpu and gpu_driver, for
 step bench --server. With --batch-sizes and --shapes a server that is ready is asked
 at once whether it can run them, as step preflight does; max-num-seqs is read from
 the arguments of the pod where it is not given.
-When the server of an --accelerator is given up, summary.json tells why.
+When the server of an --accelerator is given up, summary.json says why.
 
 Exits with 69 when waiting cannot help: the server serves other models, the image
 does not exist, a Secret is missing, the server crashes again and again. Exits with

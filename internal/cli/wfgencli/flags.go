@@ -68,7 +68,7 @@ func sweepFlags() []cli.Flag {
 // Flags that a run on one machine has as well as a cluster.
 
 func sloFlag() cli.Flag {
-	return &cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=250ms,p90.itl=20ms: tell the capacity of a replica within them, and check it by requests that arrive at that rate"}
+	return &cli.StringFlag{Name: "slo", Usage: "objectives, as `LIST` such as ttft=250ms,p90.itl=20ms: report the capacity of a replica within them, and check it by requests that arrive at that rate"}
 }
 
 func prefillChunkFlag() cli.Flag {

@@ -35,7 +35,7 @@ func planCommand() *cli.Command {
 		Usage: "print the points, the time and money that they take, and what nodes must offer",
 		Description: `Nothing is started and no server is asked. The time of a point is what was asked
 for, plus what the driver and a pod of a workflow cost: typical figures, or those of
-an earlier run, whose summary also tells how long requests take.
+an earlier run, whose summary also says how long requests take.
 
 Examples:
   wfgen plan --accelerators A100,H100 --gpu-cost A100=2.5 --gpu-cost H100=4.1

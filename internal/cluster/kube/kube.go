@@ -1,7 +1,7 @@
 // Package kube is the little of the Kubernetes API that step asks for: pods, their logs
-// and nodes, whether a workflow is terminated, and a ConfigMap for results. It is a client over net/http, since the API's
-// own packages would double the size of step: measured as 19.9 MB, it was 27.8 MB with
-// the types of k8s.io/api, and 46.3 MB with client-go.
+// and nodes, whether a workflow is terminated, and a ConfigMap for results. It is a client
+// over net/http, since the API's own packages would double the size of step: measured as
+// 19.9 MB, it was 27.8 MB with the types of k8s.io/api, and 46.3 MB with client-go.
 package kube
 
 import (
@@ -99,10 +99,10 @@ func IsForbidden(err error) bool {
 	return hasCode(err, http.StatusForbidden) || hasCode(err, http.StatusUnauthorized)
 }
 
-// IsNotFound tells that what was asked for is not there.
+// IsNotFound says that what was asked for is not there.
 func IsNotFound(err error) bool { return hasCode(err, http.StatusNotFound) }
 
-// IsInvalid tells that the API server refuses what it was sent, and always will.
+// IsInvalid says that the API server refuses what it was sent, and always will.
 func IsInvalid(err error) bool {
 	return hasCode(err, http.StatusUnprocessableEntity) || hasCode(err, http.StatusBadRequest) || hasCode(err, http.StatusRequestEntityTooLarge)
 }

@@ -33,7 +33,7 @@ func identity(t *testing.T, s *httptest.Server, token string) string {
 	return dir
 }
 
-func TestInClusterReadsTheTokenAnew(t *testing.T) {
+func TestInClusterReadsTheTokenAgain(t *testing.T) {
 	var tokens []string
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tokens = append(tokens, r.Header.Get("Authorization"))

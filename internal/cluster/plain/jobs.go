@@ -36,7 +36,7 @@ func Jobs(c config.Config) []manifest.Object {
 		objects = append(objects, job(p, a))
 	}
 	if p.PendingTimeout > 0 {
-		objects = append(objects, guard(p))
+		objects = append(objects, start(p), guard(p))
 	}
 	return append(objects, pods.ExampleSecrets(p)...)
 }
@@ -313,36 +313,68 @@ func container(p plan.Plan, name string, r corev1.ResourceRequirements, call ste
 	return c
 }
 
+// start is a Job that shows whether a pod with the image of step can begin at all: without
+// that nothing can, not even the guard, and Kubernetes ends no pod that waits. It ends the
+// Job itself, whose deadline is that patience. The others are not made to wait for it: a Job
+// that is resumed by another one is suspended again whenever it is applied again.
+func start(p plan.Plan) manifest.Object {
+	name := p.Name + "-start"
+	value := looksAfter(p, name, steps.Guard.With(steps.Guard.Pods.Set(podsOfJobs(p)), steps.Guard.Once.Set(true)))
+	value.Spec.ActiveDeadlineSeconds = new(int64(p.PendingTimeout.Seconds()))
+	value.Spec.BackoffLimit = new(int32(0))
+	value.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+	value.Annotations = map[string]string{"wfgen.dev/if-it-fails": fmt.Sprintf("DeadlineExceeded: the image %s cannot be pulled, or no node has room for a pod of %s CPU and %s; "+
+		"kubectl describe pod -n %s -l %s=%s tells which. Correct step-image, image-pull-secrets or the nodes, delete the Jobs, and apply them again.",
+		p.StepImage, pods.Small.Requests.Cpu(), pods.Small.Requests.Memory(), p.Namespace, pods.PartOfLabel, p.Name)}
+	return manifest.Object{
+		File:  "job-start.yaml",
+		Value: value,
+		Comments: []manifest.Comment{{Path: "apiVersion",
+			Text: fmt.Sprintf("Fails within pending-timeout when the image of step cannot be run, without which no Job begins: kubectl wait -n %s --for=condition=complete --timeout=%s job/%s",
+				p.Namespace, p.PendingTimeout, name)}},
+	}
+}
+
+// podsOfJobs are labels of the pods that are looked after. Servers have somebody who waits
+// for them.
+func podsOfJobs(p plan.Plan) string {
+	return pods.PartOfLabel + "=" + p.Name + "," + pods.ComponentLabel + "!=" + pods.ServerComponent + "," + batchv1.JobNameLabel + "!=" + guardName(p)
+}
+
+func guardName(p plan.Plan) string { return p.Name + "-guard" }
+
 // guard is a Job that ends the pods of the others when they do not begin to run. It ends
-// with them. Servers have somebody who waits for them.
+// with them.
 func guard(p plan.Plan) manifest.Object {
-	name := p.Name + "-guard"
+	g := steps.Guard
+	value := looksAfter(p, guardName(p), g.With(g.Pods.Set(podsOfJobs(p)), g.PendingTimeout.Set(p.PendingTimeout), g.UntilEnded.Set(true)))
+	value.Spec.ActiveDeadlineSeconds = new(p.AcceleratorDeadline(1))
+	return manifest.Object{
+		File:  "job-guard.yaml",
+		Value: value,
+		Comments: []manifest.Comment{
+			{Path: "apiVersion", Text: fmt.Sprintf("Ends a pod that does not begin to run within pending-timeout, and says why: kubectl logs -n %s job/%s", p.Namespace, guardName(p))},
+		},
+	}
+}
+
+// looksAfter is a Job whose pod asks the API server about the others'.
+func looksAfter(p plan.Plan, name string, call steps.Call) batchv1.Job {
 	m := pods.Meta(p, name)
 	maps.Copy(m.Labels, pods.QueueLabels(p))
-	g := steps.Guard
-	c := pods.Step(p, pods.Small, g.With(
-		g.Pods.Set(pods.PartOfLabel+"="+p.Name+","+pods.ComponentLabel+"!="+pods.ServerComponent+","+batchv1.JobNameLabel+"!="+name),
-		g.PendingTimeout.Set(p.PendingTimeout), g.UntilEnded.Set(true)))
-	c.Name = g.Name
+	c := pods.Step(p, pods.Small, call)
+	c.Name = call.Name
 	c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
-	value := batchv1.Job{
+	return batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: m,
 		Spec: batchv1.JobSpec{
-			ActiveDeadlineSeconds: new(p.AcceleratorDeadline(1)),
 			Template: podOf(p, nil, corev1.PodSpec{
 				RestartPolicy:   corev1.RestartPolicyOnFailure,
 				SecurityContext: pods.Security(pods.StepUser),
 				Volumes:         []corev1.Volume{pods.TmpVolume(), pods.TokenVolume()},
 				Containers:      []corev1.Container{c},
 			}),
-		},
-	}
-	return manifest.Object{
-		File:  "job-guard.yaml",
-		Value: value,
-		Comments: []manifest.Comment{
-			{Path: "apiVersion", Text: fmt.Sprintf("Ends a pod that does not begin to run within pending-timeout, and says why: kubectl logs -n %s job/%s", p.Namespace, name)},
 		},
 	}
 }

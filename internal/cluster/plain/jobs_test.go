@@ -99,3 +99,31 @@ func TestArgumentsAreNotExpanded(t *testing.T) {
 		t.Error("no container is told the model")
 	}
 }
+
+// Without the image of step no Job begins: one of them ends within the time that a pod may
+// take, whatever the others do.
+func TestOneJobEndsWhereNoneCanBegin(t *testing.T) {
+	c := config.Default()
+	c.Accelerators = []config.Accelerator{{Name: "A100"}}
+	c.PendingTimeout, c.StepImage = "7m", "registry.example.com/step:v1"
+	jobs := map[string]batchv1.Job{}
+	for _, o := range Jobs(c.InCluster()) {
+		if v, ok := o.Value.(batchv1.Job); ok {
+			jobs[v.Name] = v
+		}
+	}
+	start, guard := jobs[c.Name+"-start"], jobs[c.Name+"-guard"]
+	if start.Spec.ActiveDeadlineSeconds == nil || *start.Spec.ActiveDeadlineSeconds != 420 || *start.Spec.BackoffLimit != 0 ||
+		!strings.Contains(start.Annotations["wfgen.dev/if-it-fails"], c.StepImage) {
+		t.Errorf("start: %+v", start)
+	}
+	if *guard.Spec.ActiveDeadlineSeconds <= 420 || !slices.Contains(guard.Spec.Template.Spec.Containers[0].Args, "--until-ended") {
+		t.Errorf("guard: %+v", guard)
+	}
+	c.PendingTimeout = "0"
+	for _, o := range Jobs(c.InCluster()) {
+		if v, ok := o.Value.(batchv1.Job); ok && v.Name != c.Name+"-a100" {
+			t.Errorf("turned off, and yet %s", v.Name)
+		}
+	}
+}

@@ -18,7 +18,7 @@ type Guard struct {
 	Namespace string
 	Selector  string        // labels of the pods that it looks after
 	Patience  time.Duration // how long a pod may take to begin
-	// UntilEnded lets it go home when there have been pods and all of them have ended.
+	// UntilEnded lets it end when there have been pods and all of them have ended.
 	UntilEnded bool
 	Say        func(string)
 }

@@ -213,7 +213,7 @@ func TestOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
-// One that is not told when to end goes home when all have ended.
+// Without a word of when to end, it ends when all have.
 func TestTheGuardOfJobsEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pods(t, "unschedulable")

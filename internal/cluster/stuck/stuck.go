@@ -78,7 +78,7 @@ func Unscheduled(p kube.Pod) *Finding {
 		if c.Type == "PodScheduled" && c.Status == "False" {
 			return &Finding{
 				Text: fmt.Sprintf("pod %s is Pending: %s", p.Metadata.Name, unscheduled(c)),
-				Cure: "add such a node, free one, or ask for less; wfgen plan tells what each pod asks for",
+				Cure: "add such a node, free one, or ask for less; wfgen plan says what each pod asks for",
 			}
 		}
 	}

@@ -86,7 +86,7 @@ func post(ctx context.Context, kind Kind, address string, data []byte, client *h
 	return exit.Errorf(exit.Unusable, "%s: refused: HTTP %d", kind, resp.StatusCode)
 }
 
-// body is what an address of the kind gets, and the URL that it is posted to.
+// body is what an address of that kind gets, and the URL that it is posted to.
 func (n Notification) body(a Address, now time.Time) (body any, at string) {
 	switch a.Kind {
 	case Slack:

@@ -334,8 +334,8 @@ func (p *Parameters) TTFTAt(batch, promptTokens float64) float64 {
 
 // PredictITL is the inter-token latency at a batch size with the 95 % interval of what a
 // run there would measure: what is not known of alpha and beta, the scatter of points
-// about the line, and what the server changed over the sweep. The interval is NaN where the file does not say. Only where
-// HasITL.
+// about the line, and what the server changed over the sweep. The interval is NaN where
+// the file does not say. Only where HasITL.
 func (p *Parameters) PredictITL(batch float64) Step {
 	return predict(batch, batch, *p.Alpha, *p.Beta, p.Fit.Intervals.Alpha, p.Fit.Intervals.Beta, p.Fit.Diagnostics.ITL)
 }

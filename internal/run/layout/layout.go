@@ -11,7 +11,7 @@
 //	runs/<run>/summaries/<accelerator>.json
 //	runs/<run>/<accelerator>/rounds/<number>.json
 //	runs/<run>/<accelerator>/measurements/<shape>-b<batch>.json
-//	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN|shared>{.json,-log.txt,-server.json,-probe.json}
+//	runs/<run>/<accelerator>/reports/<shape>/<synchronous|throughput|bN|shared>{.json,-log.txt,…}
 //	runs/<run>/<accelerator>/parameters/<shape>.json
 //	latest/<model>/<accelerator>/<shape>.json
 package layout

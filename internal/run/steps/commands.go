@@ -82,7 +82,7 @@ var Wait = define(struct {
 	Port:        Flag[int]{Name: "port", Default: 8000, Usage: "port of the server in its pod"},
 	Timeout:     Flag[time.Duration]{Name: "timeout", Default: 40 * time.Minute, Usage: "how long to wait; a first start downloads the model"},
 	EndPod:      Flag[bool]{Name: "end-pod", Usage: "end the pod when it is given up, so that it neither holds nor takes an accelerator; needs the right to patch pods/status"},
-	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the server's accelerator, under which summary.json tells why it is given up"},
+	Accelerator: Flag[string]{Name: "accelerator", Usage: "`NAME` of the server's accelerator, under which summary.json says why it is given up"},
 	Output:      Flag[string]{Name: "output", Usage: "directory or s3://bucket/prefix for outputs/target, outputs/server and summary.json"},
 	BatchSizes:  intended.BatchSizes, Shapes: intended.Shapes, MaxNumSeqs: intended.MaxNumSeqs, Spread: intended.Spread,
 })
@@ -118,7 +118,7 @@ var Bench = define(struct {
 	Command: Command{Name: "bench", Again: true, Outputs: []layout.Output{layout.OutITL, layout.OutTTFT, layout.OutBatch, layout.OutCount}},
 	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor,
 	Accelerator:  Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` that the results are keyed by, as the autoscaler knows it"},
-	BatchSize:    Flag[string]{Name: "batch-size", Usage: "`N` requests that the server shall run together; with --share-process a list of such"},
+	BatchSize:    Flag[string]{Name: "batch-size", Usage: "`N` requests that the server is to run together; with --share-process a list of such"},
 	Rate:         Flag[float64]{Name: "rate", Usage: "instead of --batch-size, `REQUESTS` per second that arrive whatever becomes of those before them: no point of an estimate, but a check of one"},
 	Arrivals:     Flag[string]{Name: "arrivals", Default: sweep.Poisson, Usage: "how those arrive: poisson (at random) or constant (at even intervals)"},
 	SLO:          Flag[string]{Name: "slo", Usage: "objectives that those are held against, as `LIST` such as ttft=250ms,p90.itl=20ms"},
@@ -132,10 +132,10 @@ var Bench = define(struct {
 	MaxSeconds:   Flag[float64]{Name: "max-seconds", Default: 120, Usage: "length of the measurement; 0: --max-requests decides"},
 	MaxRequests:  Flag[int]{Name: "max-requests", Usage: "requests in all; 0: --max-seconds decides"},
 	MaxNumSeqs:   Flag[int]{Name: "max-num-seqs", Usage: "the server's max-num-seqs, if known; a batch size above it is refused"},
-	Precision:    Flag[string]{Name: "precision", Usage: "with the native driver, end the point as soon as its means are told so well: half widths of their 95 % intervals, as `SHARE` such as 1%, or itl=1%,ttft=3%; not before 24 requests of each stream, nor after --max-seconds or --max-requests"},
+	Precision:    Flag[string]{Name: "precision", Usage: "with the native driver, end the point as soon as its means are known so well: half widths of their 95 % intervals, as `SHARE` such as 1%, or itl=1%,ttft=3%; not before 24 requests of each stream, nor after --max-seconds or --max-requests"},
 	Server:       Flag[string]{Name: "server", Usage: "what the server runs as: the `JSON` that step wait writes into outputs/server, or @FILE with it; {}: not known"},
 	Attempts:     Flag[int]{Name: "attempts", Default: 1, Usage: "how often the point is tried where a later attempt may succeed"},
-	GoOn:         Flag[bool]{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why: what comes after it shall run"},
+	GoOn:         Flag[bool]{Name: "go-on", Usage: "exit with 0 although the point failed, after saying why, so that what comes after it runs"},
 	Driver:       Flag[string]{Name: "driver", Default: sweep.Native, Usage: "what makes the load: native or guidellm"},
 	Guidellm:     Flag[string]{Name: "guidellm", Usage: "`PATH` of guidellm; otherwise looked for in PATH and in its image's place"},
 	Endpoint:     endpoint,
@@ -225,7 +225,7 @@ var Aggregate = define(struct {
 	FailOnDrift: Flag[bool]{Name: "fail-on-drift", Usage: "exit with 3 when something moved beyond the band, after writing everything"},
 
 	Formats:         Flag[string]{Name: "formats", Usage: "write the results for these consumers as well (formats of step render), as `LIST`: into rendered/ of --output, and into --configmap"},
-	ScaleTarget:     Flag[string]{Name: "scale-target", Usage: "for these: `DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in small letters"},
+	ScaleTarget:     Flag[string]{Name: "scale-target", Usage: "for these: `DEPLOYMENT` that is scaled; {accelerator} stands for the accelerator in lower case"},
 	TargetNamespace: Flag[string]{Name: "target-namespace", Usage: "for these: `NAMESPACE` of the objects"},
 	Metrics:         Flag[string]{Name: "metrics", Default: "vllm", Usage: "for these: whose metrics count requests: vllm, sglang or epp"},
 	Prometheus:      Flag[string]{Name: "prometheus", Usage: "for keda: `URL` of Prometheus; http://prometheus.monitoring.svc:9090 otherwise"},
@@ -236,14 +236,14 @@ var Aggregate = define(struct {
 var (
 	sweepName    = Flag[string]{Name: "sweep", Usage: "`NAME` of the sweep"}
 	toldModel    = Flag[string]{Name: "model", Usage: "`NAME` of the model that was measured"}
-	toldOn       = Flag[string]{Name: "on", Default: "failure,drift", Usage: "of what somebody wants to hear, as `LIST`: end (all runs), failure, drift"}
+	toldOn       = Flag[string]{Name: "on", Default: "failure,drift", Usage: "which events to notify of, as `LIST`: end (all runs), failure, drift"}
 	reportURL    = Flag[string]{Name: "report-url", Usage: "`URL` of the report, to be passed on"}
 	slackURL     = Flag[string]{Name: "slack-url", Usage: "`URL` of Slack's incoming webhook; better given by the environment"}
 	webhookURL   = Flag[string]{Name: "webhook-url", Usage: "`URL` that gets JSON; better given by the environment"}
 	alertmanager = Flag[string]{Name: "alertmanager-url", Usage: "`URL` of Alertmanager; better given by the environment"}
 )
 
-// Notify tells how a run ended. It tries by itself as long as that is worth it.
+// Notify tells people how a run ended. It tries by itself as long as that is worth it.
 var Notify = define(struct {
 	Command
 	Sweep, Run, Status, Model          Flag[string]
@@ -320,7 +320,7 @@ var Prefill = define(struct {
 	Target:  target, Model: model, APIKey: apiKey, APIKeyFor: keyFor, Endpoint: endpoint,
 	Accelerator:   Flag[string]{Name: "accelerator", Required: true, Usage: "`NAME` of the accelerator"},
 	ChunkTokens:   Flag[int]{Name: "chunk-tokens", Usage: "`TOKENS` of every prompt, the server's max-num-batched-tokens; 0: as the server's arguments in --server say"},
-	Samples:       Flag[int]{Name: "samples", Default: 20, Usage: "`PROMPTS` that shall count, 10 or more"},
+	Samples:       Flag[int]{Name: "samples", Default: 20, Usage: "`PROMPTS` that have to count, 10 or more"},
 	MaxSpread:     Flag[string]{Name: "max-spread", Default: "10%", Usage: "`SHARE` of the median that its 95 % interval may be wide"},
 	Patience:      Flag[time.Duration]{Name: "patience", Default: 30 * time.Second, Usage: "how long to wait for the server to be idle"},
 	ModelRevision: Flag[string]{Name: "model-revision", Usage: "`REVISION` of the model, for the fingerprint; otherwise as the server's arguments say"},

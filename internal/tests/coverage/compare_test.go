@@ -14,7 +14,7 @@ import (
 )
 
 // A comparison raises a false alarm in one answer of twenty at most, however many sets
-// the answer is about, and though the server heated while it was measured anew.
+// the answer is about, and though the server heated while it was measured again.
 func TestComparisonsRaiseFewFalseAlarms(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates many sweeps")

@@ -32,7 +32,7 @@ var findings struct {
 	outside        []string
 }
 
-// speed is what a workflow took beside the load itself, in seconds.
+// speed is what a workflow took on top of the load itself, in seconds.
 type speed struct {
 	name                 string
 	accelerators, points int

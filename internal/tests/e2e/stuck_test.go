@@ -128,3 +128,20 @@ func TestNoJobHangs(t *testing.T) {
 		}
 	}
 }
+
+// Without the image of step no pod of a Job begins, not the guard's either: the Job start
+// says so.
+func TestNoJobHangsWithoutAnImage(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t, "jobs-image")
+	n.kubectl("apply", "-k", n.generateBy([]string{"jobs"}, "--accelerators=A100", "--batch-sizes=1,4", "--step-image=registry.invalid/step:absent", "--pending-timeout=30s"), "--server-side")
+	begin := time.Now()
+	n.kubectl("wait", "--for=condition=failed", "--timeout=120s", "job/"+template+"-start")
+	t.Logf("failed after %.0f s", time.Since(begin).Seconds())
+	if said := n.kubectl("describe", "job", template+"-start"); !strings.Contains(said, "DeadlineExceeded") || !strings.Contains(said, "the image registry.invalid/step:absent cannot be pulled") {
+		t.Errorf("the Job says\n%s", said)
+	}
+	if said := n.kubectl("describe", "pods", "-l", "batch.kubernetes.io/job-name="+template+"-a100"); !strings.Contains(said, "registry.invalid") {
+		t.Errorf("the pods say\n%s", said)
+	}
+}
