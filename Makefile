@@ -73,7 +73,7 @@ test-guidellm:
 # reports, looked at in a browser under the headers of Argo's server
 test-browser:
 	hack/chromium/install.sh
-	go test -count 1 -run Browser -v ./internal/estimate/page
+	go test -count 1 -run Browser -v ./internal/estimate/page -large
 
 # the picture of a report, made from the demo
 picture: all

@@ -251,7 +251,12 @@ func information(rows []row, parameters int, l length) *mat.SymDense {
 		m.SetSym(i, i, 1e-6)
 	}
 	for _, r := range rows {
-		m.SymRankOne(m, float64(l.times)/(r.noise*r.noise/l.seconds+repeat*repeat), mat.NewVecDense(parameters, r.slope))
+		weight := float64(l.times) / (r.noise*r.noise/l.seconds + repeat*repeat)
+		for i, a := range r.slope { // so few numbers that calls of BLAS take longer
+			for j := i; a != 0 && j < parameters; j++ {
+				m.SetSym(i, j, m.At(i, j)+weight*a*r.slope[j])
+			}
+		}
 	}
 	return m
 }

@@ -19,6 +19,7 @@ import (
 	"wfgen.dev/internal/estimate/page"
 )
 
+var large = flag.Bool("large", false, "show the browser the largest pages too, as make test-browser does")
 var keep = flag.String("keep", "", "directory that keeps the pages which the browser was shown")
 
 // The headers with which argo-server sends artifacts, and a second policy, the same,
@@ -76,13 +77,13 @@ func TestBrowser(t *testing.T) {
 	for name, c := range map[string]page.Content{"mixed": mixed(t), "hostile": hostileContent(t), "nothing": {}} {
 		pages[name] = pageOf(t, c)
 	}
-	if !testing.Short() {
+	if *large {
 		pages["fleet"] = pageOf(t, fleet(t))
-	}
-	if c, ok := llama(t); ok {
-		pages["llama"] = pageOf(t, c)
-	} else {
-		t.Log("the public sweeps of Llama are not there; they are left out")
+		if c, ok := llama(t); ok {
+			pages["llama"] = pageOf(t, c)
+		} else {
+			t.Log("the public sweeps of Llama are not there; they are left out")
+		}
 	}
 	// What the test must notice: a picture that the policy blocks, and texts on each other.
 	pages["bad"] = []byte(`<!DOCTYPE html><h1>bad</h1><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="><figure id="f"><svg viewBox="0 0 300 90" width="300"><text x="9" y="50">one</text><text x="9" y="50">two</text><text x="290" y="20">out of it</text></svg></figure>`)
