@@ -134,9 +134,9 @@ func TestNoJobHangs(t *testing.T) {
 func TestNoJobHangsWithoutAnImage(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t, "jobs-image")
-	n.kubectl("apply", "-k", n.generateBy([]string{"jobs"}, "--accelerators=A100", "--batch-sizes=1,4", "--step-image=registry.invalid/step:absent", "--pending-timeout=30s"), "--server-side")
+	n.kubectl("apply", "-k", n.generateBy([]string{"jobs"}, "--accelerators=A100", "--batch-sizes=1,4", "--step-image=registry.invalid/step:absent", "--pending-timeout=1m"), "--server-side")
 	begin := time.Now()
-	n.kubectl("wait", "--for=condition=failed", "--timeout=120s", "job/"+template+"-start")
+	n.kubectl("wait", "--for=condition=failed", "--timeout=180s", "job/"+template+"-start")
 	t.Logf("failed after %.0f s", time.Since(begin).Seconds())
 	if said := n.kubectl("describe", "job", template+"-start"); !strings.Contains(said, "DeadlineExceeded") || !strings.Contains(said, "the image registry.invalid/step:absent cannot be pulled") {
 		t.Errorf("the Job says\n%s", said)
