@@ -178,9 +178,8 @@ func pointsOf(c *cli.Context, o *bench.Options) ([]sweep.Point, error) {
 		one.PromptTokens = cmp.Or(one.PromptTokens, o.Shape.PromptTokens)
 		one.OutputTokens = cmp.Or(one.OutputTokens, o.Shape.OutputTokens)
 		p := one.Of(o.Accelerator)
-		if one.PromptTokens < 1 || one.PromptTokens > sweep.MostTokens || one.OutputTokens < 2 || one.OutputTokens > sweep.MostTokens ||
-			one.BatchSize < 1 || one.BatchSize > sweep.MostBatch || one.MaxSeconds < 0 || one.MaxSeconds > sweep.MostSeconds {
-			errs = append(errs, fmt.Errorf("--points: number %d, %+v: expected a batch-size of 1 or more, shapes of 1/2 or more and max-seconds of 0 or more, none beyond all servers", i+1, one))
+		for _, err := range one.Mistakes(0) { // 0: as the flags have it
+			errs = append(errs, fmt.Errorf("--points: number %d: %w", i+1, err))
 		}
 		if names[p.Name()] {
 			errs = append(errs, fmt.Errorf("--points: number %d is %s, as one before it is; let \"again\" tell them apart, such as %q", i+1, p.Name(), sweep.AgainEnd(p.Again+1)))

@@ -215,10 +215,10 @@ func readRecords(c *cli.Context, o *render.Options) (others []string, err error)
 	return others, nil
 }
 
-// renderOptions reads the flags and reports every mistake among them.
 // objectName is how Kubernetes names objects (RFC 1123, a subdomain).
 var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 
+// renderOptions reads the flags and reports every mistake among them.
 func renderOptions(c *cli.Context) (render.Options, error) {
 	o := render.Options{
 		Name: c.String("name"), Namespace: c.String("namespace"), RunsOn: c.String("runs-on"), ScaleTarget: c.String("scale-target"),

@@ -72,7 +72,7 @@ func limitsOf(c *cli.Context, cfg config.Config) (design.Limits, error) {
 		}
 		limits.ModelLen, limits.CacheTokens = least(limits.ModelLen, of.ModelLen), least(limits.CacheTokens, of.CacheTokens)
 	}
-	if limits.ModelLen > 0 && cfg.MaxModelLen > 0 {
+	if cfg.MaxModelLen > 0 {
 		errs = nil // it was given for servers that do not say, or do not answer yet
 	}
 	return limits, errors.Join(errs...)

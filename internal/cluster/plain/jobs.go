@@ -276,14 +276,7 @@ func check(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 		k.MaxNumSeqs.Set(at.limit), k.ChunkTokens.Set(a.PrefillChunk), k.MaxSeconds.Set(float64(p.CheckSeconds())), k.Price.Set(p.Prices()),
 		k.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()), k.Output.Set(to.estimates+"/"+layout.AcceleratorInRun(a.Name)),
 	).On(to.estimates + "/" + layout.Summary)
-	if p.S3Bucket == "" {
-		call = call.And(k.ConfigMap.Set(jobName(p, a)))
-	}
-	c := container(p, k.Name, pods.LoadResources(p), call, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
-	if p.S3Bucket == "" { // capacity.json goes to a ConfigMap
-		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
-	}
-	return c
+	return keptContainer(p, a, call, k.ConfigMap)
 }
 
 // prefill is the container that measures how fast the idle server computes prompts.
@@ -292,11 +285,17 @@ func prefill(p plan.Plan, a plan.Accelerator, to results) corev1.Container {
 	call := k.With(
 		k.Target.Set(underTestOf(p, a).target), k.Model.Set(p.Model), k.Accelerator.Set(a.Name), k.ChunkTokens.Set(a.PrefillChunk),
 		k.Server.Set("@"+resultsDir+"/"+layout.OutServer.Key()), k.Output.Set(to.estimates+"/"+layout.AcceleratorInRun(a.Name)), k.GoOn.Set(true))
+	return keptContainer(p, a, call, k.ConfigMap)
+}
+
+// keptContainer asks the server for something, whose file goes into the Job's ConfigMap
+// where there is no bucket.
+func keptContainer(p plan.Plan, a plan.Accelerator, call steps.Call, configMap steps.Flag[string]) corev1.Container {
 	if p.S3Bucket == "" {
-		call = call.And(k.ConfigMap.Set(jobName(p, a)))
+		call = call.And(configMap.Set(jobName(p, a)))
 	}
-	c := container(p, k.Name, pods.LoadResources(p), call, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
-	if p.S3Bucket == "" { // prefill.json goes to a ConfigMap
+	c := container(p, call.Name, pods.LoadResources(p), call, slices.Concat(pods.APIKeyEnv(p), pods.BucketEnv(p)))
+	if p.S3Bucket == "" {
 		c.VolumeMounts = append(c.VolumeMounts, pods.TokenMount())
 	}
 	return c

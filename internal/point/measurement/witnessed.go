@@ -35,7 +35,7 @@ func (m *Measurement) Witnessed(series []Scrape) {
 		m.Notes = append(m.Notes, fmt.Sprintf("the server's %s was no count or time (not finite, negative, or beyond all counting), and is left out where it was", name))
 	}
 	if m.Client != nil && m.Driver.Name == sweep.Guidellm {
-		if n := m.Requests.Successful / m.BatchSize; n < goodPerStream {
+		if n := m.Requests.Successful / max(1, m.BatchSize); m.BatchSize > 0 && n < goodPerStream { // an open loop has no streams
 			m.Notes = append(m.Notes, fmt.Sprintf("each stream made %d requests; from %d on, beginning and end of guidellm's run matter little", n, goodPerStream))
 		}
 		series = during(series, m.StartedAt, m.StartedAt+m.Seconds) // its report holds none of what it asks before it begins

@@ -1,6 +1,19 @@
 package measurement
 
-import "testing"
+import (
+	"testing"
+
+	"wfgen.dev/internal/sweep"
+)
+
+// A report that is read again may be of an open loop, which has no streams.
+func TestWitnessOfAnOpenLoop(t *testing.T) {
+	m := Measurement{Driver: Driver{Name: sweep.Guidellm}, Client: &Witness{}, Requests: Requests{Successful: 3}}
+	m.Witnessed([]Scrape{{Time: 1}, {Time: 2}})
+	if len(m.Notes) > 0 {
+		t.Errorf("%q", m.Notes)
+	}
+}
 
 func TestDuring(t *testing.T) {
 	var series []Scrape

@@ -229,9 +229,9 @@ const (
 func Log(report string) string { return path.Join(Reports, report+logSuffix) }
 
 // Scrapes are what the server's /metrics said during a point.
-func Scrapes(report string) string { return path.Join(Reports, report+scrapesSuffix) }
+func Scrapes(report string) string { return path.Join(Reports, ScrapesBeside(report)) }
 
-// ScrapesBeside is the name of the scrapes that belong to a report of that name.
+// ScrapesBeside is the name of the scrapes that lie beside a report of that name.
 func ScrapesBeside(report string) string { return strings.TrimSuffix(report, ".json") + scrapesSuffix }
 
 // Probe is the report of the probe after a point.

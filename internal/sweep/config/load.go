@@ -89,7 +89,6 @@ func parse(path string, data []byte) (Config, error) {
 		return c, err
 	}
 	if fields["shapes"] == sweep.Auto { // to be chosen
-
 		c.ShapesAuto = true
 		delete(fields, "shapes")
 	}

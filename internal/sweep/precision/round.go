@@ -99,19 +99,10 @@ func (r Round) validate() error {
 	names := map[string]bool{}
 	for i, p := range r.Points {
 		bad := func(format string, args ...any) {
-			errs = append(errs, fmt.Errorf("points[%d].%s", i, fmt.Sprintf(format, args...)))
+			errs = append(errs, fmt.Errorf("points[%d].%w", i, fmt.Errorf(format, args...)))
 		}
-		for _, n := range []struct {
-			name               string
-			value, least, most int
-		}{{"prompt-tokens", p.PromptTokens, 1, sweep.MostTokens}, {"output-tokens", p.OutputTokens, 2, sweep.MostTokens},
-			{"batch-size", p.BatchSize, 1, sweep.MostBatch}, {"max-seconds", p.MaxSeconds, 1, sweep.MostSeconds}} {
-			if n.value < n.least || n.value > n.most {
-				bad("%s: %d is not between %d and %d", n.name, n.value, n.least, n.most)
-			}
-		}
-		if p.Again != sweep.AgainEnd(sweep.AgainOf(p.Again)) {
-			bad("again: found %q, expected nothing, %[2]s or %[2]s2", p.Again, sweep.AgainSuffix)
+		for _, err := range p.Mistakes(1) {
+			bad("%w", err)
 		}
 		name := p.Of("").Name()
 		if names[name] {
@@ -120,6 +111,23 @@ func (r Round) validate() error {
 		names[name] = true
 	}
 	return errors.Join(errs...)
+}
+
+// Mistakes are what cannot be of a point, whose length is no less than so many seconds.
+func (p Point) Mistakes(leastSeconds int) (errs []error) {
+	for _, n := range []struct {
+		name               string
+		value, least, most int
+	}{{"prompt-tokens", p.PromptTokens, 1, sweep.MostTokens}, {"output-tokens", p.OutputTokens, 2, sweep.MostTokens},
+		{"batch-size", p.BatchSize, 1, sweep.MostBatch}, {"max-seconds", p.MaxSeconds, leastSeconds, sweep.MostSeconds}} {
+		if n.value < n.least || n.value > n.most {
+			errs = append(errs, fmt.Errorf("%s: %d is not between %d and %d", n.name, n.value, n.least, n.most))
+		}
+	}
+	if p.Again != sweep.AgainEnd(sweep.AgainOf(p.Again)) {
+		errs = append(errs, fmt.Errorf("again: found %q, expected nothing, %[2]s or %[2]s2", p.Again, sweep.AgainSuffix))
+	}
+	return errs
 }
 
 // Reason is all of the reasons.
