@@ -161,8 +161,7 @@ func (w Wish) first() Decision {
 	d := Decision{}
 	cost := 0.0
 	add := func(batch int) {
-		n := float64(batch)
-		request := (expected[2] + expected[3]*float64(w.Shape.PromptTokens)*n + float64(w.Shape.OutputTokens)*(expected[0]+expected[1]*n)) / 1000
+		request := requestSeconds(expected, w.Shape, batch)
 		seconds := math.Ceil(min(w.MaxSeconds, max(FirstSeconds, leastBlocks*request)))
 		d.Runs = append(d.Runs, Run{batch, seconds})
 		cost += seconds + 2*request + w.Overhead

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"wfgen.dev/internal/sweep"
+	"wfgen.dev/internal/sweep/linear4"
 )
 
 // OrdinaryIteration3 are the terms of iteration3 supposed of a server of which nothing
@@ -46,4 +47,11 @@ func NoiseOf(itl, ttft []float64) Noise {
 // PerSecond carries the relative standard error of a point of so many seconds to one.
 func PerSecond(standardError, mean, seconds float64) float64 {
 	return standardError / mean * math.Sqrt(seconds)
+}
+
+// requestSeconds is how long a request takes by the four parameters, with so many running.
+func requestSeconds(law [4]float64, s sweep.Shape, batch int) float64 {
+	m := linear4.Model{Alpha: law[0], Beta: law[1], Gamma: law[2], Delta: law[3]}
+	n := float64(batch)
+	return (m.TTFT(float64(s.PromptTokens), n) + float64(s.OutputTokens)*m.ITL(n)) / 1000
 }

@@ -199,8 +199,7 @@ func (w JointWish) candidates() []sweep.Shape {
 func (w JointWish) cost(shape sweep.Shape) float64 {
 	law, sum := OrdinaryLinear4(shape), 0.0
 	for _, b := range w.BatchSizes {
-		n := float64(b)
-		request := (law[2] + law[3]*float64(shape.PromptTokens)*n + float64(shape.OutputTokens)*(law[0]+law[1]*n)) / 1000
+		request := requestSeconds(law, shape, b)
 		sum += max(w.Seconds, leastBlocks*request) + 2*request
 	}
 	return sum
