@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -35,7 +36,8 @@ func FuzzBegun(f *testing.F) {
 		if code := exit.Code(err); err != nil && code != exit.Usage && code != exit.Refused {
 			t.Errorf("code %d: %v", code, err)
 		}
-		if err := holder(t.Context(), out, "r", "", "here"); err != nil && exit.Code(err) != exit.TryAgain {
+		var c claim
+		if err := holder(t.Context(), out, "r", "", "here"); err != nil && (exit.Code(err) != exit.TryAgain || json.NewDecoder(bytes.NewReader(claimed)).Decode(&c) != nil) {
 			t.Errorf("code %d: %v", exit.Code(err), err)
 		}
 	})

@@ -68,7 +68,7 @@ func TestTheFloorByTheServersAccount(t *testing.T) {
 		o.WeightsGB = c.given
 		s := Estimate(Inputs{Measurements: ms}, o)
 		got := s.Parameters[0].Fit.Diagnostics.BandwidthPercent
-		if (got == nil) != (c.percent == 0) || got != nil && math.Abs(*got/c.percent-1) > 0.05 {
+		if (got == nil) != (c.percent == 0) || got != nil && !(math.Abs(*got/c.percent-1) <= 0.05) {
 			t.Errorf("%+v: %v", c, got)
 		}
 		if _, err := s.Encode(); err != nil {

@@ -22,8 +22,8 @@ func TestH100(t *testing.T) {
 		}
 	}
 	s := Estimate(in, Options{Method: fit.WLS, Source: measurement.Auto, TTFT: measurement.Auto, Batch: measurement.Auto, WeightsGB: 16.06})
-	if len(s.Parameters) != 4 {
-		t.Fatalf("%d sets", len(s.Parameters))
+	if len(s.Parameters) != 4 || len(s.Joint) != 2 {
+		t.Fatalf("%d sets, %d joint models", len(s.Parameters), len(s.Joint))
 	}
 	for _, p := range s.Parameters {
 		if p.Alpha == nil || *p.Alpha < 6.2 || *p.Alpha > 6.4 {
@@ -36,7 +36,10 @@ func TestH100(t *testing.T) {
 	}
 	for _, j := range s.Joint {
 		most := map[string]float64{fit.Engine: 0.7, fit.Iteration3: 1.8}[j.Fit]
-		if j.MeanErrorPercent == nil || *j.MeanErrorPercent > most || j.Verdict.Level != fit.Warned {
+		if j.MeanErrorPercent == nil {
+			t.Fatalf("%s: %s, no numbers", j.Fit, j.Verdict.Level)
+		}
+		if *j.MeanErrorPercent > most || j.Verdict.Level != fit.Warned {
 			t.Errorf("%s: %s, ITL %v %% off in the mean", j.Fit, j.Verdict.Level, *j.MeanErrorPercent)
 		}
 	}

@@ -22,7 +22,7 @@ func FuzzAcross(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if another.HasInterval() && (math.IsNaN(another.Value) || math.IsNaN(between) || between < 0 || another.Low > another.High) {
+		if another.HasInterval() && (math.IsInf(another.Low, 0) || math.IsInf(another.High, 0) || !(between >= 0) || math.IsInf(between, 0)) { // no file holds such
 			t.Errorf("%+v, %v of %+v", another, between, runs)
 		}
 	})

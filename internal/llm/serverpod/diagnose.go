@@ -127,7 +127,7 @@ func crashed(p kube.Pod, s kube.ContainerStatus, t kube.Terminated, ends int) *f
 func ended(p kube.Pod, c kube.Container, s *kube.ContainerStatus) *finding {
 	f := said("pod %s has ended", p.Metadata.Name)
 	if why := strings.TrimSuffix(p.Status.Reason+": "+p.Status.Message, ": "); p.Status.Reason != "" {
-		f.Text += ": " + why // Evicted, DeadlineExceeded, NodeShutdown
+		f.Text += ": " + stuck.OneLine(why) // Evicted, DeadlineExceeded, NodeShutdown
 	}
 	if s != nil && s.State.Terminated != nil {
 		t := *s.State.Terminated

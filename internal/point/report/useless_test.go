@@ -3,7 +3,6 @@ package report
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -142,15 +141,7 @@ func TestUseless(t *testing.T) {
 			tested[tt.format] = true
 			whole := ""
 			if tt.file != "" {
-				f, err := openTool(t.Context(), "testdata/tools/"+tt.file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				data, err := io.ReadAll(f)
-				if err != nil {
-					t.Fatal(err)
-				}
-				whole = string(data)
+				whole = string(content(t, "tools/"+tt.file+".gz"))
 			}
 			cases := map[string]useless{"failed": tt.failed(whole), "empty": tt.empty, "foreign": tt.foreign}
 			if tt.cut != "" {

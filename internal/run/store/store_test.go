@@ -678,7 +678,9 @@ func TestListingsAreBounded(t *testing.T) {
 
 // What answers without end at the endpoint fills no memory, and is not asked again.
 func TestAnswersAreBounded(t *testing.T) {
+	var asked atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
 		text := bytes.Repeat([]byte("x"), 1<<20)
 		for err := error(nil); err == nil; { // until the client has gone
 			_, err = w.Write(text)
@@ -686,7 +688,10 @@ func TestAnswersAreBounded(t *testing.T) {
 	}))
 	defer func() { server.CloseClientConnections(); server.Close() }()
 	environment(t, map[string]string{"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "for-the-test-alone", "AWS_REGION": "us-east-1"})
-	if _, err := open(t, "s3://results/x", time.Second).List(t.Context(), ""); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "which no object store gives") {
+	if _, err := open(t, "s3://results/x", time.Minute).List(t.Context(), ""); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "which no object store gives") {
 		t.Errorf("code %d: %v", exit.Code(err), err)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
 	}
 }

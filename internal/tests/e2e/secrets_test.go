@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	wfv1 "github.com/argoproj/argo-workflows/v3/pkg/apis/workflow/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 
 	"wfgen.dev/internal/run/layout"
@@ -91,6 +92,9 @@ func TestSecretsAreNowhere(t *testing.T) {
 	n.submit("run")
 	w := n.finished("run", 4*time.Minute)
 	t.Logf("%s: %s", w.Status.Phase, messages(w))
+	if w.Status.Phase != wfv1.WorkflowFailed {
+		t.Errorf("two servers betray the key, and the workflow is %s", w.Status.Phase)
+	}
 	if !n.exists(layout.Run("run") + "/" + layout.ParametersOf("A100", shape)) {
 		t.Error("what a good server gave is not kept")
 	}

@@ -241,14 +241,16 @@ func TestOpenLoops(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var m measurement.Measurement
-			if err := json.Unmarshal(data, &m); err != nil {
+			m, err := measurement.Decode(bytes.NewReader(data), found[0])
+			if err != nil {
 				t.Fatal(err)
 			}
 			if m.Open == nil || m.Open.Rate != rate || m.Open.Arrivals != tool.arrivals || len(m.Taken.Void) > 0 || m.Taken.ITL == nil || len(m.Open.Objectives) != 1 || !m.Open.Objectives[0].Met {
 				t.Fatalf("%s", data)
 			}
-			if law := gamma + delta*prompt*m.Taken.Batch; m.Taken.TTFT != nil && m.Taken.TTFT.MS > 3*law {
+			if law := gamma + delta*prompt*m.Taken.Batch; m.Taken.TTFT != nil && (m.Taken.TTFT.MS < 0.5*law || m.Taken.TTFT.MS > 100*law) {
+				t.Fatalf("TTFT %.4g ms, truth %.4g: no lack of CPU explains that", m.Taken.TTFT.MS, law)
+			} else if m.Taken.TTFT != nil && m.Taken.TTFT.MS > 3*law {
 				t.Skipf("the client had no CPU: its TTFT is %.4g ms where the server's law is %.4g, and what it saw of ITL is its own", m.Taken.TTFT.MS, law)
 			}
 			if law := alpha + beta*m.Taken.Batch; math.Abs(m.Taken.ITL.MS-law) > max(0.1*law, 3*m.Taken.ITL.StandardErrorMS) { // a client on cores that others use knows how uncertain it is

@@ -55,7 +55,7 @@ func TestScripts(t *testing.T) {
 // output is there for "stdout" and "stderr" to look at.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND…")
+		ts.Fatalf("usage: exits CODE[,CODE] COMMAND…")
 	}
 	err := ts.Exec(args[1], args[2:]...)
 	code := 0
