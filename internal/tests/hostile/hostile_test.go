@@ -35,6 +35,7 @@ import (
 	"wfgen.dev/internal/cli/stepcli"
 	"wfgen.dev/internal/cli/wfgencli"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/layout"
 	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/tests/waiting"
 )
@@ -299,6 +300,10 @@ func TestCanariesOfASweep(t *testing.T) {
 		}
 		if !strings.Contains(s.streams.String(), "failed:") {
 			t.Errorf("what failed is not said:\n%s", &s.streams)
+		}
+		streaming := accelerators[slices.Index(ways, "streams")]
+		if reports, _ := filepath.Glob(filepath.Join(s.dir, "out", layout.Accelerator("r", streaming), layout.Reports, "*", "*.json")); len(reports) == 0 {
+			t.Error("the server that streams the key was never loaded")
 		}
 		s.revealsNothing(5)
 	})
