@@ -487,6 +487,7 @@ func (c *Client) Wait(ctx context.Context, model string, timeout time.Duration, 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start, said, pause := time.Now(), time.Time{}, 200*time.Millisecond
+	var last error
 	for {
 		probe, done := context.WithTimeout(ctx, 10*time.Second) // a server that accepts and never answers
 		m, err := c.Find(probe, model)
@@ -494,16 +495,19 @@ func (c *Client) Wait(ctx context.Context, model string, timeout time.Duration, 
 		if err == nil || exit.Code(err) != exit.TryAgain {
 			return m, err
 		}
+		if last == nil || ctx.Err() == nil { // a probe that was cut short knows less than the one before
+			last = err
+		}
 		if time.Since(said) > 15*time.Second {
-			say(fmt.Sprintf("waiting, %.0f s: %v", time.Since(start).Seconds(), err))
+			say(fmt.Sprintf("waiting, %.0f s: %v", time.Since(start).Seconds(), last))
 			said = time.Now()
 		}
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return Model{}, exit.Errorf(exit.TryAgain, "gave up after %s: %w", timeout, err)
+				return Model{}, exit.Errorf(exit.TryAgain, "gave up after %s: %w", timeout, last)
 			}
-			return Model{}, exit.Errorf(exit.TryAgain, "interrupted while waiting: %w", err)
+			return Model{}, exit.Errorf(exit.TryAgain, "interrupted while waiting: %w", last)
 		case <-time.After(pause):
 			pause = min(2*pause, 5*time.Second)
 		}

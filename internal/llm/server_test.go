@@ -2,19 +2,28 @@ package llm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wfgen.dev/internal/llm/simulate"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/tests/pipes"
 )
+
+func TestMain(m *testing.M) {
+	pipes.Lay()
+	os.Exit(m.Run())
+}
 
 // serve starts a simulated server and a client of it.
 func serve(t *testing.T, cfg simulate.Config, key string) *Client {
@@ -93,25 +102,48 @@ func TestServersWithoutHealthAreAskedForTheirModels(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
-	soon := law()
-	soon.StartDelay = 500 * time.Millisecond
-	c := serve(t, soon, "")
+	synctest.Test(t, wait)
+}
+
+func wait(t *testing.T) {
+	at := func(h http.Handler) *Client { return client(t, pipes.Serve(t, h).URL, "") }
+	starting := func(delay time.Duration) *Client {
+		config := law()
+		config.StartDelay = delay
+		s, err := simulate.NewVirtual(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return at(s.Handler())
+	}
+	soon := starting(time.Minute)
 	var said []string
-	if _, err := c.Wait(context.Background(), "org/model", time.Minute, func(s string) { said = append(said, s) }); err != nil {
+	if _, err := soon.Wait(t.Context(), "org/model", time.Hour, func(s string) { said = append(said, s) }); err != nil {
 		t.Fatal(err)
 	}
-	if len(said) == 0 {
-		t.Error("it never said what it was waiting for")
+	if len(said) == 0 || len(said) > 5 {
+		t.Errorf("of a minute it said %q", said)
 	}
-	never := law()
-	never.StartDelay = time.Hour
-	_, err := serve(t, never, "").Wait(context.Background(), "org/model", 300*time.Millisecond, func(string) {})
-	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "gave up after 300ms") {
+	_, err := starting(time.Hour).Wait(t.Context(), "org/model", 10*time.Minute, func(string) {})
+	if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "gave up after 10m0s") {
 		t.Errorf("exit %d, %v", exit.Code(err), err)
 	}
 	begin := time.Now()
-	if _, err := c.Wait(context.Background(), "other", time.Hour, func(string) {}); exit.Code(err) != exit.Unusable || time.Since(begin) > 10*time.Second {
+	if _, err := soon.Wait(t.Context(), "other", time.Hour, func(string) {}); exit.Code(err) != exit.Unusable || time.Since(begin) > 10*time.Second {
 		t.Errorf("another model is waited for: exit %d, %v", exit.Code(err), err)
+	}
+
+	// The last question is cut short by the end of the wait; what was known before it is said.
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(3 * time.Second):
+			http.Error(w, "loading the weights", http.StatusServiceUnavailable)
+		case <-r.Context().Done():
+		}
+	})
+	if _, err := at(slow).Wait(t.Context(), "m", 16*time.Second, func(string) {}); err == nil || !strings.Contains(err.Error(), "503") || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("cut short while it asked: %v", err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -94,7 +95,7 @@ func summaryAt(ctx context.Context, location string) (parameters.Summary, error)
 		return parameters.Summary{}, err
 	}
 	if len(in.Parameters)+len(in.Joint) == 0 {
-		return parameters.Summary{}, exit.Errorf(exit.Refused, "%s: no parameters found; make them with step aggregate", location)
+		return parameters.Summary{}, exit.Errorf(exit.Refused, "%s: no parameters found; make them with step aggregate", store.Called(location))
 	}
 	return aggregate.Estimate(aggregate.Inputs{Parameters: in.Parameters, Joint: in.Joint}, aggregate.Options{}), nil
 }

@@ -135,7 +135,7 @@ func measureOptions(c *cli.Context) (report.Options, error) {
 	if c.NArg() == 0 {
 		errs = append(errs, errors.New("no report given; give files, s3://bucket/key, or - for stdin"))
 	}
-	stdin := slices.DeleteFunc(slices.Clone(c.Args().Slice()), func(name string) bool { return name != "-" })
+	stdin := slices.DeleteFunc(slices.Clone(c.Args().Slice()), func(name string) bool { return name != store.Stdin })
 	if len(stdin) > 1 {
 		errs = append(errs, errors.New("-: stdin is given twice, but can be read once"))
 	}
@@ -167,7 +167,7 @@ func measureOptions(c *cli.Context) (report.Options, error) {
 func reportsAt(c *cli.Context) (names []string, listed map[string]bool, err error) {
 	listed = map[string]bool{}
 	for _, location := range c.Args().Slice() {
-		if info, err := os.Stat(location); location == "-" || !store.IsRemote(location) && (err != nil || !info.IsDir()) || store.IsRemote(location) && report.Readable(location) {
+		if info, err := os.Stat(location); location == store.Stdin || !store.IsRemote(location) && (err != nil || !info.IsDir()) || store.IsRemote(location) && report.Readable(location) {
 			names = append(names, location)
 			continue
 		}

@@ -117,7 +117,7 @@ func planIteration3(c *cli.Context, w wanted, before parameters.Summary) error {
 			expected = [3]float64{j.Terms[0].Value, j.Terms[1].Value, j.Terms[2].Value}
 		}
 	}
-	candidates, err := design.Iteration3(w.shapes, design.Batches(w.most), expected, noiseOf(before))
+	candidates, err := design.Iteration3Candidates(w.shapes, design.Batches(w.most), expected, noiseOf(before))
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func planLinear4(c *cli.Context, w wanted, before parameters.Summary) error {
 				fmt.Fprintf(c.App.ErrWriter, "%s bends before batch %.4g: batch sizes up to %d are considered\n", shape, *l.BendFrom, largest)
 			}
 		}
-		candidates := design.Linear4(shape, design.Batches(largest), expected, noiseOf(before))
+		candidates := design.Linear4Candidates(shape, design.Batches(largest), expected, noiseOf(before))
 		if err := printPlan(c, w, "linear4 of "+shape.String(), candidates, linear4.Names()); err != nil {
 			return err
 		}

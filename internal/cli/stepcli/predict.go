@@ -13,6 +13,7 @@ import (
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/run/store"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -84,9 +85,9 @@ func runPredict(c *cli.Context) error {
 	names := parameters.Distinct(found, func(j parameters.Joint) string { return j.Model + " on " + j.Accelerator })
 	switch {
 	case len(found) == 0:
-		return exit.Errorf(exit.Refused, "%s: holds no model of all shapes (--fit %s); it takes a sweep over two shapes or more", c.Args().First(), name)
+		return exit.Errorf(exit.Refused, "%s: holds no model of all shapes (--fit %s); it takes a sweep over two shapes or more", store.Called(c.Args().First()), name)
 	case len(names) > 1:
-		return exit.Errorf(exit.Usage, "%s holds models of %s; choose with --accelerator, or name one model's file", c.Args().First(), strings.Join(names, ", "))
+		return exit.Errorf(exit.Usage, "%s holds models of %s; choose with --accelerator, or name one model's file", store.Called(c.Args().First()), strings.Join(names, ", "))
 	}
 	w := fit.Work{Batch: batch, PromptTokens: float64(shape.PromptTokens), OutputTokens: float64(shape.OutputTokens)}
 	j := bestFor(w, found)
@@ -187,7 +188,7 @@ func predictLines(c *cli.Context, s parameters.Summary, shape sweep.Shape, batch
 		fmt.Fprintf(c.App.Writer, "%s of %s on %s, %s tokens, batch %v: %s\n", parameters.Linear4, p.Model, p.Accelerator, shape, batch, strings.Join(text, ", "))
 	}
 	if found == 0 {
-		return exit.Errorf(exit.Refused, "%s: holds no parameters of %s; --fit %s predicts shapes that were not measured", c.Args().First(), shape, fit.Engine)
+		return exit.Errorf(exit.Refused, "%s: holds no parameters of %s; --fit %s predicts shapes that were not measured", store.Called(c.Args().First()), shape, fit.Engine)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func one(p *parameters.Parameters, joint []parameters.Joint, o Options) Capacity
 
 func ptr[T any](x T) *T { return &x }
 
-func replicaOf(l law, s server) replica {
+func replicaOf(l law, s setup) replica {
 	return replica{classes: []class{l.class(s)}, chunk: s.chunk, maxInFlight: s.maxInFlight, spread: s.spread}
 }
 
@@ -232,8 +232,8 @@ func largest(p *parameters.Parameters) float64 {
 }
 
 // serverOf is what is known of a server besides its latency.
-func serverOf(p *parameters.Parameters, o Options) server {
-	s := server{spread: o.Spread}
+func serverOf(p *parameters.Parameters, o Options) setup {
+	s := setup{spread: o.Spread}
 	args := strings.Fields(strings.Join(p.Provenance.Args, " "))
 	s.maxInFlight = cmp.Or(numberOf(o.MaxNumSeqs, p.Accelerator), engine.MaxNumSeqs(args), int(math.Ceil(largest(p))))
 	s.chunk = cmp.Or(numberOf(o.Chunk, p.Accelerator), engine.ChunkTokens(args), DefaultChunk)
@@ -262,7 +262,7 @@ const (
 
 // measuredOf is what an estimate says of a server, or why that is not enough. Where ITL is
 // no line over the batch, what was measured at each batch counts.
-func measuredOf(p *parameters.Parameters, joint []parameters.Joint, srv server) (measured, *reason.Reason) {
+func measuredOf(p *parameters.Parameters, joint []parameters.Joint, srv setup) (measured, *reason.Reason) {
 	m := measured{shape: p.Shape, stretch: 1}
 	switch {
 	case p.Verdict.Level == fit.Refused || !p.HasITL() && !curved(p):

@@ -86,7 +86,7 @@ func TestCalibrateGivesBackTheClosedLoop(t *testing.T) {
 			}
 		}
 		c.change(&p)
-		s := server{chunk: 2048, maxInFlight: 128, spread: 0.2}
+		s := setup{chunk: 2048, maxInFlight: 128, spread: 0.2}
 		m, why := measuredOf(&p, nil, s)
 		if why != nil {
 			t.Fatal(why)
@@ -107,7 +107,7 @@ func TestCalibrateGivesBackTheClosedLoop(t *testing.T) {
 // Where noise makes the time of an iteration fall, a request alone takes what was measured.
 func TestAloneIsWhatWasMeasured(t *testing.T) {
 	l := law{measured: measured{shape: short}, anchors: []float64{1, 2, 8}, times: []float64{12.5, 10, 13}}
-	k := l.class(server{chunk: 2048, maxInFlight: 8})
+	k := l.class(setup{chunk: 2048, maxInFlight: 8})
 	if k.iteration[1] != 12.5 || k.iteration[0] > 12.5 || k.iteration[8] != 13 {
 		t.Errorf("%v", k.iteration)
 	}
@@ -121,13 +121,13 @@ func TestCurveIsNoWayAroundAVerdict(t *testing.T) {
 		p.Curve = &parameters.Curve{ITL: []parameters.Step{{Batch: 1, MS: 6.7}, {Batch: 8, MS: 7}, {Batch: 32, MS: 9}}}
 		p.Alpha, p.Beta = nil, nil
 		p.Verdict.Warn(reason.New(code, "alpha, beta are refused"))
-		if _, why := measuredOf(&p, nil, server{maxInFlight: 64}); why == nil {
+		if _, why := measuredOf(&p, nil, setup{maxInFlight: 64}); why == nil {
 			t.Errorf("%s: a capacity all the same", code)
 		}
 	}
 	p := sample("A100", short, 6.7, 0.048, 8.9)
 	p.Fit.Method, p.Fit.Diagnostics.ITL.BendFrom = fit.WLS, new(32.0)
-	if m, why := measuredOf(&p, nil, server{maxInFlight: 64}); why != nil || len(m.streams) != 2 {
+	if m, why := measuredOf(&p, nil, setup{maxInFlight: 64}); why != nil || len(m.streams) != 2 {
 		t.Errorf("without a curve: %v, %v", m.streams, why)
 	}
 }
@@ -136,7 +136,7 @@ func TestCurveIsNoWayAroundAVerdict(t *testing.T) {
 // for: the rest is no work of the engine.
 func TestOverheadIsNotWork(t *testing.T) {
 	p := sample("A100", short, 6.973, 0.027, 15)
-	srv := server{chunk: 2048, maxInFlight: 64, spread: 0.2}
+	srv := setup{chunk: 2048, maxInFlight: 64, spread: 0.2}
 	m, _ := measuredOf(&p, nil, srv)
 	l := m.calibrate(srv)
 	if work := l.pre * 128; work > 0.027*128*1.01 || l.overheadMS < 4 {

@@ -122,13 +122,13 @@ func mixed(ps []*parameters.Parameters, joint []parameters.Joint, o Options) Cap
 		case ps[i].Verdict.Level == fit.Warned:
 			c.Verdict.Warn(reason.New(reason.Other, "%s: the estimate is warned", m.Shape))
 		}
-		laws = append(laws, of.calibrate(server{srv.chunk, srv.maxInFlight, o.Spread}))
+		laws = append(laws, of.calibrate(setup{srv.chunk, srv.maxInFlight, o.Spread}))
 		shares = append(shares, share{m.Shape, m.Part})
 	}
 	if c.Verdict.Level == fit.Refused {
 		return c
 	}
-	srv := server{r.chunk, r.maxInFlight, o.Spread}
+	srv := setup{r.chunk, r.maxInFlight, o.Spread}
 	c.Assumed = Assumed{Arrivals: sweep.Poisson, MaxNumSeqs: r.maxInFlight, ChunkTokens: r.chunk, OutputSpread: o.Spread, LargestBatch: longest}
 	for i := range laws {
 		k := laws[i].class(srv)

@@ -47,7 +47,7 @@ func (m measured) shift(by []float64) measured {
 
 // shift is the law of a server that was measured a little differently. It needs no
 // calibration: what the prompts' share of an iteration becomes follows from the terms.
-func (l law) shift(by []float64, s server) law {
+func (l law) shift(by []float64, s setup) law {
 	before, after := l.initial(s), l.measured.shift(by).initial(s)
 	out := l
 	out.measured, out.room = after.measured, after.room
@@ -59,8 +59,8 @@ func (l law) shift(by []float64, s server) law {
 	return out
 }
 
-// server is what is known of a server besides its measurements.
-type server struct {
+// setup is what is known of a server besides its measurements.
+type setup struct {
 	chunk, maxInFlight int
 	spread             float64
 }
@@ -80,7 +80,7 @@ type law struct {
 // the estimate: engine). The prompt's work is what an idle server's first token takes
 // beyond its iterations, but no more than the growth of ITL leaves room for: what is
 // beyond that is time in which the engine does something else.
-func (m measured) initial(s server) law {
+func (m measured) initial(s setup) law {
 	l := law{measured: m, pre: m.pre, pre2: m.pre2}
 	in, out := float64(m.shape.PromptTokens), float64(m.shape.OutputTokens)
 	last := len(m.itl) - 1
@@ -126,7 +126,7 @@ func (l *law) share(iterations float64) {
 }
 
 // class is the law as the engine takes it.
-func (l *law) class(s server) class {
+func (l *law) class(s setup) class {
 	c := class{
 		share: 1, prompt: l.shape.PromptTokens, output: l.shape.OutputTokens, pre: l.pre, pre2: l.pre2, overheadMS: l.overheadMS, noise: l.noise,
 		iteration: make([]float64, s.maxInFlight+1),
@@ -166,7 +166,7 @@ const explained = 0.03
 
 // calibrate makes the law such that a closed loop in virtual time has the ITL that was
 // measured at every number of streams, and the TTFT of an idle server.
-func (m measured) calibrate(s server) law {
+func (m measured) calibrate(s setup) law {
 	l := m.initial(s)
 	for range rounds {
 		before := l

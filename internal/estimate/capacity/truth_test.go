@@ -285,7 +285,7 @@ func (c reality) table(t *testing.T, n int) {
 // says what one of many times its length says.
 func TestDrawsAreTypical(t *testing.T) {
 	p := sample("A100", sweep.Shape{PromptTokens: 1024, OutputTokens: 256}, 6.65, 0.154, 25)
-	s := server{chunk: 2048, maxInFlight: 128, spread: spread}
+	s := setup{chunk: 2048, maxInFlight: 128, spread: spread}
 	m, _ := measuredOf(&p, nil, s)
 	r := replicaOf(m.calibrate(s), s)
 	saturated := r.closedLoop(s.maxInFlight).requestsPerMS

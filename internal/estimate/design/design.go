@@ -62,9 +62,9 @@ type row struct {
 	noise float64
 }
 
-// Linear4 are the candidates of one shape, from what is expected of its parameters
+// Linear4Candidates are those of one shape, from what is expected of its parameters
 // (alpha, beta, gamma, delta). TTFT at batch 1 does not count: the fit leaves it out.
-func Linear4(shape sweep.Shape, batches []int, expected [4]float64, noise Noise) []Candidate {
+func Linear4Candidates(shape sweep.Shape, batches []int, expected [4]float64, noise Noise) []Candidate {
 	var cs []Candidate
 	for _, b := range batches {
 		n, tokens := float64(b), float64(shape.PromptTokens)
@@ -78,9 +78,9 @@ func Linear4(shape sweep.Shape, batches []int, expected [4]float64, noise Noise)
 	return cs
 }
 
-// Iteration3 are the candidates of all shapes together, from what is expected of
+// Iteration3Candidates are those of all shapes together, from what is expected of
 // alpha, beta and gamma. It fails for values that are not above zero.
-func Iteration3(shapes []sweep.Shape, batches []int, expected [3]float64, noise Noise) ([]Candidate, error) {
+func Iteration3Candidates(shapes []sweep.Shape, batches []int, expected [3]float64, noise Noise) ([]Candidate, error) {
 	return jointCandidates(fit.Iteration3, shapes, atLeast(batches, 2), expected[:], len(expected), noise) // the fit leaves out 1
 }
 

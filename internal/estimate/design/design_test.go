@@ -22,7 +22,7 @@ var (
 func TestChoose(t *testing.T) {
 	before := math.Inf(1)
 	for _, precision := range []float64{0.02, 0.03, 0.05, 0.1} {
-		p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), linear4.Names(), precision, 30, 5)
+		p, err := Choose(Linear4Candidates(shape, Batches(128), expected, DefaultNoise), linear4.Names(), precision, 30, 5)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,18 +34,18 @@ func TestChoose(t *testing.T) {
 		}
 		before = p.Cost
 	}
-	_, err := Choose(Linear4(shape, Batches(4), expected, DefaultNoise), linear4.Names(), 0.01, 30, 4)
+	_, err := Choose(Linear4Candidates(shape, Batches(4), expected, DefaultNoise), linear4.Names(), 0.01, 30, 4)
 	if err == nil || !strings.Contains(err.Error(), "1 % is out of reach") || !strings.Contains(err.Error(), "delta") {
 		t.Error(err)
 	}
-	if _, err := Choose(Linear4(shape, Batches(2), expected, DefaultNoise), linear4.Names(), 0.1, 30, 5); err == nil || !strings.Contains(err.Error(), "allow more") {
+	if _, err := Choose(Linear4Candidates(shape, Batches(2), expected, DefaultNoise), linear4.Names(), 0.1, 30, 5); err == nil || !strings.Contains(err.Error(), "allow more") {
 		t.Error(err)
 	}
 }
 
 func TestChooseShapes(t *testing.T) {
 	shapes := []sweep.Shape{{PromptTokens: 64, OutputTokens: 64}, {PromptTokens: 65, OutputTokens: 64}, {PromptTokens: 2048, OutputTokens: 64}, {PromptTokens: 256, OutputTokens: 1024}}
-	cs, err := Iteration3(shapes, Batches(64), [3]float64{6.5, 0.02, 5.5e-5}, DefaultNoise)
+	cs, err := Iteration3Candidates(shapes, Batches(64), [3]float64{6.5, 0.02, 5.5e-5}, DefaultNoise)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestThePlanKeepsItsPromise(t *testing.T) {
 	}
 	const sweeps = 400
 	for _, precision := range []float64{0.02, 0.03, 0.05, 0.10} {
-		p, err := Choose(Linear4(shape, Batches(128), expected, DefaultNoise), linear4.Names(), precision, 30, 5)
+		p, err := Choose(Linear4Candidates(shape, Batches(128), expected, DefaultNoise), linear4.Names(), precision, 30, 5)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestMorePrecisionNeverCostsLess(t *testing.T) {
 		for i := range e {
 			e[i] *= rapid.Float64Range(0.3, 3).Draw(t, "expected")
 		}
-		cs := Linear4(shape, Batches(rapid.IntRange(32, 256).Draw(t, "most")), e, DefaultNoise)
+		cs := Linear4Candidates(shape, Batches(rapid.IntRange(32, 256).Draw(t, "most")), e, DefaultNoise)
 		fine := rapid.Float64Range(0.02, 0.1).Draw(t, "precision")
 		a, errA := Choose(cs, linear4.Names(), fine, 30, 5)
 		b, errB := Choose(cs, linear4.Names(), 2*fine, 30, 5)

@@ -140,7 +140,7 @@ func Next(points []Measured, w Wish) Decision {
 	}
 	if d.Runs = w.runs(points, d); len(d.Runs) == 0 {
 		d.Why = precision.Budget
-		if len(w.candidates(points, w.server(points, d.line))) == 0 {
+		if len(w.candidates(points, w.evidence(points, d.line))) == 0 {
 			d.Why, d.Detail = precision.Refused, "no batch size is left that could be used"
 		} else if d.reached() {
 			d.Detail = tooFew(len(points))
@@ -219,7 +219,7 @@ func (w Wish) state(points []Measured) Decision {
 		d.Why, d.Detail = precision.Refused, text
 		return d
 	}
-	s := w.server(points, f)
+	s := w.evidence(points, f)
 	for i, e := range modelled(s.information(points), w.functionals(s)) {
 		freedom := s.itl.freedom
 		if of := d.States[i].Of; of == "gamma" || of == "delta" {
@@ -303,8 +303,8 @@ func sideOf(points []Measured, l *fit.Line, of func(Measured) fit.Sample) side {
 // over is the relative variance of a mean over so many seconds.
 func (s side) over(seconds float64) float64 { return s.noise/max(seconds, 1) + s.tau*s.tau }
 
-// server is what the points say of it, as far as the choice of more needs it.
-type server struct {
+// evidence is what the points say of the server, as far as the choice of more needs it.
+type evidence struct {
 	law       [4]float64 // alpha to delta
 	itl, ttft side
 	overhead  float64 // of a point, seconds
@@ -312,8 +312,8 @@ type server struct {
 	tokens    float64
 }
 
-func (w Wish) server(points []Measured, f fit.Linear4) server {
-	s := server{
+func (w Wish) evidence(points []Measured, f fit.Linear4) evidence {
+	s := evidence{
 		law: OrdinaryLinear4(w.Shape), tokens: float64(w.Shape.PromptTokens), to: w.largest(),
 		itl:  sideOf(points, f.ITL, func(m Measured) fit.Sample { return m.ITL }),
 		ttft: sideOf(points, f.TTFT, func(m Measured) fit.Sample { return m.TTFT }),
@@ -340,13 +340,13 @@ func (w Wish) server(points []Measured, f fit.Linear4) server {
 }
 
 // rows are how a point's latencies depend on the logarithms of the parameters.
-func (s server) rows(batch float64) (itl, ttft []float64) {
+func (s evidence) rows(batch float64) (itl, ttft []float64) {
 	a, b := s.law[0]+s.law[1]*batch, s.law[2]+s.law[3]*s.tokens*batch
 	return []float64{s.law[0] / a, s.law[1] * batch / a, 0, 0}, []float64{0, 0, s.law[2] / b, s.law[3] * s.tokens * batch / b}
 }
 
 // add adds what a point of so many seconds tells.
-func (s server) add(m *mat.SymDense, batch, seconds float64, itl, ttft bool) {
+func (s evidence) add(m *mat.SymDense, batch, seconds float64, itl, ttft bool) {
 	x, y := s.rows(batch)
 	if itl {
 		m.SymRankOne(m, 1/s.itl.over(seconds), mat.NewVecDense(4, x))
@@ -358,7 +358,7 @@ func (s server) add(m *mat.SymDense, batch, seconds float64, itl, ttft bool) {
 
 // information is what the points tell of the logarithms of the parameters, with a trace
 // of it from the start, so that the first can be told apart.
-func (s server) information(points []Measured) *mat.SymDense {
+func (s evidence) information(points []Measured) *mat.SymDense {
 	m := mat.NewSymDense(4, nil)
 	for i := range 4 {
 		m.SetSym(i, i, 1e-6)
@@ -372,13 +372,13 @@ func (s server) information(points []Measured) *mat.SymDense {
 }
 
 // request is how long a request takes, seconds.
-func (s server) request(shape sweep.Shape, batch float64) float64 {
+func (s evidence) request(shape sweep.Shape, batch float64) float64 {
 	return (s.law[2] + s.law[3]*s.tokens*batch + float64(shape.OutputTokens-1)*(s.law[0]+s.law[1]*batch)) / 1000
 }
 
 // runs are the points of the next round.
 func (w Wish) runs(points []Measured, d Decision) []Run {
-	s := w.server(points, d.line)
+	s := w.evidence(points, d.line)
 	have := s.information(points)
 	functionals := w.functionals(s)
 	now := modelled(have, functionals)
@@ -414,7 +414,7 @@ func (w Wish) runs(points []Measured, d Decision) []Run {
 
 // best is the point that brings the goals nearest, and what is then told; nil where none
 // can be afforded.
-func (w Wish) best(s server, sizes []int, have *mat.SymDense, left float64, ratios func(*mat.SymDense) []float64) (best Run, with *mat.SymDense) {
+func (w Wish) best(s evidence, sizes []int, have *mat.SymDense, left float64, ratios func(*mat.SymDense) []float64) (best Run, with *mat.SymDense) {
 	reached, least := ratios(have), math.Inf(1)
 	for _, b := range sizes {
 		seconds := w.length(s, float64(b), reached)
@@ -438,7 +438,7 @@ func lacking(ratios []float64) float64 {
 }
 
 // length of a point whose error costs least.
-func (w Wish) length(s server, batch float64, ratios []float64) float64 {
+func (w Wish) length(s evidence, batch float64, ratios []float64) float64 {
 	longest := 0.0
 	for i, g := range w.Goals {
 		if ratios[i] <= aim {
@@ -460,7 +460,7 @@ func (w Wish) length(s server, batch float64, ratios []float64) float64 {
 
 // candidates are the batch sizes that may be measured again, or for the first time:
 // those of the line, but for those that could not be used.
-func (w Wish) candidates(points []Measured, s server) []int {
+func (w Wish) candidates(points []Measured, s evidence) []int {
 	var sizes []int
 	for _, b := range w.BatchSizes {
 		n := float64(b)
@@ -473,7 +473,7 @@ func (w Wish) candidates(points []Measured, s server) []int {
 }
 
 // functionals are what the goals are about, in the logarithms of the parameters.
-func (w Wish) functionals(s server) [][][]float64 {
+func (w Wish) functionals(s evidence) [][][]float64 {
 	var all [][][]float64
 	for _, g := range w.Goals {
 		if g.Of == precision.Capacity {
@@ -562,7 +562,7 @@ const recipeSeconds = 360
 // The recipe has no intervals: its widths are 1.96 times the scatter of its estimates.
 func Alternatives(points []Measured, w Wish, seconds float64) (fixed, recipe Alternative) {
 	d := w.state(points)
-	s := w.server(points, d.line)
+	s := w.evidence(points, d.line)
 	of := func(sizes []int, seconds, overhead float64, quantile func(runs int) float64) (a Alternative) {
 		m := s.information(nil)
 		for _, b := range sizes {
@@ -592,7 +592,7 @@ func Expect(w Wish) (runs []Run, seconds float64, reached bool) {
 	if w.MaxSeconds <= 0 {
 		w.MaxSeconds = LongestPoint
 	}
-	s := server{
+	s := evidence{
 		law: OrdinaryLinear4(w.Shape), tokens: float64(w.Shape.PromptTokens), to: w.largest(), overhead: w.Overhead,
 		itl: side{noise: DefaultNoise.ITL * DefaultNoise.ITL, tau: repeat}, ttft: side{noise: DefaultNoise.TTFT * DefaultNoise.TTFT, tau: repeat},
 	}

@@ -96,21 +96,25 @@ type watch struct {
 }
 
 func (w *watch) run(ctx context.Context) (Found, error) {
+	var last *finding
 	for {
 		found, f, err := w.look(ctx)
 		if err != nil || f == nil {
 			return found, err
 		}
-		w.report(f)
-		if f.Hopeless(time.Since(w.since)) {
-			return Found{}, exit.Errorf(exit.Unusable, "%s; %s", f.Text, f.Remedy)
+		if last == nil || ctx.Err() == nil { // a look that was cut short knows less than the one before
+			last = f
+			w.report(f)
+		}
+		if last.Hopeless(time.Since(w.since)) {
+			return Found{}, exit.Errorf(exit.Unusable, "%s; %s", last.Text, last.Remedy)
 		}
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return Found{}, exit.Errorf(exit.TryAgain, "gave up after %s: %s", w.Timeout, f.Text)
+				return Found{}, exit.Errorf(exit.TryAgain, "gave up after %s: %s", w.Timeout, last.Text)
 			}
-			return Found{}, exit.Errorf(exit.TryAgain, "interrupted while waiting: %s", f.Text)
+			return Found{}, exit.Errorf(exit.TryAgain, "interrupted while waiting: %s", last.Text)
 		case <-time.After(pace):
 		}
 	}

@@ -7,22 +7,31 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wfgen.dev/internal/cluster/kube"
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/run/exit"
+	"wfgen.dev/internal/tests/pipes"
 )
+
+func TestMain(m *testing.M) {
+	pipes.Lay()
+	os.Exit(m.Run())
+}
+
+// virtually runs a part of a test where waiting takes no time.
+func virtually(t *testing.T, name string, f func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
 
 // api is an API server that replays what a real one said; testdata holds pods of
 // Kubernetes 1.34, with their logs and events.
@@ -94,10 +103,8 @@ func replay(t *testing.T, name string) *api {
 
 func (a *api) wait(t *testing.T, ctx context.Context, o Options) (Found, []string, error) {
 	t.Helper()
-	s := httptest.NewServer(a)
-	defer s.Close()
 	var said []string
-	o.API = kube.New(s.URL, "llm", "", s.Client())
+	o.API = kube.New(pipes.Serve(t, a).URL, "llm", "", http.DefaultClient)
 	o.Namespace, o.Selector, o.Model = "server-try", "case=x", "m"
 	o.Say = func(text string) { said = append(said, text) }
 	if o.Port == 0 {
@@ -145,13 +152,11 @@ func TestWhatMayHealIsWaitedFor(t *testing.T) {
 		"unschedulable": "is Pending: no node has enough free nvidia.com/gpu (0/1 nodes are available: 1 Insufficient nvidia.com/gpu)",
 		"pvc":           "is Pending: the PersistentVolumeClaim models does not exist",
 		"image":         "image registry.invalid/vllm:v1 cannot be pulled: \"registry.invalid/vllm:v1\": failed to do request",
-		"secret":        `cannot be configured: secret "hf-token" not found`, // for a moment: it may be applied just after
-		"mount":         `is being created on node lab-node: MountVolume.SetUp failed for volume "cache" : secret "nope" not found`,
 	} {
-		t.Run(name, func(t *testing.T) {
+		virtually(t, name, func(t *testing.T) {
 			a := replay(t, name)
-			_, said, err := a.wait(t, t.Context(), Options{})
-			if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "gave up after 100ms") {
+			_, said, err := a.wait(t, t.Context(), Options{Timeout: time.Hour})
+			if exit.Code(err) != exit.TryAgain || !strings.Contains(err.Error(), "gave up after 1h0m0s") {
 				t.Errorf("exit %d, %v", exit.Code(err), err)
 			}
 			if len(said) != 1 || !strings.Contains(said[0], want) {
@@ -164,24 +169,25 @@ func TestWhatMayHealIsWaitedFor(t *testing.T) {
 	}
 }
 
+// What a controller may still create is waited for, but not until the timeout.
 func TestPatienceEnds(t *testing.T) {
-	for name, want := range map[string]struct {
-		patience time.Duration
-		remedy   string
-	}{
-		"secret": {30 * time.Second, "create it in namespace server-try, or correct its name"},
+	for name, want := range map[string]struct{ text, remedy string }{
+		"secret": {`cannot be configured: secret "hf-token" not found`, "create it in namespace server-try, or correct its name"},
+		"mount":  {`is being created on node lab-node: MountVolume.SetUp failed for volume "cache" : secret "nope" not found`, "create it in namespace server-try, or correct its name"},
 	} {
-		f := diagnose(pod(t, read(t, name+".json")), 8000)
-		if f == nil || f.Patience != want.patience || f.Remedy != want.remedy {
-			t.Errorf("%s: %+v", name, f)
-			continue
-		}
-		if f.Hopeless(want.patience-1) || !f.Hopeless(want.patience) {
-			t.Errorf("%s is given up after %s: %v, a moment before: %v", name, want.patience, f.Hopeless(want.patience), f.Hopeless(want.patience-1))
-		}
-		if f.Remedy = ""; f.Hopeless(24 * time.Hour) {
-			t.Errorf("%s is given up although it may heal", name)
-		}
+		virtually(t, name, func(t *testing.T) {
+			begin := time.Now()
+			_, said, err := replay(t, name).wait(t, t.Context(), Options{Timeout: time.Hour})
+			if took := time.Since(begin); exit.Code(err) != exit.Unusable || took < 30*time.Second || took > 30*time.Second+pace {
+				t.Errorf("exit %d after %s", exit.Code(err), took)
+			}
+			if err == nil || !strings.Contains(err.Error(), want.remedy) {
+				t.Errorf("%v does not say: %s", err, want.remedy)
+			}
+			if len(said) != 1 || !strings.Contains(said[0], want.text) {
+				t.Errorf("said %q, want %q", said, want.text)
+			}
+		})
 	}
 }
 
@@ -199,32 +205,22 @@ func TestInterruptedItEndsNothing(t *testing.T) {
 	}
 }
 
-// serving is a server that serves the model m.
-func serving(t *testing.T) (target string, port int) {
+// serving is a server that serves the model m, at the port of a pod at host.
+func serving(t *testing.T) (target, host string) {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"data":[{"id":"m","max_model_len":4096}]}`)
 	})
-	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err = strconv.Atoi(u.Port())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.URL, port
+	url := pipes.Serve(t, mux).URL
+	return url + ":8000", strings.TrimPrefix(url, "http://")
 }
 
-// ready is the recorded pod of a ready server, moved to an address of ours.
-func ready(t *testing.T, port int) json.RawMessage {
+// ready is the recorded pod of a ready server, moved to a host of ours.
+func ready(t *testing.T, host string) json.RawMessage {
 	t.Helper()
-	text := strings.Replace(read(t, "ready.json"), `"containerPort": 8000`, fmt.Sprintf(`"containerPort": %d`, port), 1)
-	p := pod(t, text)
-	return json.RawMessage(strings.ReplaceAll(text, `"`+p.Status.PodIP+`"`, `"127.0.0.1"`))
+	text := read(t, "ready.json")
+	return json.RawMessage(strings.ReplaceAll(text, `"`+pod(t, text).Status.PodIP+`"`, `"`+host+`"`))
 }
 
 func pod(t *testing.T, text string) kube.Pod {
@@ -237,9 +233,9 @@ func pod(t *testing.T, text string) kube.Pod {
 }
 
 func TestAReadyServerIsDescribed(t *testing.T) {
-	target, port := serving(t)
-	a := &api{pods: []json.RawMessage{ready(t, port)}, labels: `{"nvidia.com/gpu.product":"NVIDIA-H100-80GB-HBM3","nvidia.com/cuda.driver.major":"570","nvidia.com/cuda.driver.minor":"86","nvidia.com/cuda.driver.rev":"15"}`}
-	found, said, err := a.wait(t, t.Context(), Options{Port: port})
+	target, host := serving(t)
+	a := &api{pods: []json.RawMessage{ready(t, host)}, labels: `{"nvidia.com/gpu.product":"NVIDIA-H100-80GB-HBM3","nvidia.com/cuda.driver.major":"570","nvidia.com/cuda.driver.minor":"86","nvidia.com/cuda.driver.rev":"15"}`}
+	found, said, err := a.wait(t, t.Context(), Options{})
 	if err != nil {
 		t.Fatalf("%v; said %q", err, said)
 	}
@@ -254,21 +250,23 @@ func TestAReadyServerIsDescribed(t *testing.T) {
 	}
 
 	a.forbidden = []string{"nodes"}
-	found, said, err = a.wait(t, t.Context(), Options{Port: port})
+	found, said, err = a.wait(t, t.Context(), Options{})
 	if err != nil || found.Instance.GPU != "" || found.Instance.Node != "lab-node" || len(said) != 1 || !strings.Contains(said[0], "get nodes") {
 		t.Errorf("nodes may not be read: %+v, %v; said %q", found, err, said)
 	}
 }
 
 func TestAReplacedPodIsFollowed(t *testing.T) {
-	target, port := serving(t)
-	a := replay(t, "unschedulable")
-	next := ready(t, port)
-	a.looked = func() { a.pods = append(a.pods, next) } // after the first look
-	found, said, err := a.wait(t, t.Context(), Options{Port: port, Timeout: time.Minute})
-	if err != nil || found.Target != target || found.Instance.Pod != "slow" {
-		t.Errorf("%+v, %v; said %q", found, err, said)
-	}
+	virtually(t, "replaced", func(t *testing.T) {
+		target, host := serving(t)
+		a := replay(t, "unschedulable")
+		next := ready(t, host)
+		a.looked = func() { a.pods = append(a.pods, next) } // after the first look
+		found, said, err := a.wait(t, t.Context(), Options{Timeout: time.Minute})
+		if err != nil || found.Target != target || found.Instance.Pod != "slow" {
+			t.Errorf("%+v, %v; said %q", found, err, said)
+		}
+	})
 }
 
 func TestWithoutRights(t *testing.T) {
