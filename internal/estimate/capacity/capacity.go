@@ -326,8 +326,7 @@ func (m *measured) line(p *parameters.Parameters) {
 		}
 	}
 	if line.DegreesOfFreedom > 0 {
-		t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: line.DegreesOfFreedom}
-		m.stretch = t.Quantile(0.975) / 1.959964
+		m.stretch = fit.Reach(line.DegreesOfFreedom) / distuv.UnitNormal.Quantile((1+fit.Confidence)/2)
 	}
 }
 

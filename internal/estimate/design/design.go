@@ -32,7 +32,7 @@ func width(freedom int) float64 {
 		return w.(float64)
 	}
 	k := float64(freedom)
-	w := distuv.StudentsT{Sigma: 1, Nu: k}.Quantile((1+fit.Confidence)/2) * math.Sqrt(distuv.ChiSquared{K: k}.Quantile(kept)/k)
+	w := fit.Reach(k) * math.Sqrt(distuv.ChiSquared{K: k}.Quantile(kept)/k)
 	widths.Store(freedom, w)
 	return w
 }

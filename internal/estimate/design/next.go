@@ -9,7 +9,6 @@ import (
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
-	"gonum.org/v1/gonum/stat/distuv"
 
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/run/reason"
@@ -225,7 +224,7 @@ func (w Wish) state(points []Measured) Decision {
 		if of := d.States[i].Of; of == "gamma" || of == "delta" {
 			freedom = s.ttft.freedom
 		}
-		g, own := &d.States[i], e*distuv.StudentsT{Sigma: 1, Nu: freedom}.Quantile(0.975)
+		g, own := &d.States[i], e*fit.Reach(freedom)
 		if g.Of != precision.Capacity {
 			g.Expected = own
 			continue
@@ -579,7 +578,7 @@ func Alternatives(points []Measured, w Wish, seconds float64) (fixed, recipe Alt
 		order = append(order, order[0])
 	}
 	fixed = of(order, seconds, s.overhead, func(runs int) float64 {
-		return distuv.StudentsT{Sigma: 1, Nu: float64(max(1, runs-2))}.Quantile(0.975)
+		return fit.Reach(float64(max(1, runs-2)))
 	})
 	recipe = of([]int{2, int(w.largest())}, recipeSeconds, 0, func(int) float64 { return 1.96 }) // 2: TTFT at 1 tells nothing of the line
 	return fixed, recipe
@@ -609,7 +608,7 @@ func Expect(w Wish) (runs []Run, seconds float64, reached bool) {
 	ratios := func(m *mat.SymDense) []float64 {
 		widths := modelled(m, functionals)
 		for i, g := range w.Goals {
-			widths[i] *= distuv.StudentsT{Sigma: 1, Nu: float64(max(1, len(runs)-2))}.Quantile(0.975) / g.Share
+			widths[i] *= fit.Reach(float64(max(1, len(runs)-2))) / g.Share
 		}
 		return widths
 	}

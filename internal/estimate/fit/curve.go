@@ -3,8 +3,6 @@ package fit
 import (
 	"math"
 	"slices"
-
-	"gonum.org/v1/gonum/stat/distuv"
 )
 
 // BetweenRuns is the relative standard deviation by which two runs of the same point
@@ -66,7 +64,7 @@ func monotone(points []xy, between float64) []Step {
 	}
 	quantile := 1.96
 	if own != nil {
-		quantile = distuv.StudentsT{Sigma: 1, Nu: freedom}.Quantile((1 + Confidence) / 2)
+		quantile = Reach(freedom)
 	}
 	var batches, ms, half, weights []float64
 	for _, group := range replicates(points) {

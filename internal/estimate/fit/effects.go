@@ -116,10 +116,14 @@ func (e *effects) variance(x []float64) float64 {
 // parameters are the coefficients with their intervals.
 func (e *effects) parameters() []Parameter {
 	all := make([]Parameter, len(e.coef))
+	reach := math.NaN()
+	if e.covariance != nil {
+		reach = Reach(e.freedom)
+	}
 	for j, value := range e.coef {
 		all[j] = Parameter{Value: value, StandardError: math.NaN(), Low: math.NaN(), High: math.NaN()}
 		if e.covariance != nil {
-			all[j] = interval(value, math.Sqrt(e.covariance.At(j, j)), e.freedom)
+			all[j] = within(value, math.Sqrt(e.covariance.At(j, j)), e.freedom, reach)
 		}
 	}
 	return all

@@ -213,11 +213,12 @@ func (j *Joint) Linear4At(promptTokens, outputTokens, from, to float64) (alpha, 
 		}
 	}
 	var out [4]Parameter
+	reach := Reach(freedom)
 	for k := range out {
 		out[k] = Parameter{Value: center[k], StandardError: math.NaN(), Low: math.NaN(), High: math.NaN(), DegreesOfFreedom: freedom}
 		if j.Covariance != nil {
 			g := mat.NewVecDense(len(terms), slopes[k])
-			out[k] = interval(center[k], math.Sqrt(max(0, mat.Inner(g, j.Covariance, g))), freedom)
+			out[k] = within(center[k], math.Sqrt(max(0, mat.Inner(g, j.Covariance, g))), freedom, reach)
 		}
 	}
 	return out[0], out[1], out[2], out[3]

@@ -71,9 +71,21 @@ func weigh(samples []Sample, own []float64, between float64) (weights, y []float
 	return weights, y
 }
 
-// interval is the parameter with its 95 % interval by Student's t.
+// Reach is how many standard errors an interval of Confidence extends to either side, by
+// Student's t of so many degrees of freedom.
+func Reach(freedom float64) float64 {
+	return distuv.StudentsT{Sigma: 1, Nu: freedom}.Quantile((1 + Confidence) / 2)
+}
+
+// interval is the parameter with its 95 % interval.
 func interval(value, standardError, freedom float64) Parameter {
-	half := distuv.StudentsT{Sigma: 1, Nu: freedom}.Quantile((1+Confidence)/2) * standardError
+	return within(value, standardError, freedom, Reach(freedom))
+}
+
+// within is interval where the reach of so many degrees of freedom is known, which takes
+// longer to find than all else.
+func within(value, standardError, freedom, reach float64) Parameter {
+	half := reach * standardError
 	return Parameter{Value: value, StandardError: standardError, Low: value - half, High: value + half, DegreesOfFreedom: freedom}
 }
 

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 
-	"gonum.org/v1/gonum/stat/distuv"
-
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
@@ -115,7 +113,7 @@ func latencies(p parameters.Parameters) []latency {
 				return ms, math.NaN(), math.NaN()
 			}
 			variance := ofIntercept.StandardError*ofIntercept.StandardError + 2*x**l.Covariance + x*x*ofSlope.StandardError*ofSlope.StandardError
-			half := distuv.StudentsT{Sigma: 1, Nu: l.DegreesOfFreedom}.Quantile((1+fit.Confidence)/2) * math.Sqrt(max(0, variance))
+			half := fit.Reach(l.DegreesOfFreedom) * math.Sqrt(max(0, variance))
 			return ms, ms - half, ms + half
 		}
 	}

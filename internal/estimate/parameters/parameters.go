@@ -10,8 +10,6 @@ import (
 	"math"
 	"strconv"
 
-	"gonum.org/v1/gonum/stat/distuv"
-
 	"wfgen.dev/internal/estimate/fit"
 	"wfgen.dev/internal/point/measurement"
 	"wfgen.dev/internal/redact"
@@ -352,7 +350,7 @@ func predict(batch, x, intercept, slope float64, a, b *Interval, l *Line) Step {
 	}
 	scatter := *l.ScatterPercent / 100 * s.MS
 	variance := a.StandardError*a.StandardError + 2*x**l.Covariance + x*x*b.StandardError*b.StandardError + scatter*scatter
-	half := distuv.StudentsT{Sigma: 1, Nu: l.DegreesOfFreedom}.Quantile((1+fit.Confidence)/2) * math.Sqrt(max(0, variance))
+	half := fit.Reach(l.DegreesOfFreedom) * math.Sqrt(max(0, variance))
 	half = fit.Wandering(half, l.WanderPercent/100*s.MS)
 	s.Low, s.High = max(0, s.MS-half), s.MS+half
 	return s

@@ -113,6 +113,7 @@ touch ready
 `
 
 func TestDeadlineEndsTheGroup(t *testing.T) {
+	t.Parallel()
 	p, _ := shell(t, threeGenerations+"wait; sleep 60")
 	p.deadline = time.Second
 	begin := time.Now()
@@ -129,6 +130,7 @@ func TestDeadlineEndsTheGroup(t *testing.T) {
 }
 
 func TestCancelEndsTheGroup(t *testing.T) {
+	t.Parallel()
 	p, _ := shell(t, threeGenerations+"wait; sleep 60")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("told to")
@@ -151,6 +153,7 @@ func TestCancelEndsTheGroup(t *testing.T) {
 
 // Who ends upon SIGTERM is not made to wait for the rest of the grace.
 func TestTermSuffices(t *testing.T) {
+	t.Parallel()
 	p, out := shell(t, `trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.05; done`)
 	p.deadline, p.grace = 500*time.Millisecond, time.Minute
 	end, err := p.run(t.Context())
@@ -175,6 +178,7 @@ func TestOrphansAreKilled(t *testing.T) {
 }
 
 func TestOneThatLeftTheGroupIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
 	p, _ := shell(t, "setsid sleep 6 & echo out")
 	end, err := p.run(t.Context())
 	if err != nil || end.code != 0 || end.seconds > 5 {
