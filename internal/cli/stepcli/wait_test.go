@@ -75,7 +75,7 @@ func TestWaitTellsBenchWhatItFound(t *testing.T) {
 	}
 
 	code, _, words = step("bench", "--accelerator", "A100", "--target", output("target"), "--server", output("server"), "--model", "m", "--batch-size", "2",
-		"--prompt-tokens", "8", "--output-tokens", "4", "--max-seconds", "1", "--output", out)
+		"--prompt-tokens", "8", "--output-tokens", "4", "--max-seconds", "0", "--max-requests", "20", "--output", out)
 	if code != exit.Done {
 		t.Fatalf("exit %d: %s", code, words)
 	}

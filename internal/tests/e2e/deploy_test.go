@@ -233,7 +233,7 @@ func TestJobs(t *testing.T) {
 	n.serve("H100", slow)
 	sizes := "--batch-sizes=1,4,8,12,16"
 	for _, flags := range [][]string{
-		{"--name=bucket", "--accelerators=A100", sizes},
+		{"--name=bucket", "--accelerators=A100", sizes, "--share-pod"},
 		{"--name=map", "--accelerators=H100", sizes, "--slo=itl=999ms", "--prefill-chunk=200", "--s3-bucket=", "--s3-endpoint=", "--s3-secret=", "--s3-prefix="},
 	} {
 		n.kubectl("apply", "-k", n.generateBy([]string{"jobs"}, flags...), "--server-side")

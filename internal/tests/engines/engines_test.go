@@ -375,6 +375,7 @@ func TestLlama(t *testing.T) {
 			if len(p.Taken.Void) == 0 {
 				t.Errorf("%s: exit %d\n%s", tc.target, p.code, p.words)
 			}
+			table = append(table, row(&p, tc.name, ""))
 			continue
 		}
 		// Each answer has a gap less than tokens; of answers it keeps no count.
