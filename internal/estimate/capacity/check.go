@@ -33,6 +33,7 @@ type Checked struct {
 	Rate       float64                `json:"requests_per_second"` // asked for
 	Arrivals   string                 `json:"arrivals"`            // poisson or constant
 	Behind     bool                   `json:"behind,omitempty"`    // the server fell behind
+	Clumped    bool                   `json:"clumped,omitempty"`   // requests came in clumps, which are harder on a server than the rate
 	Requests   int                    `json:"requests"`            // in the steady window
 	InFlight   float64                `json:"in_flight"`           // mean, measured
 	Objectives []measurement.Attained `json:"objectives"`
@@ -58,6 +59,9 @@ func (c *Check) String() string {
 			part += " the server falls behind"
 		case p.Unclear:
 			part += " not told from the bound"
+		}
+		if p.Clumped {
+			part += " (the requests came in clumps)"
 		}
 		parts = append(parts, part)
 	}
@@ -125,6 +129,7 @@ func Together(slos []slo.Objective, loops []Measured) Checked {
 	total := 0.0
 	for i, m := range loops {
 		p.Behind = p.Behind || m.Open.Behind
+		p.Clumped = p.Clumped || m.Open.Clumped
 		p.Requests += m.Requests.InWindow
 		weights[i] = math.Max(1, float64(m.Requests.InWindow))
 		total += weights[i]
@@ -172,7 +177,8 @@ func (c *Capacity) judge(check Check) {
 			best = max(best, p.Rate)
 			shown = shown || p.Rate >= safe*(1-near) && !p.Unclear
 		}
-		contradicted = contradicted || !p.Met && p.Rate <= safe*(1+near)
+		// Clumps are harsher: what is missed there shows nothing.
+		contradicted = contradicted || !p.Met && !p.Clumped && p.Rate <= safe*(1+near)
 	}
 	c.Check = &check
 	switch {

@@ -29,6 +29,12 @@ func (m Measured) rough(sigma float64, requests int) Measured {
 	return m
 }
 
+// clumped is the same with requests in clumps.
+func (m Measured) clumped() Measured {
+	m.Open.Clumped = true
+	return m
+}
+
 // even is the same with requests at even intervals.
 func (m Measured) even() Measured {
 	m.Open.Arrivals = sweep.Constant
@@ -72,6 +78,8 @@ func TestCheck(t *testing.T) {
 		{"by two that tell enough together", []Measured{opened(safe, 9.2, 9, false).rough(0.3, 100), opened(safe, 8.4, 9, false).rough(0.2, 300)}, Held, before.Rate.Value},
 		{"at even intervals only", []Measured{opened(safe, 8, 9, false).even()}, Undecided, before.Rate.Value},
 		{"missed even at even intervals", []Measured{opened(safe, 9.5, 9, false).even()}, Contradicted, 0},
+		{"met though they came in clumps", []Measured{opened(safe, 8, 9, false).clumped()}, Held, before.Rate.Value},
+		{"missed by clumps", []Measured{opened(safe, 9.5, 9, false).clumped()}, Undecided, before.Rate.Value},
 		{"measured at a lower rate only", []Measured{opened(0.5*safe, 8, 9, false)}, Undecided, before.Rate.Value},
 		{"met at a lower rate only", []Measured{opened(safe, 9.5, 9, false), opened(0.8*safe, 8.8, 9, false)}, Lowered, 0.8 * safe},
 		{"met nowhere", []Measured{opened(safe, 9.5, 9, false)}, Contradicted, 0},

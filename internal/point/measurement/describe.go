@@ -71,6 +71,9 @@ func (m Measurement) Describe() string {
 		}
 		fmt.Fprintf(&b, "; %s %s: %.4g ms, %.1f %% of the requests within it", a, verdict, a.AttainedMS, 100*a.Share)
 	}
+	if m.Open.Clumped {
+		b.WriteString("; the requests came IN CLUMPS")
+	}
 	if m.Open.Behind {
 		b.WriteString("; the server FALLS BEHIND")
 	}

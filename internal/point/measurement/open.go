@@ -5,6 +5,9 @@ import (
 	"math"
 	"slices"
 
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"wfgen.dev/internal/llm/record"
 	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep/slo"
@@ -19,6 +22,11 @@ type Open struct {
 	Answered float64    `json:"answered"`  // requests per second that were answered in the steady window
 	InFlight [4]float64 `json:"in_flight"` // mean over each quarter of the steady window: it grows where the server falls behind
 	Behind   bool       `json:"behind"`    // the server fell behind: its times are those of a queue that grows
+
+	// Dispersion is by how much the arrivals in equal parts of the window vary, variance over
+	// mean: 0 at even intervals, 1 at random.
+	Dispersion float64 `json:"dispersion,omitempty"`
+	Clumped    bool    `json:"clumped,omitempty"` // more than chance makes it: whoever sent them, they came in clumps
 
 	Objectives []Attained `json:"objectives,omitempty"` // of those that were asked for
 }
@@ -83,6 +91,7 @@ func ReduceOpen(rows []Request, kind string, rate float64, objectives []slo.Obje
 		}
 	}
 	o.Behind = behind(o.InFlight, quick, to-from)
+	o.Dispersion, o.Clumped = dispersion(arrived, from, to)
 	for _, s := range objectives {
 		o.Objectives = append(o.Objectives, attained(s, arrived, w))
 	}
@@ -108,6 +117,22 @@ func behind(quarters [4]float64, duration, window float64) bool {
 	first, last := quarters[0], quarters[3]
 	wander := math.Sqrt(max(1, first)) * math.Sqrt(2*min(1, duration/(window/4)))
 	return last-first > max(4*wander, 0.25*first) && slices.IsSorted(quarters[:])
+}
+
+// dispersion is the index of dispersion of what arrived within a window, of which each
+// part has few in the mean, and whether it is larger than that of arrivals at random: less
+// than once in a thousand windows of those, by the chi-squared test of homogeneity (Cox and
+// Lewis, The Statistical Analysis of Series of Events, 1966, section 6.3).
+func dispersion(arrived []Request, from, to float64) (index float64, clumped bool) {
+	const few, chance = 4, 0.001
+	parts := len(arrived) / few
+	counts := make([]float64, parts)
+	for _, r := range arrived {
+		counts[min(parts-1, int(float64(parts)*(r.Start-from)/(to-from)))]++
+	}
+	mean, variance := stat.MeanVariance(counts, nil)
+	index = variance / mean
+	return index, index*float64(parts-1) > distuv.ChiSquared{K: float64(parts - 1)}.Quantile(1-chance)
 }
 
 // attained is what the requests that arrived made of an objective.

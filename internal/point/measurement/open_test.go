@@ -94,6 +94,58 @@ func TestAServerThatFallsBehind(t *testing.T) {
 	}
 }
 
+// guidellm 0.5 to 0.8 adds to one clock in each of its processes gaps of a generator of
+// its own, all of one seed: every gap comes as often as there are processes.
+func clumps(processes, requests int, rate float64, seed uint64) []Request {
+	generators := make([]*rand.Rand, processes)
+	for i := range generators {
+		generators[i] = rand.New(rand.NewPCG(seed, 6))
+	}
+	at := 1e9
+	rows := make([]Request, requests)
+	for i := range rows {
+		at += generators[i%processes].ExpFloat64() / rate
+		rows[i] = Request{Start: at, FirstToken: at + 0.02, LastToken: at + 0.1, End: at + 0.1, PromptTokens: 8, OutputTokens: 10}
+	}
+	return rows
+}
+
+func TestRequestsInClumpsAreSeen(t *testing.T) {
+	seen, mistaken := 0, 0
+	const sweeps = 2000
+	for seed := range uint64(sweeps) {
+		if _, _, o, err := ReduceOpen(clumps(10, 300, 8, seed), sweep.Poisson, 8, nil); err != nil || o.Clumped {
+			seen++
+		}
+		_, _, o, err := ReduceOpen(clumps(1, 300, 8, seed), sweep.Poisson, 8, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Clumped {
+			mistaken++
+		}
+	}
+	if seen < 0.98*sweeps || mistaken > 0.004*sweeps {
+		t.Errorf("of %d, %d are taken for clumps, and %d of those at random", sweeps, seen, mistaken)
+	}
+	rows := clumps(10, 300, 8, 1)
+	w, counts, o, err := ReduceOpen(rows, sweep.Poisson, 8, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Measurement{Client: &w, Requests: counts, Open: o, Shape: sweep.Shape{PromptTokens: 8, OutputTokens: 10}, PromptTokens: 8, OutputTokens: 10}
+	if taken := m.Weigh(Auto, Auto); len(taken.Void) > 0 || !taken.Has(reason.Arrivals) {
+		t.Errorf("%+v", taken)
+	}
+	for i := range rows {
+		shift := 1e9 + float64(i)/8 - rows[i].Start
+		rows[i].Start, rows[i].FirstToken, rows[i].LastToken, rows[i].End = rows[i].Start+shift, rows[i].FirstToken+shift, rows[i].LastToken+shift, rows[i].End+shift
+	}
+	if _, _, o, err := ReduceOpen(rows, sweep.Constant, 8, nil); err != nil || o.Dispersion > 0.2 || o.Clumped {
+		t.Errorf("at even intervals: %+v, %v", o, err)
+	}
+}
+
 // Who comes at random waits at times, and the wait is part of what is measured: it voids
 // nothing, and who waits is in flight.
 func TestToWaitIsPartOfAnOpenLoop(t *testing.T) {

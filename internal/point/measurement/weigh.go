@@ -149,6 +149,10 @@ func (t *Taken) warn(r reason.Reason) {
 func (m *Measurement) weigh(t *Taken, source, ttft string) {
 	said := len(t.Void) > 0 // why a number may be missing
 	admissible, queueMS := m.admit(source, t)
+	if o := m.Open; o != nil && o.Clumped {
+		t.warn(reason.New(reason.Arrivals, "the requests came in clumps: in equal parts of the window their number varies %.2g times as much as that of arrivals at random; what they waited for is in part each other", o.Dispersion).
+			Cured("let step bench --rate make the load, or give the load generator more CPU; guidellm 0.5 to 0.8 draws the same gaps in each of its processes, unless GUIDELLM__MAX_WORKER_PROCESSES is 1"))
+	}
 	if q := m.slotWait(); q > 0 {
 		t.voidTTFT(reason.New(reason.Queue, "by the times of its requests, each waited for the end of another, %.3g ms in the mean: the batch is above what the server runs at once", q))
 	}

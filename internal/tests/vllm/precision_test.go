@@ -45,41 +45,43 @@ func TestPrecision(t *testing.T) {
 			name  string
 			flags []string
 		}{
-			{"`--precision alpha=2%,beta=5%`", []string{"--precision=alpha=2%,beta=5%", "--max-gpu-minutes=8"}},
-			{"fixed: each for 120 s", nil},
+			{"precision", []string{"--precision=alpha=2%,beta=5%", "--max-gpu-minutes=8"}},
+			{"fixed", nil},
 		} {
-			dir := t.TempDir()
-			c := exec.Command(wfgen, append([]string{"run", "--step=" + w.step, "--accelerators=CPU", "--target=" + one.url, "--model=" + model, "--shapes=64/32",
-				"--batch-sizes=1,4,8", "--max-num-seqs=" + strconv.Itoa(maxNumSeqs), "--max-seconds=120", "--output=" + dir, "--run=r"}, design.flags...)...)
-			begin := time.Now()
-			words, err := c.CombinedOutput()
-			seconds := time.Since(begin).Seconds()
-			if err != nil && !errors.As(err, new(*exec.ExitError)) {
-				t.Fatal(err)
-			}
-			f, err := os.Open(filepath.Join(dir, "runs", "r", "summary.json"))
-			if err != nil {
-				t.Fatalf("exit %d: %v\n%s", c.ProcessState.ExitCode(), err, words)
-			}
-			s, err := parameters.DecodeSummary(f, f.Name())
-			f.Close()
-			if err != nil || len(s.Parameters) != 1 {
-				t.Fatalf("%v\n%s", err, words)
-			}
-			p := s.Parameters[0]
-			var cells []string
-			for i, name := range []string{"alpha", "beta"} {
-				cell := "refused"
-				if value, low, high, ok := p.Parameter(name); ok {
-					cell = fmt.Sprintf("%.4g ± %.2g %%%s", value, 100*(high-low)/2/value, one.truth[i])
+			t.Run(one.name+"/"+design.name, func(t *testing.T) {
+				dir := t.TempDir()
+				c := exec.Command(wfgen, append([]string{"run", "--step=" + w.step, "--accelerators=CPU", "--target=" + one.url, "--model=" + model, "--shapes=64/32",
+					"--batch-sizes=1,4,8", "--max-num-seqs=" + strconv.Itoa(maxNumSeqs), "--max-seconds=120", "--output=" + dir, "--run=r"}, design.flags...)...)
+				begin := time.Now()
+				words, err := c.CombinedOutput()
+				seconds := time.Since(begin).Seconds()
+				if err != nil && !errors.As(err, new(*exec.ExitError)) {
+					t.Fatal(err)
 				}
-				cells = append(cells, cell)
-			}
-			fmt.Printf("| %s | %s | %.0f | %d | %s |\n", one.name, design.name, seconds, len(p.Fit.Points), strings.Join(cells, " | "))
-			t.Logf("%s, %s: exit %d, %s: %v", one.name, design.name, c.ProcessState.ExitCode(), p.Verdict.Level, p.Verdict.Reasons)
-			if code := c.ProcessState.ExitCode(); code != exit.Done && code != exit.Imprecise && code != exit.Refused {
-				t.Errorf("exit %d:\n%s", code, words)
-			}
+				f, err := os.Open(filepath.Join(dir, "runs", "r", "summary.json"))
+				if err != nil {
+					t.Fatalf("exit %d: %v\n%s", c.ProcessState.ExitCode(), err, words)
+				}
+				s, err := parameters.DecodeSummary(f, f.Name())
+				f.Close()
+				if err != nil || len(s.Parameters) != 1 {
+					t.Fatalf("%v\n%s", err, words)
+				}
+				p := s.Parameters[0]
+				var cells []string
+				for i, name := range []string{"alpha", "beta"} {
+					cell := "refused"
+					if value, low, high, ok := p.Parameter(name); ok {
+						cell = fmt.Sprintf("%.4g ± %.2g %%%s", value, 100*(high-low)/2/value, one.truth[i])
+					}
+					cells = append(cells, cell)
+				}
+				fmt.Printf("| %s | %s | %.0f | %d | %s |\n", one.name, design.name, seconds, len(p.Fit.Points), strings.Join(cells, " | "))
+				t.Logf("%s, %s: exit %d, %s: %v", one.name, design.name, c.ProcessState.ExitCode(), p.Verdict.Level, p.Verdict.Reasons)
+				if code := c.ProcessState.ExitCode(); code != exit.Done && code != exit.Imprecise && code != exit.Refused {
+					t.Errorf("exit %d:\n%s", code, words)
+				}
+			})
 		}
 	}
 }
