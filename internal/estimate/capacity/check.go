@@ -28,12 +28,19 @@ const (
 	Contradicted = "contradicted" // they were met at no rate that was measured
 )
 
+// Loads that came in the place of the one that was asked for.
+const (
+	Lighter = "lighter" // fewer requests
+	Harder  = "harder"  // more, or in clumps
+	Other   = "other"   // one in one way and one in the other
+)
+
 // Checked is one open loop.
 type Checked struct {
 	Rate       float64                `json:"requests_per_second"` // asked for
 	Arrivals   string                 `json:"arrivals"`            // poisson or constant
 	Behind     bool                   `json:"behind,omitempty"`    // the server fell behind
-	Clumped    bool                   `json:"clumped,omitempty"`   // requests came in clumps, which are harder on a server than the rate
+	Load       string                 `json:"load,omitempty"`      // that came beside the one asked for: lighter, harder or other; empty: that one
 	Requests   int                    `json:"requests"`            // in the steady window
 	InFlight   float64                `json:"in_flight"`           // mean, measured
 	Objectives []measurement.Attained `json:"objectives"`
@@ -60,9 +67,9 @@ func (c *Check) String() string {
 		case p.Unclear:
 			part += " not told from the bound"
 		}
-		if p.Clumped {
-			part += " (the requests came in clumps)"
-		}
+		part += map[string]string{
+			Lighter: " (fewer requests came)", Harder: " (more requests came, or in clumps)", Other: " (requests did not come as asked for)",
+		}[p.Load]
 		parts = append(parts, part)
 	}
 	return c.Verdict + ": " + strings.Join(parts, "; ")
@@ -129,7 +136,16 @@ func Together(slos []slo.Objective, loops []Measured) Checked {
 	total := 0.0
 	for i, m := range loops {
 		p.Behind = p.Behind || m.Open.Behind
-		p.Clumped = p.Clumped || m.Open.Clumped
+		if off := astray(m); off != 0 || m.Open.Clumped {
+			load := Harder
+			if off < 0 {
+				load = Lighter
+			}
+			if p.Load != "" && p.Load != load || off < 0 && m.Open.Clumped {
+				load = Other
+			}
+			p.Load = load
+		}
 		p.Requests += m.Requests.InWindow
 		weights[i] = math.Max(1, float64(m.Requests.InWindow))
 		total += weights[i]
@@ -168,17 +184,26 @@ func Together(slos []slo.Objective, loops []Measured) Checked {
 	return p
 }
 
+// astray is by what share more requests came than were asked for, beyond chance.
+func astray(m Measured) float64 {
+	if m.Client == nil {
+		return 0
+	}
+	return m.Open.Astray(m.Client.WindowSeconds)
+}
+
 func (c *Capacity) judge(check Check) {
 	safe := c.Rate.Safe()
 	best, contradicted, shown := 0.0, false, false
 	for _, p := range check.Points {
-		// Even intervals are kinder than chance: what is met there shows nothing.
-		if p.Met && p.Arrivals != sweep.Constant {
+		// Even intervals are kinder than chance: what is met there shows nothing, as with
+		// fewer requests.
+		if p.Met && p.Arrivals != sweep.Constant && p.Load != Lighter && p.Load != Other {
 			best = max(best, p.Rate)
 			shown = shown || p.Rate >= safe*(1-near) && !p.Unclear
 		}
-		// Clumps are harsher: what is missed there shows nothing.
-		contradicted = contradicted || !p.Met && !p.Clumped && p.Rate <= safe*(1+near)
+		// Clumps are harsher, and so are more requests: what is missed there shows nothing.
+		contradicted = contradicted || !p.Met && p.Load != Harder && p.Load != Other && p.Rate <= safe*(1+near)
 	}
 	c.Check = &check
 	switch {

@@ -35,6 +35,12 @@ func (m Measured) clumped() Measured {
 	return m
 }
 
+// arriving is the same with requests that arrived at another rate for a minute.
+func (m Measured) arriving(share float64) Measured {
+	m.Open.Sent, m.Client = share*m.Open.Rate, &measurement.Witness{WindowSeconds: 60}
+	return m
+}
+
 // even is the same with requests at even intervals.
 func (m Measured) even() Measured {
 	m.Open.Arrivals = sweep.Constant
@@ -80,6 +86,13 @@ func TestCheck(t *testing.T) {
 		{"missed even at even intervals", []Measured{opened(safe, 9.5, 9, false).even()}, Contradicted, 0},
 		{"met though they came in clumps", []Measured{opened(safe, 8, 9, false).clumped()}, Held, before.Rate.Value},
 		{"missed by clumps", []Measured{opened(safe, 9.5, 9, false).clumped()}, Undecided, before.Rate.Value},
+		{"met by fewer requests", []Measured{opened(safe, 8, 9, false).arriving(0.5)}, Undecided, before.Rate.Value},
+		{"missed by fewer requests", []Measured{opened(safe, 9.5, 9, false).arriving(0.5)}, Contradicted, 0},
+		{"met by more requests", []Measured{opened(safe, 8, 9, false).arriving(2)}, Held, before.Rate.Value},
+		{"missed by more requests", []Measured{opened(safe, 9.5, 9, false).arriving(2)}, Undecided, before.Rate.Value},
+		{"met by fewer in clumps", []Measured{opened(safe, 8, 9, false).clumped().arriving(0.5)}, Undecided, before.Rate.Value},
+		{"missed by fewer in clumps", []Measured{opened(safe, 9.5, 9, false).clumped().arriving(0.5)}, Undecided, before.Rate.Value},
+		{"as many as chance has it", []Measured{opened(safe, 8, 9, false).arriving(1.04)}, Held, before.Rate.Value},
 		{"measured at a lower rate only", []Measured{opened(0.5*safe, 8, 9, false)}, Undecided, before.Rate.Value},
 		{"met at a lower rate only", []Measured{opened(safe, 9.5, 9, false), opened(0.8*safe, 8.8, 9, false)}, Lowered, 0.8 * safe},
 		{"met nowhere", []Measured{opened(safe, 9.5, 9, false)}, Contradicted, 0},

@@ -119,6 +119,20 @@ func behind(quarters [4]float64, duration, window float64) bool {
 	return last-first > max(4*wander, 0.25*first) && slices.IsSorted(quarters[:])
 }
 
+// astray is by what share another rate than the one that was asked for is still that rate,
+// besides three standard errors of so many arrivals at random.
+const astray = 0.05
+
+// Astray is by what share more requests arrived in a window, seconds, than were asked for
+// (fewer: below zero); 0 where that is no more than chance.
+func (o *Open) Astray(window float64) float64 {
+	off := o.Sent/o.Rate - 1
+	if o.Sent == 0 || math.Abs(off) <= astray+3/math.Sqrt(o.Sent*window) {
+		return 0
+	}
+	return off
+}
+
 // dispersion is the index of dispersion of what arrived within a window, of which each
 // part has few in the mean, and whether it is larger than that of arrivals at random: less
 // than once in a thousand windows of those, by the chi-squared test of homogeneity (Cox and

@@ -128,6 +128,13 @@ func TestRequestsInClumpsAreSeen(t *testing.T) {
 	if seen < 0.98*sweeps || mistaken > 0.004*sweeps {
 		t.Errorf("of %d, %d are taken for clumps, and %d of those at random", sweeps, seen, mistaken)
 	}
+	_, _, few, err := ReduceOpen(clumps(1, 300, 4, 1), sweep.Poisson, 8, nil) // half of those that were asked for
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off := few.Astray(75); math.Abs(off+0.5) > 0.1 || few.Astray(1) != 0 || (&Open{Rate: 8, Sent: 8.3}).Astray(1e6) != 0 {
+		t.Errorf("%+v: %v", few, off)
+	}
 	rows := clumps(10, 300, 8, 1)
 	w, counts, o, err := ReduceOpen(rows, sweep.Poisson, 8, nil)
 	if err != nil {

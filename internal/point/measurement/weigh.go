@@ -149,6 +149,10 @@ func (t *Taken) warn(r reason.Reason) {
 func (m *Measurement) weigh(t *Taken, source, ttft string) {
 	said := len(t.Void) > 0 // why a number may be missing
 	admissible, queueMS := m.admit(source, t)
+	if o := m.Open; o != nil && m.Client != nil && o.Astray(m.Client.WindowSeconds) != 0 {
+		t.warn(reason.New(reason.Arrivals, "%.4g requests/s arrived, where %.4g were asked for", o.Sent, o.Rate).
+			Cured("give the load generator more CPU, and let no bound of concurrency hold its requests back"))
+	}
 	if o := m.Open; o != nil && o.Clumped {
 		t.warn(reason.New(reason.Arrivals, "the requests came in clumps: in equal parts of the window their number varies %.2g times as much as that of arrivals at random; what they waited for is in part each other", o.Dispersion).
 			Cured("let step bench --rate make the load, or give the load generator more CPU; guidellm 0.5 to 0.8 draws the same gaps in each of its processes, unless GUIDELLM__MAX_WORKER_PROCESSES is 1"))
