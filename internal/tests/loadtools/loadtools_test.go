@@ -18,6 +18,7 @@ import (
 
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/sweep"
 )
 
 // The server's law, ms, and the shape of requests.
