@@ -126,17 +126,16 @@ const astray = 0.05
 // Astray is by what share more requests arrived in a window, seconds, than were asked for
 // (fewer: below zero); 0 where that is no more than chance.
 func (o *Open) Astray(window float64) float64 {
-	off := o.Sent/o.Rate - 1
-	if o.Sent == 0 || math.Abs(off) <= astray+3/math.Sqrt(o.Sent*window) {
-		return 0
+	if off := o.Sent/o.Rate - 1; o.Sent > 0 && math.Abs(off) > astray+3/math.Sqrt(o.Sent*window) {
+		return off
 	}
-	return off
+	return 0
 }
 
 // dispersion is the index of dispersion of what arrived within a window, of which each
 // part has few in the mean, and whether it is larger than that of arrivals at random: less
 // than once in a thousand windows of those, by the chi-squared test of homogeneity (Cox and
-// Lewis, The Statistical Analysis of Series of Events, 1966, section 6.3).
+// Lewis, The Statistical Analysis of Series of Events, 1966).
 func dispersion(arrived []Request, from, to float64) (index float64, clumped bool) {
 	const few, chance = 4, 0.001
 	parts := len(arrived) / few

@@ -90,7 +90,7 @@ func TestDrift(t *testing.T) {
 	before := law{alpha: 100, beta: 4, gamma: 200, delta: 0.3} // beside which a busy node's own delays are little
 	n.serve("A10", before)
 	n.install("--accelerators=A10", "--batch-sizes=2,4,8,12,16", "--max-seconds=15", "--drift-band=5%", "--fail-on-drift", "--notify-secret-name=hooks",
-		"--publish=configmap", "--publish-formats=csv")
+		"--publish=configmap", "--publish-formats=csv", "--share-pod") // three sweeps wait for three pods' starts, not for eighteen
 	latest := layout.LatestOf(n.model(), "A10", shape)
 	of := func(run string) string { return layout.Run(run) + "/" + layout.ParametersOf("A10", shape) }
 	n.run("first")
