@@ -28,19 +28,13 @@ const (
 	Contradicted = "contradicted" // they were met at no rate that was measured
 )
 
-// Loads that came in the place of the one that was asked for.
-const (
-	Lighter = "lighter" // fewer requests
-	Harder  = "harder"  // more, or in clumps
-	Other   = "other"   // one in one way and one in the other
-)
-
 // Checked is one open loop.
 type Checked struct {
 	Rate       float64                `json:"requests_per_second"` // asked for
 	Arrivals   string                 `json:"arrivals"`            // poisson or constant
 	Behind     bool                   `json:"behind,omitempty"`    // the server fell behind
-	Load       string                 `json:"load,omitempty"`      // that came beside the one asked for: lighter, harder or other; empty: that one
+	Fewer      bool                   `json:"fewer,omitempty"`     // requests came than were asked for
+	Harder     bool                   `json:"harder,omitempty"`    // was the load than asked for: more requests came, or in clumps
 	Requests   int                    `json:"requests"`            // in the steady window
 	InFlight   float64                `json:"in_flight"`           // mean, measured
 	Objectives []measurement.Attained `json:"objectives"`
@@ -67,9 +61,12 @@ func (c *Check) String() string {
 		case p.Unclear:
 			part += " not told from the bound"
 		}
-		part += map[string]string{
-			Lighter: " (fewer requests came)", Harder: " (more requests came, or in clumps)", Other: " (requests did not come as asked for)",
-		}[p.Load]
+		if p.Fewer {
+			part += " (fewer requests came)"
+		}
+		if p.Harder {
+			part += " (more requests came, or in clumps)"
+		}
 		parts = append(parts, part)
 	}
 	return c.Verdict + ": " + strings.Join(parts, "; ")
@@ -136,16 +133,8 @@ func Together(slos []slo.Objective, loops []Measured) Checked {
 	total := 0.0
 	for i, m := range loops {
 		p.Behind = p.Behind || m.Open.Behind
-		if off := astray(m); off != 0 || m.Open.Clumped {
-			load := Harder
-			if off < 0 {
-				load = Lighter
-			}
-			if p.Load != "" && p.Load != load || off < 0 && m.Open.Clumped {
-				load = Other
-			}
-			p.Load = load
-		}
+		p.Fewer = p.Fewer || m.Astray() < 0
+		p.Harder = p.Harder || m.Astray() > 0 || m.Open.Clumped
 		p.Requests += m.Requests.InWindow
 		weights[i] = math.Max(1, float64(m.Requests.InWindow))
 		total += weights[i]
@@ -184,26 +173,18 @@ func Together(slos []slo.Objective, loops []Measured) Checked {
 	return p
 }
 
-// astray is by what share more requests came than were asked for, beyond chance.
-func astray(m Measured) float64 {
-	if m.Client == nil {
-		return 0
-	}
-	return m.Open.Astray(m.Client.WindowSeconds)
-}
-
 func (c *Capacity) judge(check Check) {
 	safe := c.Rate.Safe()
 	best, contradicted, shown := 0.0, false, false
 	for _, p := range check.Points {
 		// Even intervals are kinder than chance: what is met there shows nothing, as with
 		// fewer requests.
-		if p.Met && p.Arrivals != sweep.Constant && p.Load != Lighter && p.Load != Other {
+		if p.Met && p.Arrivals != sweep.Constant && !p.Fewer {
 			best = max(best, p.Rate)
 			shown = shown || p.Rate >= safe*(1-near) && !p.Unclear
 		}
 		// Clumps are harsher, and so are more requests: what is missed there shows nothing.
-		contradicted = contradicted || !p.Met && p.Load != Harder && p.Load != Other && p.Rate <= safe*(1+near)
+		contradicted = contradicted || !p.Met && !p.Harder && p.Rate <= safe*(1+near)
 	}
 	c.Check = &check
 	switch {

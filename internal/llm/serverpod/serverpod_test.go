@@ -176,8 +176,8 @@ func TestPatienceEnds(t *testing.T) {
 		"mount":  {`is being created on node lab-node: MountVolume.SetUp failed for volume "cache" : secret "nope" not found`, "create it in namespace server-try, or correct its name"},
 	} {
 		virtually(t, name, func(t *testing.T) {
-			begin := time.Now()
-			_, said, err := replay(t, name).wait(t, t.Context(), Options{Timeout: time.Hour})
+			a, begin := replay(t, name), time.Now()
+			_, said, err := a.wait(t, t.Context(), Options{Timeout: time.Hour})
 			if took := time.Since(begin); exit.Code(err) != exit.Unusable || took < 30*time.Second || took > 30*time.Second+pace {
 				t.Errorf("exit %d after %s", exit.Code(err), took)
 			}
@@ -186,6 +186,9 @@ func TestPatienceEnds(t *testing.T) {
 			}
 			if len(said) != 1 || !strings.Contains(said[0], want.text) {
 				t.Errorf("said %q, want %q", said, want.text)
+			}
+			if len(a.ended) != 0 {
+				t.Errorf("ended %q unasked", a.ended)
 			}
 		})
 	}

@@ -123,10 +123,13 @@ func behind(quarters [4]float64, duration, window float64) bool {
 // besides three standard errors of so many arrivals at random.
 const astray = 0.05
 
-// Astray is by what share more requests arrived in a window, seconds, than were asked for
-// (fewer: below zero); 0 where that is no more than chance.
-func (o *Open) Astray(window float64) float64 {
-	if off := o.Sent/o.Rate - 1; o.Sent > 0 && math.Abs(off) > astray+3/math.Sqrt(o.Sent*window) {
+// Astray is by what share more requests arrived in the steady window of an open loop than
+// were asked for (fewer: below zero); 0 where that is no more than chance, or not known.
+func (m *Measurement) Astray() float64 {
+	if m.Open == nil || m.Client == nil || m.Open.Sent == 0 {
+		return 0
+	}
+	if off := m.Open.Sent/m.Open.Rate - 1; math.Abs(off) > astray+3/math.Sqrt(m.Open.Sent*m.Client.WindowSeconds) {
 		return off
 	}
 	return 0

@@ -149,8 +149,8 @@ func (t *Taken) warn(r reason.Reason) {
 func (m *Measurement) weigh(t *Taken, source, ttft string) {
 	said := len(t.Void) > 0 // why a number may be missing
 	admissible, queueMS := m.admit(source, t)
-	if o := m.Open; o != nil && m.Client != nil && o.Astray(m.Client.WindowSeconds) != 0 {
-		t.warn(reason.New(reason.Arrivals, "%.4g requests/s arrived, where %.4g were asked for", o.Sent, o.Rate).
+	if m.Astray() != 0 {
+		t.warn(reason.New(reason.Arrivals, "%.4g requests/s arrived, where %.4g were asked for", m.Open.Sent, m.Open.Rate).
 			Cured("give the load generator more CPU, and let no bound of concurrency hold its requests back"))
 	}
 	if o := m.Open; o != nil && o.Clumped {

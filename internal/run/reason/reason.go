@@ -26,7 +26,7 @@ const (
 	EarlyToken    Code = "early-token"    // what was taken for the first token is none
 	Counts        Code = "counts"         // pieces and counted tokens do not fit together
 	Cut           Code = "cut"            // the server ended answers before they were as long as asked
-	Arrivals      Code = "arrivals"       // requests came in clumps, not as the load was asked for
+	Arrivals      Code = "arrivals"       // requests came in another number than asked for, or in clumps
 	Repeated      Code = "repeated"       // a gauge comes once per rank or process
 	Replicas      Code = "replicas"       // several servers answer at one address
 )

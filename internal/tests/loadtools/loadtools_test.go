@@ -18,6 +18,7 @@ import (
 
 	"wfgen.dev/internal/estimate/parameters"
 	"wfgen.dev/internal/point/measurement"
+	"wfgen.dev/internal/run/reason"
 	"wfgen.dev/internal/sweep"
 )
 
@@ -261,6 +262,28 @@ func TestOpenLoops(t *testing.T) {
 			}
 			if law := alpha + beta*met; math.Abs(m.Taken.ITL.MS-law) > max(0.1*law, 3*m.Taken.ITL.StandardErrorMS) { // a client on cores that others use knows how uncertain it is
 				t.Errorf("ITL %.4g ms at a batch of %.3g, truth %.4g", m.Taken.ITL.MS, m.Taken.Batch, law)
+			}
+		})
+	}
+}
+
+// TestClumps: guidellm's arrivals at random are none while several processes make them,
+// each of which draws the same gaps, and a measurement says so.
+func TestClumps(t *testing.T) {
+	w := newWorld(t)
+	for _, processes := range []string{"10", "1"} { // 10 is guidellm's own
+		t.Run(processes, func(t *testing.T) {
+			t.Setenv("GUIDELLM__MAX_WORKER_PROCESSES", processes)
+			dir := t.TempDir()
+			w.guidellm(t, "0.8.1", `{"kind":"poisson","rate":[8]}`, "--constraint", "kind=max_duration,seconds=20", "--output", "kind=json,path="+dir+"/r.json")
+			var ms []measurement.Measurement
+			if err := json.Unmarshal([]byte(run(t, dir, w.step, "measure", "--accelerator", "CPU", "--format", "json", dir)), &ms); err != nil || len(ms) != 1 || ms[0].Open == nil || ms[0].Taken.ITL == nil {
+				t.Fatalf("%v, %+v", err, ms)
+			}
+			m := ms[0]
+			t.Logf("%.3g requests/s arrived, %.3g times as uneven as at random, ITL %.4g ms", m.Open.Sent, m.Open.Dispersion, m.Taken.ITL.MS)
+			if clumps := processes != "1"; m.Open.Clumped != clumps || m.Taken.Has(reason.Arrivals) != clumps {
+				t.Errorf("%+v, %+v", m.Open, m.Taken.Findings)
 			}
 		})
 	}
